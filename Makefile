@@ -1,0 +1,86 @@
+# moe_ml: `make help` lists the targets.
+
+PG_CONFIG ?= pg_config
+
+# Targets of our own are run by scripts and need no PostgreSQL to start with;
+# every other target is PGXS's (all, install, uninstall, clean, ...).
+OWN_GOALS := help demo check unit regress server-tests lint dependencies asan tsan
+
+ifneq ($(filter $(OWN_GOALS),$(MAKECMDGOALS)),)
+
+.PHONY: $(OWN_GOALS)
+
+help:
+	@echo 'make                 build against the PostgreSQL of PG_CONFIG'
+	@echo 'make install         install into that PostgreSQL (as root)'
+	@echo 'make demo            install what is missing, then show the whole path on a private server'
+	@echo 'make check           install what is missing, then run every test'
+	@echo ''
+	@echo 'make dependencies    install the Debian packages needed to build and test'
+	@echo 'make unit            tests of the numeric core, without a server'
+	@echo 'make regress         pg_regress on a private server; make regress TESTS="graph statement" for some'
+	@echo 'make server-tests    tests of whole servers (test/t)'
+	@echo 'make lint            formatting, layering, exported symbols'
+	@echo 'make asan, make tsan the numeric core under the address or the thread sanitizer'
+	@echo 'make clean           remove what was built'
+
+dependencies:
+	@.ci/dependencies
+
+demo: dependencies
+	@docs/demo/run
+
+check: dependencies
+	@$(MAKE) --no-print-directory lint unit regress server-tests
+
+unit asan tsan:
+	@test/unit/run $@
+
+regress:
+	@test/regress $(TESTS)
+
+server-tests:
+	@test/server-tests $(TESTS)
+
+lint:
+	@.ci/lint
+
+else
+
+MODULE_big = moe_ml
+EXTENSION = moe_ml
+VERSION = $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" moe_ml.control)
+DATA_built = sql/moe_ml--$(VERSION).sql
+DATA = $(filter-out $(DATA_built), $(wildcard sql/moe_ml--*.sql))
+
+GENERATED = extension/statement_gram.c extension/statement_gram.h
+CORE_SOURCES = $(wildcard kernels/*.c kernels/cpu/*.c embed/*.c gnn/*.c)
+SOURCES = $(sort $(wildcard extension/*.c) extension/statement_gram.c) $(CORE_SOURCES)
+OBJS = $(SOURCES:.c=.o)
+
+WARNINGS = -Wall -Wextra -Werror -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers
+PG_CPPFLAGS = -I$(CURDIR)
+PG_CFLAGS = -std=gnu11 -fvisibility=hidden $(WARNINGS)
+SHLIB_LINK = -lm -lpthread -ldl
+EXTRA_CLEAN = $(DATA_built) $(GENERATED) build
+
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+include $(PGXS)
+
+# The kernels' loops are worth vectorising; results must not depend on the compiler's licence to reassociate.
+$(CORE_SOURCES:.c=.o): CFLAGS += -O3 -fno-math-errno
+# Generated code declares after statements and has switch fall-through of its own.
+extension/statement_gram.o: CFLAGS += -Wno-declaration-after-statement
+
+extension/statement_gram.c: extension/statement_gram.y
+	$(BISON) -Wno-deprecated -Werror=conflicts-sr -Werror=conflicts-rr --header=extension/statement_gram.h -o $@ $<
+extension/statement_gram.h: extension/statement_gram.c
+	@touch $@
+$(patsubst %.c,%.o,$(wildcard extension/statement*.c)): extension/statement_gram.h
+$(OBJS): $(wildcard extension/*.h embed/*.h gnn/*.h kernels/*.h)
+
+# The install script is the parts of sql/, in order.
+$(DATA_built): $(sort $(wildcard sql/[0-9]*.sql))
+	cat $^ > $@
+
+endif

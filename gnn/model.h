@@ -1,0 +1,71 @@
+/*
+ * model.h: seeds in, predictions out: hetero temporal GraphSAGE and a mixture-of-experts head.
+ *
+ * Row vectors come from a callback, so that gnn/ does not know what a column
+ * is. Parameters live in a moe_params under the names "gnn/..." and "head/...".
+ */
+#ifndef MOE_MODEL_H
+#define MOE_MODEL_H
+
+#include "gnn/sampler.h"
+#include "kernels/tape.h"
+
+/* Encode n rows of a table to [n, channels]; see embed/encoder.h. */
+typedef moe_var *(*moe_encode_fn)(void *encoder, moe_tape *tape, int table, const int32_t *rows, const uint8_t *hidden,
+                                  int64_t n);
+
+typedef enum moe_task_type
+{
+    MOE_BINARY,
+    MOE_REGRESSION,
+    MOE_MULTICLASS
+} moe_task_type;
+
+typedef struct moe_model_config
+{
+    moe_task_type task;
+    int n_classes; /* MULTICLASS: 2 or more; otherwise 1 */
+    int channels;
+    int hops;
+    int fanout[MOE_MAX_HOPS];
+    moe_sampling sampling;
+    float dropout;
+    int experts;          /* routed experts, 1 or more */
+    int top_k;            /* experts a row uses, 1..experts */
+    float gate_noise;     /* router noise in training */
+    float balance_weight; /* of the load-balancing loss */
+    float z_weight;       /* of the router z-loss */
+    /* REGRESSION: the target is trained as (y - shift) / scale, and predictions are clamped to [low, high] */
+    double shift, scale, low, high;
+} moe_model_config;
+
+void moe_model_config_defaults(moe_model_config *config);
+void moe_model_config_write(const moe_model_config *config, moe_buffer *buffer);
+moe_code moe_model_config_read(moe_reader *reader, moe_model_config *config); /* validates every field */
+
+typedef struct moe_model moe_model;
+
+moe_code moe_model_create(moe_job *job, const moe_graph *graph, int entity_table, moe_encode_fn encode, void *encoder,
+                          const moe_model_config *config, moe_params *params, moe_model **out);
+void moe_model_destroy(moe_model *model);
+const moe_model_config *moe_model_config_of(const moe_model *model);
+
+typedef struct moe_outputs
+{
+    moe_var *logits;    /* [n, 1] or [n, K]: raw, before sigmoid / softmax / un-scaling */
+    moe_var *penalty;   /* [1,1] weighted balance + z loss */
+    const float *gates; /* [n, experts] gate values of the routed experts */
+} moe_outputs;
+
+/* One forward pass over a sample. */
+moe_code moe_model_forward(moe_model *model, moe_tape *tape, const moe_sample *sample, moe_outputs *out);
+
+/*
+ * Predict in batches of fixed size. prediction: BINARY [n] probabilities,
+ * REGRESSION [n] values, MULTICLASS [n * K] probabilities. gates: NULL or
+ * [n * experts]. disabled_tables as in sampler.h. key: of the neighbour draws.
+ */
+moe_code moe_model_predict(moe_model *model, const moe_seeds *seeds, uint64_t key, const bool *disabled_tables,
+                           float *prediction, float *gates);
+
+#endif

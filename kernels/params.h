@@ -1,0 +1,74 @@
+/*
+ * params.h: the trainable parameters of one model, by name, and Adam.
+ *
+ * Every parameter is a row-major matrix with its gradient and Adam's two
+ * moments beside it.
+ */
+#ifndef MOE_PARAMS_H
+#define MOE_PARAMS_H
+
+#include "kernels/buffer.h"
+#include "kernels/job.h"
+
+typedef struct moe_param
+{
+    char *name;
+    int64_t rows;
+    int64_t cols;
+    float *value;
+    float *gradient; /* NULL until moe_params_train */
+    float *moment1;
+    float *moment2;
+    bool decay; /* subject to weight decay */
+} moe_param;
+
+typedef struct moe_params moe_params;
+
+typedef enum moe_init
+{
+    MOE_INIT_ZERO,
+    MOE_INIT_ONE,
+    MOE_INIT_UNIFORM, /* U(-1/sqrt(rows), 1/sqrt(rows)): for weights [inputs, outputs] */
+    MOE_INIT_NORMAL   /* N(0, 1) * 0.1: for embeddings */
+} moe_init;
+
+moe_params *moe_params_create(moe_job *job, uint64_t seed);
+void moe_params_destroy(moe_params *params);
+/*
+ * Add a parameter, initialised from (seed, name): the order of calls does not
+ * matter. Where one of this name and shape exists (read back by
+ * moe_params_read, or for a warm start) it is returned as it is; of another
+ * shape: MOE_CORRUPT recorded, NULL.
+ */
+moe_param *moe_params_add(moe_params *params, const char *name, int64_t rows, int64_t cols, moe_init init);
+int moe_params_count(const moe_params *params);
+moe_param *moe_params_get(const moe_params *params, int i);
+int64_t moe_params_size(const moe_params *params); /* number of floats */
+
+/* Allocate gradients and moments (zero). */
+moe_code moe_params_train(moe_params *params);
+void moe_params_zero_gradients(moe_params *params);
+
+typedef struct moe_adam
+{
+    float learning_rate;
+    float beta1;        /* 0.9 */
+    float beta2;        /* 0.999 */
+    float epsilon;      /* 1e-8 */
+    float weight_decay; /* decoupled (AdamW); 0: none */
+    float clip_norm;    /* clip the global gradient norm; 0: no clipping */
+    int64_t step;       /* steps made so far */
+} moe_adam;
+
+/* One Adam step (Kingma and Ba 2015; Loshchilov and Hutter 2019) on all parameters; zeroes the gradients. */
+void moe_adam_step(moe_adam *adam, moe_params *params);
+
+/* Copy values out to / back from a flat array of moe_params_size floats (for the best epoch). */
+void moe_params_save(const moe_params *params, float *values);
+void moe_params_restore(moe_params *params, const float *values);
+
+void moe_params_write(const moe_params *params, moe_buffer *buffer);
+/* Values only; hostile input is refused with MOE_CORRUPT. */
+moe_code moe_params_read(moe_params *params, moe_reader *reader);
+
+#endif

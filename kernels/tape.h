@@ -1,0 +1,97 @@
+/*
+ * tape.h: reverse-mode differentiation over a small set of operations.
+ *
+ * A variable is a row-major float matrix [rows, cols]. An operation computes
+ * its value at once, records itself, and at moe_tape_backward adds to its
+ * inputs' gradients, last operation first. All memory comes from one arena and
+ * dies at moe_tape_reset.
+ *
+ * Failure is sticky: an operation given NULL, a wrong shape, or a failed or
+ * cancelled job records the failure and returns NULL, so that a composition
+ * needs one check at its end. Every operation polls the cancel flag.
+ *
+ * A variable's value may be read as soon as the operation has returned.
+ * Index arrays passed in are not copied: they must live until the reset
+ * (allocate them with moe_tape_alloc). All results are the same for any
+ * number of threads.
+ */
+#ifndef MOE_TAPE_H
+#define MOE_TAPE_H
+
+#include "kernels/params.h"
+
+typedef struct moe_tape moe_tape;
+
+typedef struct moe_var
+{
+    int64_t rows;
+    int64_t cols;
+    float *value;
+    float *gradient;     /* NULL until backward needs it */
+    bool needs_gradient; /* a parameter lies below */
+} moe_var;
+
+/* training: dropout and gate noise are active. seed: key of all random draws until the next reset. */
+moe_tape *moe_tape_create(moe_job *job);
+void moe_tape_destroy(moe_tape *tape);
+void moe_tape_reset(moe_tape *tape, bool training, uint64_t seed);
+bool moe_tape_training(const moe_tape *tape);
+moe_job *moe_tape_job(const moe_tape *tape);
+/* Memory that lives until the next reset; not zeroed. */
+void *moe_tape_alloc(moe_tape *tape, int64_t count, size_t size);
+/* A fresh random key: the n-th call since the reset gives the n-th key of the seed. */
+uint64_t moe_tape_key(moe_tape *tape);
+/* Backward from a [1, 1] loss into the parameters' gradients (which it adds to). */
+moe_code moe_tape_backward(moe_tape *tape, moe_var *loss);
+
+/* Leaves */
+moe_var *moe_constant(moe_tape *tape, int64_t rows, int64_t cols, const float *values); /* not copied */
+moe_var *moe_variable(moe_tape *tape, moe_param *param);
+
+/* Dense */
+moe_var *moe_linear(moe_tape *tape, moe_var *x, moe_var *w, moe_var *b); /* [n,k][k,m]+[1,m] (b may be NULL) */
+moe_var *moe_add(moe_tape *tape, moe_var *a, moe_var *b);                /* same shape */
+moe_var *moe_add_row(moe_tape *tape, moe_var *x, moe_var *row);          /* [n,m]+[1,m] */
+moe_var *moe_sum(moe_tape *tape, moe_var **terms, int n);                /* n >= 1 of one shape; NULL is a failure */
+moe_var *moe_scale(moe_tape *tape, moe_var *x, float factor);
+moe_var *moe_multiply(moe_tape *tape, moe_var *a, moe_var *b);        /* elementwise */
+moe_var *moe_multiply_column(moe_tape *tape, moe_var *x, moe_var *c); /* [n,m]*[n,1] */
+moe_var *moe_concat(moe_tape *tape, moe_var **parts, int n);          /* side by side: same rows */
+moe_var *moe_relu(moe_tape *tape, moe_var *x);
+moe_var *moe_layer_norm(moe_tape *tape, moe_var *x, moe_var *gain, moe_var *bias); /* gain, bias [1,m]; epsilon 1e-5 */
+moe_var *moe_dropout(moe_tape *tape, moe_var *x, float rate);                      /* identity outside training */
+moe_var *moe_softmax(moe_tape *tape, moe_var *x);                                  /* each row */
+
+/* Sparse. An index of -1 stands for a row of zeros. */
+moe_var *moe_gather(moe_tape *tape, moe_var *x, const int32_t *index, int64_t n); /* [n,C] */
+/* Row i of the result is the sum (or mean; 0 of nothing) of x[index[k]], k in [offset[i], offset[i+1]), each times
+ * weight[k] if weight is given. */
+typedef enum moe_reduce
+{
+    MOE_SUM,
+    MOE_MEAN
+} moe_reduce;
+moe_var *moe_aggregate(moe_tape *tape, moe_var *x, const int64_t *offset, const int32_t *index, const float *weight,
+                       int64_t n, moe_reduce reduce);
+/* Row index[i] of the [n_out, C] result is increased by x[i]: the transpose of gather. */
+moe_var *moe_scatter(moe_tape *tape, moe_var *x, const int32_t *index, int64_t n_out);
+
+/* Mixture of experts (Shazeer et al. 2017; Fedus et al. 2021; Zoph et al. 2022) */
+/*
+ * Sparse gates from router logits [n, E]: softmax over the k largest of each
+ * row (logits plus noise * N(0,1) in training), zero elsewhere. Ties go to the lower expert.
+ */
+moe_var *moe_top_k_gate(moe_tape *tape, moe_var *logits, int k, float noise);
+/* E * sum over e of (share of rows whose largest gate is e) * (mean softmax of e): [1,1]; 1 when balanced. */
+moe_var *moe_balance_loss(moe_tape *tape, moe_var *logits, moe_var *gates);
+/* mean over rows of (log sum exp of logits)^2: [1,1] */
+moe_var *moe_z_loss(moe_tape *tape, moe_var *logits);
+
+/* Losses, [1,1]: the weighted mean over rows; weight may be NULL (all 1). */
+moe_var *moe_loss_logistic(moe_tape *tape, moe_var *logit, const float *label,
+                           const float *weight); /* [n,1], label 0 or 1 */
+moe_var *moe_loss_absolute(moe_tape *tape, moe_var *x, const float *label, const float *weight);             /* [n,1] */
+moe_var *moe_loss_squared(moe_tape *tape, moe_var *x, const float *label, const float *weight);              /* [n,1] */
+moe_var *moe_loss_cross_entropy(moe_tape *tape, moe_var *logits, const int32_t *label, const float *weight); /* [n,K] */
+
+#endif
