@@ -1,0 +1,88 @@
+/*
+ * model.h: models as stored objects, and predictors: a stored model opened
+ * over today's tables.
+ *
+ * A model is a foreign table of server moe_ml whose option `model` holds a
+ * uuid; parameters and history are rows of tables in schema moe_ml under that
+ * uuid. The rows are read and written here, by table access from C after an
+ * ownership check, and are granted to nobody.
+ */
+#ifndef MOE_MODEL_OBJECT_H
+#define MOE_MODEL_OBJECT_H
+
+#include "postgres.h"
+
+#include "utils/uuid.h"
+
+#include "extension/label_query.h"
+#include "extension/reader.h"
+#include "gnn/model.h"
+
+typedef struct moe_model_info /* row of moe_ml.model */
+{
+    pg_uuid_t id;
+    Oid foreign_table;
+    char *definition; /* the statement's text */
+    char *training_query;
+    char *population; /* or NULL */
+    moe_task_type task;
+    int n_classes;
+    char **classes; /* MULTICLASS: the labels as text, by class number */
+    Oid label_type;
+    int64 window;          /* microseconds */
+    int64 validation_from; /* DT_NOEND: none */
+    int64 test_from;       /* DT_NOEND: none */
+    bool is_static;
+    int ensembles;
+    int experts;
+} moe_model_info;
+
+/* Is this foreign table a model? */
+bool moe_model_is(Oid relid);
+/* Look up by name ("churn", "app.churn", quoted as in SQL). Raises for what is not a model (with the nearest model's
+ * name). Checks SELECT on it. */
+Oid moe_model_lookup(text *name);
+/* Load the catalog row. Raises if the rows are missing. */
+moe_model_info *moe_model_load(Oid relid);
+
+/*
+ * A predictor lives in a memory context of its own and holds the model's
+ * parameters, the data read from the tables, and the graph. Within one
+ * statement (same snapshot, same user) an open predictor is used again.
+ */
+typedef struct moe_predictor
+{
+    const moe_model_info *info;
+    const moe_schema *schema;
+    const moe_data *data;
+    moe_job *job;
+    MemoryContext context;
+    double read_seconds, build_seconds, score_seconds;
+    int64 seeds_scored;
+    struct moe_predictor_members *members; /* the ensemble */
+} moe_predictor;
+
+moe_predictor *moe_predictor_open(Oid relid);
+
+/* The time that predictions without as_of are made for: the newest row time not after now(). */
+int64 moe_predictor_default_time(moe_predictor *predictor);
+
+/*
+ * Score n seeds: rows of the entity table (each visible at its horizon),
+ * times, horizons (NULL: the times). out: [n] or [n * n_classes], the mean
+ * over the ensemble (binary and multiclass: of probabilities; regression: of
+ * values). gates: NULL or [n * experts], the mean. disabled: NULL or one flag
+ * a table. Checks for interrupts.
+ */
+void moe_predictor_score(moe_predictor *predictor, int64 n, const int32 *row, const int64 *time, const int64 *horizon,
+                         const bool *disabled, float *out, float *gates);
+
+/*
+ * The rows of the population (all visible entities, or those that the model's
+ * WHERE counts) at a time, ascending; palloc'd. candidates: NULL, or rows to
+ * restrict to.
+ */
+int64 moe_predictor_population(moe_predictor *predictor, int64 time, const int32 *candidates, int64 n_candidates,
+                               int32 **rows);
+
+#endif

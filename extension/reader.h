@@ -1,0 +1,45 @@
+/*
+ * reader.h: tables read by ordinary SQL into columnar arrays and foreign-key arrays.
+ *
+ * One SELECT a table, through a cursor, under the caller's privileges, active
+ * snapshot and row-level security. Rows are then put in canonical order (row
+ * time, then a 64-bit hash of the content), so that the result does not depend
+ * on physical order.
+ */
+#ifndef MOE_READER_H
+#define MOE_READER_H
+
+#include "extension/schema.h"
+#include "gnn/graph.h"
+
+typedef struct moe_edge_report
+{
+    int64 rows;     /* child rows */
+    int64 nulls;    /* with a NULL key: no edge */
+    int64 dangling; /* whose parent was not found: no edge */
+} moe_edge_report;
+
+typedef struct moe_data
+{
+    const moe_schema *schema;
+    moe_job *job;
+    int n_tables;
+    moe_table *tables;             /* features, for embed/ */
+    moe_graph_table *graph_tables; /* times and hidden groups, for gnn/ */
+    int n_edges;
+    moe_graph_key *graph_keys;
+    moe_edge_report *reports; /* [n_edges] */
+    int64 *not_finite;        /* [n_tables] infinite or NaN values read, which count as NULL */
+    int64 rows_read;
+    struct moe_key_index *entity_keys;
+} moe_data;
+
+/* Read every table of the schema. Arrays come from the job, the rest from CurrentMemoryContext. */
+moe_data *moe_data_read(const moe_schema *schema, moe_job *job);
+
+/* Row of the entity with this key (Datums of the key columns' types, in key order), or -1. NULLs never match. */
+int32 moe_data_find(const moe_data *data, const Datum *key, const bool *nulls);
+/* The key of an entity row: fills n_key Datums (live as long as data). */
+void moe_data_key(const moe_data *data, int32 row, Datum *key, bool *nulls);
+
+#endif
