@@ -22,5 +22,8 @@ const char *moe_blas_version(void);
  */
 void moe_gemm(moe_job *job, bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, const float *a,
               int64_t lda, const float *b, int64_t ldb, float beta, float *c, int64_t ldc);
+/* C = A*B + the row [n] (NULL: none) added to every row; A [m,k], B [k,n], C [m,n] without gaps. */
+void moe_gemm_row(moe_job *job, int64_t m, int64_t n, int64_t k, const float *a, const float *b, const float *row,
+                  float *c);
 
 #endif

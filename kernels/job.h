@@ -41,7 +41,7 @@ moe_code moe_fail(moe_job *job, moe_code code, const char *format, ...) __attrib
 /* The text of the first failure, or "". */
 const char *moe_job_error(const moe_job *job);
 moe_code moe_job_code(const moe_job *job);
-/* Return MOE_CANCELLED (recorded) if the job was cancelled, else MOE_OK. */
+/* The code of the first failure; MOE_CANCELLED (recorded) if the job was cancelled; else MOE_OK. */
 moe_code moe_job_check(moe_job *job);
 
 /*

@@ -19,7 +19,7 @@ typedef struct moe_param
     float *gradient; /* NULL until moe_params_train */
     float *moment1;
     float *moment2;
-    bool decay; /* subject to weight decay */
+    bool decay; /* subject to weight decay: set for MOE_INIT_UNIFORM, the caller may change it */
 } moe_param;
 
 typedef struct moe_params moe_params;
@@ -34,6 +34,7 @@ typedef enum moe_init
 
 moe_params *moe_params_create(moe_job *job, uint64_t seed);
 void moe_params_destroy(moe_params *params);
+moe_job *moe_params_job(const moe_params *params);
 /*
  * Add a parameter, initialised from (seed, name): the order of calls does not
  * matter. Where one of this name and shape exists (read back by
@@ -60,7 +61,11 @@ typedef struct moe_adam
     int64_t step;       /* steps made so far */
 } moe_adam;
 
-/* One Adam step (Kingma and Ba 2015; Loshchilov and Hutter 2019) on all parameters; zeroes the gradients. */
+/*
+ * One Adam step (Kingma and Ba 2015; Loshchilov and Hutter 2019) on all
+ * parameters; zeroes the gradients. A gradient that is not finite is recorded
+ * as MOE_INVALID and leaves the parameters as they are.
+ */
 void moe_adam_step(moe_adam *adam, moe_params *params);
 
 /* Copy values out to / back from a flat array of moe_params_size floats (for the best epoch). */

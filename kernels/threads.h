@@ -1,0 +1,18 @@
+/*
+ * threads.h: the worker threads of one job; see moe_parallel in job.h.
+ */
+#ifndef MOE_THREADS_H
+#define MOE_THREADS_H
+
+#include "kernels/job.h"
+
+typedef struct moe_pool moe_pool;
+
+/* Start up to `workers` threads, fewer where the system gives no more. NULL if not even the pool could be made. */
+moe_pool *moe_pool_create(int workers);
+/* Join the threads. NULL is allowed. */
+void moe_pool_destroy(moe_pool *pool);
+int moe_pool_workers(const moe_pool *pool);
+void moe_pool_run(moe_pool *pool, int64_t n, int64_t grain, moe_range_fn fn, void *arg);
+
+#endif
