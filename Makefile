@@ -31,6 +31,7 @@ demo: dependencies
 	@docs/demo/run
 
 check: dependencies
+	@$(MAKE) --no-print-directory -s with_llvm=no all
 	@$(MAKE) --no-print-directory lint unit regress server-tests
 
 unit asan tsan:
