@@ -22,6 +22,7 @@ typedef struct moe_model_info /* row of moe_ml.model */
 {
     pg_uuid_t id;
     Oid foreign_table;
+    Oid entity;       /* the table of FOR EACH as it is today; InvalidOid if it is gone */
     char *definition; /* the statement's text */
     char *training_query;
     char *population; /* or NULL */
@@ -63,6 +64,12 @@ typedef struct moe_predictor
 } moe_predictor;
 
 moe_predictor *moe_predictor_open(Oid relid);
+/*
+ * Keep a predictor until `context` is reset or deleted (by a reset callback): a
+ * scan holds its predictor in the executor's context, so that neither another
+ * statement's opening nor the end of the transaction frees it underneath.
+ */
+void moe_predictor_hold(moe_predictor *predictor, MemoryContext context);
 
 /* The time that predictions without as_of are made for: the newest row time not after now(). */
 int64 moe_predictor_default_time(moe_predictor *predictor);
