@@ -294,14 +294,14 @@ read_strings(moe_reader *reader, moe_dictionary *dictionary)
     int64_t start = reader->position;
     int64_t total = 0;
 
-    for (int64_t i = 0; i < dictionary->n && moe_reader_code(reader) == MOE_OK; i++)
+    for (int64_t i = 0; i < dictionary->n && moe_job_code(reader->job) == MOE_OK; i++)
     {
         int64_t length = moe_get_count(reader, 1);
 
         total += length;
         reader->position += length;
     }
-    if (moe_reader_code(reader) != MOE_OK)
+    if (moe_job_code(reader->job) != MOE_OK)
         return;
     reader->position = start;
     dictionary->bytes = moe_alloc(job, total, 1);

@@ -73,7 +73,7 @@ moe_features_write(const moe_features *features, moe_buffer *buffer)
 static void
 require(moe_reader *reader, bool valid)
 {
-    if (!valid && moe_reader_code(reader) == MOE_OK)
+    if (!valid)
         moe_fail(reader->job, MOE_CORRUPT, "stored column encodings do not read back");
 }
 
@@ -98,7 +98,7 @@ read_scaling(moe_reader *reader, moe_scaling *scaling)
     scaling->inverse = read_number(reader, 1e150);
     scaling->n_bins = moe_get_u8(reader);
     require(reader, scaling->spread > 1e-150 && scaling->inverse >= 0 && scaling->n_bins <= MOE_BINS);
-    for (int i = 0; scaling->n_bins > 0 && i <= scaling->n_bins && moe_reader_code(reader) == MOE_OK; i++)
+    for (int i = 0; scaling->n_bins > 0 && i <= scaling->n_bins && moe_job_code(reader->job) == MOE_OK; i++)
     {
         scaling->edge[i] = read_number(reader, 1e150);
         require(reader, i == 0 || scaling->edge[i] > scaling->edge[i - 1]);
@@ -121,12 +121,12 @@ read_vector(moe_reader *reader, moe_spec *spec)
 
     spec->vector_length = moe_get_i32(reader);
     require(reader, spec->vector_length >= 0 && spec->vector_length <= MOE_VECTOR_MAX);
-    if (moe_reader_code(reader) != MOE_OK)
+    if (moe_job_code(reader->job) != MOE_OK)
         return;
     width = moe_spec_values(spec);
     spec->vector_mean = moe_alloc(reader->job, width, sizeof(double));
     spec->vector_inverse = moe_alloc(reader->job, width, sizeof(double));
-    for (int i = 0; i < width && moe_reader_code(reader) == MOE_OK; i++)
+    for (int i = 0; i < width && moe_job_code(reader->job) == MOE_OK; i++)
     {
         spec->vector_mean[i] = read_number(reader, 1e150);
         spec->vector_inverse[i] = read_number(reader, 1e150);
@@ -173,14 +173,14 @@ read_column(moe_reader *reader, moe_spec *spec)
     int missing = moe_get_u8(reader);
 
     require(reader, storage <= MOE_STORE_VECTOR && ignored <= MOE_IGNORED_CONSTANT && missing <= 1);
-    if (moe_reader_code(reader) != MOE_OK)
+    if (moe_job_code(reader->job) != MOE_OK)
         return;
     spec->storage = (moe_storage) storage;
     spec->ignored = (moe_ignored) ignored;
     spec->parts = parts;
     spec->missing = missing != 0;
     require(reader, parts_fit(spec) && (parts == 0 || ignored == MOE_USED));
-    if (moe_reader_code(reader) != MOE_OK)
+    if (moe_job_code(reader->job) != MOE_OK)
     {
         spec->parts = 0;
         return;
@@ -204,10 +204,10 @@ read_table(moe_reader *reader, moe_features_table *table)
     int64_t n = moe_get_count(reader, 4);
 
     require(reader, n <= INT16_MAX);
-    if (moe_reader_code(reader) != MOE_OK || !(table->columns = moe_alloc(reader->job, n, sizeof(*table->columns))))
+    if (moe_job_code(reader->job) != MOE_OK || !(table->columns = moe_alloc(reader->job, n, sizeof(*table->columns))))
         return;
     table->n_columns = (int) n;
-    for (int c = 0; c < n && moe_reader_code(reader) == MOE_OK; c++)
+    for (int c = 0; c < n && moe_job_code(reader->job) == MOE_OK; c++)
         read_column(reader, &table->columns[c]);
 }
 
@@ -236,13 +236,13 @@ moe_features_read(moe_job *job, moe_reader *reader, moe_features **out)
     buckets = moe_get_i32(reader);
     n = moe_get_count(reader, sizeof(int64_t));
     require(reader, n <= INT16_MAX);
-    if (moe_reader_code(reader) != MOE_OK || !(features = moe_features_create(job, (int) n)))
+    if (moe_job_code(reader->job) != MOE_OK || !(features = moe_features_create(job, (int) n)))
         return moe_job_code(job);
     features->buckets = buckets;
-    for (int t = 0; t < n && moe_reader_code(reader) == MOE_OK; t++)
+    for (int t = 0; t < n && moe_job_code(reader->job) == MOE_OK; t++)
         read_table(reader, &features->tables[t]);
     check_buckets(reader, features);
-    if (moe_reader_code(reader) == MOE_OK && moe_features_layout(features) == MOE_OK)
+    if (moe_job_code(reader->job) == MOE_OK && moe_features_layout(features) == MOE_OK)
         *out = features;
     else
         moe_features_destroy(features);
