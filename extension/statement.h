@@ -22,7 +22,7 @@ typedef enum moe_statement_kind
     MOE_SCHEMA_MODEL
 } moe_statement_kind;
 
-typedef enum moe_aggregate
+typedef enum moe_aggregate_kind
 {
     MOE_AGG_SUM,
     MOE_AGG_AVG,
@@ -33,7 +33,7 @@ typedef enum moe_aggregate
     MOE_AGG_FIRST,
     MOE_AGG_LAST,
     MOE_AGG_LIST_DISTINCT
-} moe_aggregate;
+} moe_aggregate_kind;
 
 typedef enum moe_unit
 {
@@ -76,7 +76,7 @@ struct moe_node
     bool negated; /* IS NOT NULL, NOT IN, NOT LIKE, NOT BETWEEN */
 
     /* AGGREGATE */
-    moe_aggregate aggregate;
+    moe_aggregate_kind aggregate;
     moe_column_name *column; /* also COLUMN */
     moe_node *filter;        /* row-level condition, or NULL */
     bool has_window;
