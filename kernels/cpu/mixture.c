@@ -1,0 +1,214 @@
+/*
+ * mixture.c: sparse gates and the two router losses.
+ *
+ * Gates: Shazeer et al. 2017. Balance loss: with f_e the share of rows whose
+ * largest gate is e and P_e the mean softmax, E * sum of f_e P_e (Fedus et al.
+ * 2021, eq. 4); f counts as a constant. Z-loss: the mean of (log sum exp)^2
+ * (Zoph et al. 2022, eq. 5).
+ */
+#include <math.h>
+#include <string.h>
+
+#include "kernels/cpu/cpu.h"
+#include "kernels/random.h"
+
+typedef struct router
+{
+    int64_t experts;
+    int64_t rows;
+    int k;
+    float noise;
+    uint64_t key;
+    const float *logits;
+    const float *gates;
+    float *out;
+    double *partial; /* of each chunk */
+    int64_t chunk;
+    const double *share; /* f_e */
+} router;
+
+/* Replace noisy scores by the softmax over the k largest, ties to the lower expert; NaN if there are none. */
+static void
+gate_row(float *score, int64_t experts, int k)
+{
+    float highest = 0;
+    float last = INFINITY;
+    int64_t last_at = -1;
+    int chosen = 0;
+    for (; chosen < k; chosen++)
+    {
+        int64_t best = -1;
+        for (int64_t e = 0; e < experts; e++)
+        {
+            bool after = score[e] < last || (score[e] == last && e > last_at);
+            if (after && (best < 0 || score[e] > score[best]))
+                best = e;
+        }
+        if (best < 0)
+            break;
+        last = score[best];
+        last_at = best;
+        highest = chosen == 0 ? last : highest;
+    }
+    float sum = chosen == k ? 0 : NAN;
+    for (int64_t e = 0; e < experts; e++)
+    {
+        bool in = score[e] > last || (score[e] == last && e <= last_at);
+        score[e] = in ? expf(score[e] - highest) : 0;
+        sum += score[e];
+    }
+    for (int64_t e = 0; e < experts; e++)
+        score[e] /= sum;
+}
+
+static void
+top_k_gate_range(int64_t begin, int64_t end, void *arg)
+{
+    const router *r = arg;
+    for (int64_t i = begin; i < end; i++)
+    {
+        float *score = r->out + i * r->experts;
+        memcpy(score, r->logits + i * r->experts, (size_t) r->experts * sizeof(float));
+        for (int64_t e = 0; r->noise > 0 && e < r->experts; e++)
+            score[e] += r->noise * (float) moe_random_normal(r->key, (uint64_t) (i * r->experts + e));
+        gate_row(score, r->experts, r->k);
+    }
+}
+
+void
+moe_cpu_top_k_gate(moe_job *job, int64_t rows, int64_t experts, int k, float noise, uint64_t key, const float *logits,
+                   float *gates)
+{
+    router r = {.experts = experts, .k = k, .noise = noise, .key = key, .logits = logits, .out = gates};
+    moe_parallel(job, experts == 0 ? 0 : rows, moe_row_grain(experts * 16), top_k_gate_range, &r);
+}
+
+/* Softmax of one row in double: returns log sum exp, and the probabilities into p. */
+static double
+softmax_row(const float *x, int64_t n, float *p)
+{
+    double high = x[0];
+    for (int64_t j = 1; j < n; j++)
+        high = x[j] > high ? x[j] : high;
+    double sum = 0;
+    for (int64_t j = 0; j < n; j++)
+        sum += exp(x[j] - high);
+    for (int64_t j = 0; j < n; j++)
+        p[j] = (float) (exp(x[j] - high) / sum);
+    return high + log(sum);
+}
+
+static int64_t
+largest(const float *x, int64_t n)
+{
+    int64_t best = 0;
+    for (int64_t j = 1; j < n; j++)
+        best = x[j] > x[best] ? j : best;
+    return best;
+}
+
+/* Softmax of each row to out; the chunk's counts of largest gates and sums of softmax to its partial result. */
+static void
+balance_count_range(int64_t begin, int64_t end, void *arg)
+{
+    const router *r = arg;
+    double *count = r->partial + begin / r->chunk * 2 * r->experts;
+    double *mean = count + r->experts;
+    for (int64_t i = begin; i < end; i++)
+    {
+        float *p = r->out + i * r->experts;
+        softmax_row(r->logits + i * r->experts, r->experts, p);
+        count[largest(r->gates + i * r->experts, r->experts)]++;
+        for (int64_t e = 0; e < r->experts; e++)
+            mean[e] += p[e];
+    }
+}
+
+/* out holds the softmax p; replace it by p * (f - sum of f p) * E / n. */
+static void
+balance_gradient_range(int64_t begin, int64_t end, void *arg)
+{
+    const router *r = arg;
+    double factor = (double) r->experts / (double) r->rows;
+    for (int64_t i = begin; i < end; i++)
+    {
+        float *p = r->out + i * r->experts;
+        double expected = 0;
+        for (int64_t e = 0; e < r->experts; e++)
+            expected += r->share[e] * p[e];
+        for (int64_t e = 0; e < r->experts; e++)
+            p[e] = (float) (factor * p[e] * (r->share[e] - expected));
+    }
+}
+
+float
+moe_cpu_balance_loss(moe_job *job, int64_t rows, int64_t experts, const float *logits, const float *gates,
+                     float *gradient)
+{
+    if (rows == 0 || experts == 0)
+        return 0;
+    int64_t chunk = moe_slab_rows(rows);
+    int64_t chunks = (rows + chunk - 1) / chunk;
+    double *partial = moe_alloc(job, chunks * 2 * experts, sizeof(double));
+    if (partial == NULL)
+        return 0;
+    router r = {.experts = experts,
+                .rows = rows,
+                .logits = logits,
+                .gates = gates,
+                .out = gradient,
+                .partial = partial,
+                .chunk = chunk,
+                .share = partial};
+    moe_parallel(job, rows, chunk, balance_count_range, &r);
+
+    /* The first chunk's partial result becomes the total. */
+    for (int64_t i = 1; i < chunks; i++)
+    {
+        for (int64_t e = 0; e < 2 * experts; e++)
+            partial[e] += partial[i * 2 * experts + e];
+    }
+    double loss = 0;
+    for (int64_t e = 0; e < experts; e++)
+    {
+        partial[e] /= (double) rows;
+        loss += partial[e] * partial[experts + e] / (double) rows;
+    }
+    moe_parallel(job, rows, chunk, balance_gradient_range, &r);
+    moe_free(job, partial);
+    return (float) (loss * (double) experts);
+}
+
+static void
+z_loss_range(int64_t begin, int64_t end, void *arg)
+{
+    const router *r = arg;
+    double *sum = r->partial + begin / r->chunk;
+    for (int64_t i = begin; i < end; i++)
+    {
+        float *p = r->out + i * r->experts;
+        double z = softmax_row(r->logits + i * r->experts, r->experts, p);
+        *sum += z * z;
+        for (int64_t e = 0; e < r->experts; e++)
+            p[e] = (float) (2 * z * p[e] / (double) r->rows);
+    }
+}
+
+float
+moe_cpu_z_loss(moe_job *job, int64_t rows, int64_t experts, const float *logits, float *gradient)
+{
+    if (rows == 0 || experts == 0)
+        return 0;
+    double partial[MOE_MOST_SLABS] = {0};
+    router r = {.experts = experts,
+                .rows = rows,
+                .logits = logits,
+                .out = gradient,
+                .partial = partial,
+                .chunk = moe_slab_rows(rows)};
+    moe_parallel(job, rows, r.chunk, z_loss_range, &r);
+    double sum = 0;
+    for (int i = 0; i < MOE_MOST_SLABS; i++)
+        sum += partial[i];
+    return (float) (sum / (double) rows);
+}

@@ -1,0 +1,459 @@
+/*
+ * reference.c: every operation in its plainest form, in double, one thread.
+ *
+ * This is the definition the fast versions are checked against, and the place
+ * to read what an operation does. Nothing here is meant to be fast.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "kernels/ops.h"
+#include "kernels/random.h"
+
+/* out (+)= value, the meaning of `add` everywhere. */
+static void
+put(float *out, bool add, double value)
+{
+    *out = (float) (add ? *out + value : value);
+}
+
+static void
+linear(moe_job *job, int64_t n, int64_t k, int64_t m, const float *x, const float *w, const float *b, float *out)
+{
+    for (int64_t i = 0; i < n; i++)
+    {
+        for (int64_t j = 0; j < m; j++)
+        {
+            double sum = b == NULL ? 0 : b[j];
+            for (int64_t l = 0; l < k; l++)
+                sum += (double) x[i * k + l] * w[l * m + j];
+            out[i * m + j] = (float) sum;
+        }
+    }
+}
+
+static void
+linear_input(moe_job *job, int64_t n, int64_t k, int64_t m, const float *gy, const float *w, bool add, float *gx)
+{
+    for (int64_t i = 0; i < n; i++)
+    {
+        for (int64_t l = 0; l < k; l++)
+        {
+            double sum = 0;
+            for (int64_t j = 0; j < m; j++)
+                sum += (double) gy[i * m + j] * w[l * m + j];
+            put(&gx[i * k + l], add, sum);
+        }
+    }
+}
+
+static void
+linear_weight(moe_job *job, int64_t n, int64_t k, int64_t m, const float *x, const float *gy, float *gw)
+{
+    for (int64_t l = 0; l < k; l++)
+    {
+        for (int64_t j = 0; j < m; j++)
+        {
+            double sum = 0;
+            for (int64_t i = 0; i < n; i++)
+                sum += (double) x[i * k + l] * gy[i * m + j];
+            put(&gw[l * m + j], true, sum);
+        }
+    }
+}
+
+static void
+sum(moe_job *job, int64_t count, const float *const *terms, int n, float *out)
+{
+    for (int64_t i = 0; i < count; i++)
+    {
+        double total = 0;
+        for (int t = 0; t < n; t++)
+            total += terms[t][i];
+        out[i] = (float) total;
+    }
+}
+
+static void
+scale(moe_job *job, int64_t count, float factor, const float *x, bool add, float *out)
+{
+    for (int64_t i = 0; i < count; i++)
+        put(&out[i], add, (double) factor * x[i]);
+}
+
+static void
+multiply(moe_job *job, int64_t count, const float *a, const float *b, bool add, float *out)
+{
+    for (int64_t i = 0; i < count; i++)
+        put(&out[i], add, (double) a[i] * b[i]);
+}
+
+static void
+add_row(moe_job *job, int64_t rows, int64_t cols, const float *x, const float *row, float *out)
+{
+    for (int64_t i = 0; i < rows * cols; i++)
+        out[i] = x[i] + row[i % cols];
+}
+
+static void
+column_sum(moe_job *job, int64_t rows, int64_t cols, const float *x, float *out)
+{
+    for (int64_t j = 0; j < cols; j++)
+    {
+        double total = 0;
+        for (int64_t i = 0; i < rows; i++)
+            total += x[i * cols + j];
+        put(&out[j], true, total);
+    }
+}
+
+static void
+multiply_column(moe_job *job, int64_t rows, int64_t cols, const float *x, const float *c, bool add, float *out)
+{
+    for (int64_t i = 0; i < rows * cols; i++)
+        put(&out[i], add, (double) x[i] * c[i / cols]);
+}
+
+static void
+row_dot(moe_job *job, int64_t rows, int64_t cols, const float *a, const float *b, bool add, float *out)
+{
+    for (int64_t i = 0; i < rows; i++)
+    {
+        double total = 0;
+        for (int64_t j = 0; j < cols; j++)
+            total += (double) a[i * cols + j] * b[i * cols + j];
+        put(&out[i], add, total);
+    }
+}
+
+static void
+copy_block(moe_job *job, int64_t rows, int64_t cols, const float *x, int64_t x_stride, bool add, float *out,
+           int64_t out_stride)
+{
+    for (int64_t i = 0; i < rows; i++)
+    {
+        for (int64_t j = 0; j < cols; j++)
+            put(&out[i * out_stride + j], add, x[i * x_stride + j]);
+    }
+}
+
+static void
+relu(moe_job *job, int64_t count, const float *x, float *out)
+{
+    for (int64_t i = 0; i < count; i++)
+        out[i] = x[i] <= 0 ? 0 : x[i];
+}
+
+static void
+relu_backward(moe_job *job, int64_t count, const float *y, const float *gy, bool add, float *gx)
+{
+    for (int64_t i = 0; i < count; i++)
+        put(&gx[i], add, y[i] > 0 ? gy[i] : 0);
+}
+
+static void
+dropout(moe_job *job, int64_t count, float rate, uint64_t key, const float *x, bool add, float *out)
+{
+    int dropped = (int) lrintf(rate * 65536.0f); /* of 65536 equally likely draws */
+    dropped = dropped > 65535 ? 65535 : dropped;
+    for (int64_t i = 0; i < count; i++)
+    {
+        uint64_t bits = moe_random_bits(key, (uint64_t) i / 4);
+        int draw = (int) (bits >> (16 * (i % 4)) & 0xffff);
+        put(&out[i], add, draw < dropped ? 0 : x[i] * 65536.0 / (65536 - dropped));
+    }
+}
+
+static void
+layer_norm(moe_job *job, int64_t rows, int64_t cols, const float *x, const float *gain, const float *bias, float *y,
+           float *mean, float *deviation)
+{
+    for (int64_t i = 0; cols > 0 && i < rows; i++, x += cols, y += cols)
+    {
+        double center = 0;
+        double variance = 0;
+        for (int64_t j = 0; j < cols; j++)
+            center += x[j] / (double) cols;
+        for (int64_t j = 0; j < cols; j++)
+            variance += (x[j] - center) * (x[j] - center) / (double) cols;
+        double inverse = 1 / sqrt(variance + 1e-5);
+        for (int64_t j = 0; j < cols; j++)
+            y[j] = (float) ((x[j] - center) * inverse * gain[j] + bias[j]);
+        mean[i] = (float) center;
+        deviation[i] = (float) inverse;
+    }
+}
+
+static void
+layer_norm_backward(moe_job *job, int64_t rows, int64_t cols, const float *x, const float *gain, const float *mean,
+                    const float *deviation, const float *gy, bool add, float *gx, float *ggain, float *gbias)
+{
+    for (int64_t i = 0; i < rows; i++, x += cols, gy += cols)
+    {
+        double mean_g = 0;
+        double mean_gh = 0;
+        for (int64_t j = 0; j < cols; j++)
+        {
+            double h = ((double) x[j] - mean[i]) * deviation[i];
+            mean_g += (double) gy[j] * gain[j] / (double) cols;
+            mean_gh += gy[j] * gain[j] * h / (double) cols;
+            if (ggain != NULL)
+                put(&ggain[j], true, gy[j] * h);
+            if (gbias != NULL)
+                put(&gbias[j], true, gy[j]);
+        }
+        for (int64_t j = 0; gx != NULL && j < cols; j++)
+        {
+            double h = ((double) x[j] - mean[i]) * deviation[i];
+            put(&gx[i * cols + j], add, deviation[i] * ((double) gy[j] * gain[j] - mean_g - h * mean_gh));
+        }
+    }
+}
+
+/* Probabilities of one row into p; returns log sum exp. */
+static double
+softmax_row(const float *x, int64_t cols, float *p)
+{
+    double high = -INFINITY;
+    double total = 0;
+    for (int64_t j = 0; j < cols; j++)
+        high = fmax(high, x[j]);
+    for (int64_t j = 0; j < cols; j++)
+        total += exp(x[j] - high);
+    for (int64_t j = 0; j < cols; j++)
+        p[j] = (float) (exp(x[j] - high) / total);
+    return high + log(total);
+}
+
+static void
+softmax(moe_job *job, int64_t rows, int64_t cols, const float *x, float *y)
+{
+    for (int64_t i = 0; i < rows; i++)
+        softmax_row(x + i * cols, cols, y + i * cols);
+}
+
+static void
+softmax_backward(moe_job *job, int64_t rows, int64_t cols, const float *y, const float *gy, bool add, float *gx)
+{
+    for (int64_t i = 0; i < rows; i++, y += cols, gy += cols, gx += cols)
+    {
+        double dot = 0;
+        for (int64_t j = 0; j < cols; j++)
+            dot += (double) y[j] * gy[j];
+        for (int64_t j = 0; j < cols; j++)
+            put(&gx[j], add, y[j] * (gy[j] - dot));
+    }
+}
+
+static void
+gather(moe_job *job, int64_t n, int64_t cols, const int32_t *index, const float *x, bool add, float *out)
+{
+    for (int64_t i = 0; i < n; i++)
+    {
+        for (int64_t j = 0; j < cols; j++)
+            put(&out[i * cols + j], add, index[i] < 0 ? 0 : x[index[i] * cols + j]);
+    }
+}
+
+static void
+aggregate(moe_job *job, const moe_sparse *s, int64_t cols, const float *x, bool add, float *out)
+{
+    for (int64_t i = 0; i < s->rows; i++)
+    {
+        int64_t entries = s->offset[i + 1] - s->offset[i];
+        for (int64_t j = 0; j < cols; j++)
+        {
+            double total = 0;
+            for (int64_t k = s->offset[i]; k < s->offset[i + 1]; k++)
+            {
+                if (s->index[k] >= 0)
+                    total += (s->weight == NULL ? 1.0 : s->weight[k]) * x[s->index[k] * cols + j];
+            }
+            if (s->reduce == MOE_MEAN && entries > 0)
+                total /= (double) entries;
+            put(&out[i * cols + j], add, total);
+        }
+    }
+}
+
+static void
+transpose(moe_job *job, const moe_sparse *s, int64_t columns, int64_t *offset, int32_t *index, float *weight)
+{
+    int64_t place = 0;
+    for (int64_t c = 0; c < columns; c++)
+    {
+        offset[c] = place;
+        for (int64_t i = 0; i < s->rows; i++)
+        {
+            int64_t from = s->offset == NULL ? i : s->offset[i];
+            int64_t to = s->offset == NULL ? i + 1 : s->offset[i + 1];
+            for (int64_t k = from; k < to; k++)
+            {
+                if (s->index[k] != c)
+                    continue;
+                index[place] = (int32_t) i;
+                if (weight != NULL)
+                    weight[place] = (float) ((s->weight == NULL ? 1.0 : s->weight[k]) /
+                                             (s->reduce == MOE_MEAN ? (double) (to - from) : 1.0));
+                place++;
+            }
+        }
+    }
+    offset[columns] = place;
+}
+
+static void
+top_k_gate(moe_job *job, int64_t rows, int64_t experts, int k, float noise, uint64_t key, const float *logits,
+           float *gates)
+{
+    for (int64_t i = 0; i < rows; i++, gates += experts)
+    {
+        float score[experts];
+        bool chosen[experts];
+        for (int64_t e = 0; e < experts; e++)
+        {
+            uint64_t counter = (uint64_t) (i * experts + e);
+            score[e] = logits[counter] + (noise > 0 ? noise * (float) moe_random_normal(key, counter) : 0);
+            chosen[e] = false;
+        }
+        double total = 0;
+        for (int n = 0; n < k; n++)
+        {
+            int64_t best = -1;
+            for (int64_t e = 0; e < experts; e++)
+            {
+                if (!chosen[e] && (best < 0 || score[e] > score[best]))
+                    best = e;
+            }
+            chosen[best] = true;
+            total += exp(score[best]);
+        }
+        for (int64_t e = 0; e < experts; e++)
+            gates[e] = chosen[e] ? (float) (exp(score[e]) / total) : 0;
+    }
+}
+
+static float
+balance_loss(moe_job *job, int64_t rows, int64_t experts, const float *logits, const float *gates, float *gradient)
+{
+    double loss = 0;
+    double share[experts];
+    memset(share, 0, sizeof(share));
+    for (int64_t i = 0; i < rows; i++)
+    {
+        int64_t best = 0;
+        for (int64_t e = 0; e < experts; e++)
+            best = gates[i * experts + e] > gates[i * experts + best] ? e : best;
+        share[best] += 1.0 / (double) rows;
+    }
+    softmax(job, rows, experts, logits, gradient);
+    for (int64_t i = 0; i < rows; i++)
+    {
+        float *p = gradient + i * experts;
+        double expected = 0;
+        for (int64_t e = 0; e < experts; e++)
+            expected += share[e] * p[e];
+        loss += expected * (double) experts / (double) rows;
+        for (int64_t e = 0; e < experts; e++)
+            p[e] = (float) (p[e] * (share[e] - expected) * (double) experts / (double) rows);
+    }
+    return (float) loss;
+}
+
+static float
+z_loss(moe_job *job, int64_t rows, int64_t experts, const float *logits, float *gradient)
+{
+    double loss = 0;
+    for (int64_t i = 0; experts > 0 && i < rows; i++)
+    {
+        double z = softmax_row(logits + i * experts, experts, gradient + i * experts);
+        loss += z * z / (double) rows;
+        for (int64_t e = 0; e < experts; e++)
+            gradient[i * experts + e] *= (float) (2 * z / (double) rows);
+    }
+    return (float) loss;
+}
+
+static double
+weight_of(const float *weight, int64_t rows, int64_t i)
+{
+    double total = 0;
+    for (int64_t k = 0; k < rows; k++)
+        total += weight == NULL ? 1 : weight[k];
+    return total == 0 ? 0 : (weight == NULL ? 1 : weight[i]) / total;
+}
+
+static float
+loss(moe_job *job, moe_loss_kind kind, int64_t rows, const float *x, const float *label, const float *weight,
+     float *gradient)
+{
+    double total = 0;
+    for (int64_t i = 0; i < rows; i++)
+    {
+        double w = weight_of(weight, rows, i);
+        double p = 1 / (1 + exp(-(double) x[i]));
+        double d = (double) x[i] - label[i];
+        switch (kind)
+        {
+            case MOE_LOSS_LOGISTIC:
+                total -= w * (label[i] * log(p) + (1 - label[i]) * log1p(-p));
+                gradient[i] = (float) (w * (p - label[i]));
+                break;
+            case MOE_LOSS_ABSOLUTE:
+                total += w * fabs(d);
+                gradient[i] = (float) (w * ((d > 0) - (d < 0)));
+                break;
+            case MOE_LOSS_SQUARED:
+                total += w * d * d;
+                gradient[i] = (float) (w * 2 * d);
+                break;
+        }
+    }
+    return (float) total;
+}
+
+static float
+cross_entropy(moe_job *job, int64_t rows, int64_t classes, const float *logits, const int32_t *label,
+              const float *weight, float *gradient)
+{
+    double total = 0;
+    for (int64_t i = 0; i < rows; i++)
+    {
+        float *p = gradient + i * classes;
+        double w = weight_of(weight, rows, i);
+        total += w * (softmax_row(logits + i * classes, classes, p) - logits[i * classes + label[i]]);
+        for (int64_t c = 0; c < classes; c++)
+            p[c] = (float) (w * (p[c] - (c == label[i])));
+    }
+    return (float) total;
+}
+
+const moe_backend moe_backend_reference = {
+    .name = "reference",
+    .linear = linear,
+    .linear_input = linear_input,
+    .linear_weight = linear_weight,
+    .sum = sum,
+    .scale = scale,
+    .multiply = multiply,
+    .add_row = add_row,
+    .column_sum = column_sum,
+    .multiply_column = multiply_column,
+    .row_dot = row_dot,
+    .copy_block = copy_block,
+    .relu = relu,
+    .relu_backward = relu_backward,
+    .dropout = dropout,
+    .layer_norm = layer_norm,
+    .layer_norm_backward = layer_norm_backward,
+    .softmax = softmax,
+    .softmax_backward = softmax_backward,
+    .gather = gather,
+    .aggregate = aggregate,
+    .transpose = transpose,
+    .top_k_gate = top_k_gate,
+    .balance_loss = balance_loss,
+    .z_loss = z_loss,
+    .loss = loss,
+    .cross_entropy = cross_entropy,
+};

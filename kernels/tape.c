@@ -1,0 +1,235 @@
+/*
+ * tape.c: record operations and run them backward.
+ *
+ * Operations form a list, last one first, which is the order backward wants.
+ * A variable has no gradient until the first operation above it writes one;
+ * later ones add. An operation whose result got no gradient is skipped.
+ */
+#include <string.h>
+
+#include "kernels/blas.h"
+#include "kernels/random.h"
+#include "kernels/tape_private.h"
+
+moe_tape *
+moe_tape_create(moe_job *job)
+{
+    if (moe_blas_open(job) != MOE_OK)
+        return NULL;
+    moe_tape *tape = moe_alloc(job, 1, sizeof(moe_tape));
+    moe_arena *arena = moe_arena_create(job);
+    if (tape == NULL || arena == NULL)
+    {
+        moe_arena_destroy(arena);
+        moe_free(job, tape);
+        return NULL;
+    }
+    *tape = (moe_tape){.job = job, .arena = arena, .backend = &moe_backend_cpu};
+    return tape;
+}
+
+void
+moe_tape_destroy(moe_tape *tape)
+{
+    if (tape == NULL)
+        return;
+    moe_arena_destroy(tape->arena);
+    moe_free(tape->job, tape);
+}
+
+void
+moe_tape_reset(moe_tape *tape, bool training, uint64_t seed)
+{
+    moe_arena_reset(tape->arena);
+    tape->last = NULL;
+    tape->training = training;
+    tape->ran_backward = false;
+    tape->seed = seed;
+    tape->keys = 0;
+}
+
+bool
+moe_tape_training(const moe_tape *tape)
+{
+    return tape->training;
+}
+
+moe_job *
+moe_tape_job(const moe_tape *tape)
+{
+    return tape->job;
+}
+
+void *
+moe_tape_alloc(moe_tape *tape, int64_t count, size_t size)
+{
+    return moe_arena_alloc(tape->arena, count, size);
+}
+
+uint64_t
+moe_tape_key(moe_tape *tape)
+{
+    return moe_key(tape->seed, tape->keys++);
+}
+
+void
+moe_tape_use_backend(moe_tape *tape, const moe_backend *backend)
+{
+    tape->backend = backend;
+}
+
+moe_code
+moe_tape_backward(moe_tape *tape, moe_var *loss)
+{
+    moe_code code = moe_job_check(tape->job);
+    if (code != MOE_OK)
+        return code;
+    if (loss == NULL || loss->rows != 1 || loss->cols != 1)
+        return moe_fail(tape->job, MOE_INVALID, "backward starts from one number, not from a matrix");
+    if (tape->ran_backward)
+        return moe_fail(tape->job, MOE_INVALID, "backward was already run on this tape");
+    tape->ran_backward = true;
+
+    bool add;
+    float *gradient = moe_gradient(tape, loss, &add);
+    if (gradient != NULL)
+        gradient[0] = add ? gradient[0] + 1 : 1;
+    for (moe_op *op = tape->last; op != NULL; op = op->previous)
+    {
+        if (op->out->gradient != NULL)
+            op->backward(tape, op);
+        code = moe_job_check(tape->job);
+        if (code != MOE_OK)
+            return code;
+    }
+    return moe_job_code(tape->job);
+}
+
+/* A variable without a value; NULL on failure. */
+static moe_var *
+new_var(moe_tape *tape, int64_t rows, int64_t cols, bool needs_gradient)
+{
+    int64_t size;
+    if (rows < 0 || cols < 0 || __builtin_mul_overflow(rows, cols, &size))
+    {
+        moe_fail(tape->job, MOE_LIMIT, "a matrix of %lld rows and %lld columns is more than can be addressed",
+                 (long long) rows, (long long) cols);
+        return NULL;
+    }
+    moe_var *var = moe_tape_alloc(tape, 1, sizeof(moe_var));
+    if (var != NULL)
+        *var = (moe_var){.rows = rows, .cols = cols, .needs_gradient = needs_gradient};
+    return var;
+}
+
+moe_var *
+moe_constant(moe_tape *tape, int64_t rows, int64_t cols, const float *values)
+{
+    if (moe_job_check(tape->job) != MOE_OK || !moe_given(tape, "constant", values != NULL || rows == 0 || cols == 0))
+        return NULL;
+    moe_var *var = new_var(tape, rows, cols, false);
+    if (var != NULL)
+        var->value = (float *) values;
+    return var;
+}
+
+moe_var *
+moe_variable(moe_tape *tape, moe_param *param)
+{
+    if (moe_job_check(tape->job) != MOE_OK || !moe_given(tape, "variable", param != NULL))
+        return NULL;
+    moe_var *var = new_var(tape, param->rows, param->cols, param->gradient != NULL);
+    if (var == NULL)
+        return NULL;
+    var->value = param->value;
+    var->gradient = param->gradient;
+    return var;
+}
+
+static bool
+needs_gradient(const moe_var *var)
+{
+    return var != NULL && var->needs_gradient;
+}
+
+void *
+moe_begin(moe_tape *tape, size_t size, moe_backward_fn backward, int64_t rows, int64_t cols, moe_var *a, moe_var *b,
+          moe_var *c)
+{
+    if (moe_job_check(tape->job) != MOE_OK)
+        return NULL;
+    moe_op *op = moe_arena_zalloc(tape->arena, 1, size);
+    moe_var *out = new_var(tape, rows, cols, needs_gradient(a) || needs_gradient(b) || needs_gradient(c));
+    if (op == NULL || out == NULL)
+        return NULL;
+    out->value = moe_tape_alloc(tape, moe_size(out), sizeof(float));
+    if (out->value == NULL)
+        return NULL;
+    op->backward = backward;
+    op->out = out;
+    op->in[0] = a;
+    op->in[1] = b;
+    op->in[2] = c;
+    if (out->needs_gradient)
+    {
+        op->previous = tape->last;
+        tape->last = op;
+    }
+    return op;
+}
+
+moe_var *
+moe_finish(moe_tape *tape, void *op)
+{
+    return moe_job_check(tape->job) == MOE_OK ? ((moe_op *) op)->out : NULL;
+}
+
+bool
+moe_given(moe_tape *tape, const char *name, bool inputs)
+{
+    if (!inputs)
+        moe_fail(tape->job, MOE_INVALID, "operation %s lacks an input", name);
+    return inputs;
+}
+
+moe_var *
+moe_bad_shape(moe_tape *tape, const char *name, const moe_var *a, const moe_var *b)
+{
+    if (b == NULL)
+        moe_fail(tape->job, MOE_INVALID, "operation %s does not take a matrix of shape [%lld, %lld]", name,
+                 (long long) a->rows, (long long) a->cols);
+    else
+        moe_fail(tape->job, MOE_INVALID, "operation %s does not take shapes [%lld, %lld] and [%lld, %lld]", name,
+                 (long long) a->rows, (long long) a->cols, (long long) b->rows, (long long) b->cols);
+    return NULL;
+}
+
+float *
+moe_gradient(moe_tape *tape, moe_var *var, bool *add)
+{
+    *add = var != NULL && var->gradient != NULL;
+    if (needs_gradient(var) && var->gradient == NULL)
+        var->gradient = moe_tape_alloc(tape, moe_size(var), sizeof(float));
+    return needs_gradient(var) ? var->gradient : NULL;
+}
+
+float *
+moe_zeroed_gradient(moe_tape *tape, moe_var *var)
+{
+    bool add;
+    float *gradient = moe_gradient(tape, var, &add);
+    if (gradient != NULL && !add)
+        memset(gradient, 0, (size_t) moe_size(var) * sizeof(float));
+    return gradient;
+}
+
+float *
+moe_take_gradient(moe_tape *tape, moe_var *out, moe_var *var, bool *add)
+{
+    if (!needs_gradient(var) || var->gradient != NULL)
+        return moe_gradient(tape, var, add);
+    *add = false;
+    var->gradient = out->gradient;
+    out->gradient = NULL;
+    return var->gradient;
+}
