@@ -460,19 +460,27 @@ fit_column(const fitting *fit)
     return moe_job_check(fit->job);
 }
 
-/* Mark the buckets a column's fit rows fall into. */
-static void
-mark_buckets(const moe_spec *spec, const moe_column *column, int64_t n, uint8_t *used)
+/* Mark the buckets a column's fit rows fall into; returns how many are marked now, enough to need all room ends it. */
+static int
+mark_buckets(moe_job *job, const moe_spec *spec, const moe_column *column, int64_t n, uint8_t *used, int n_used)
 {
     uint64_t hash[MOE_BAG_MAX];
 
-    for (int64_t row = 0; row < n; row++)
+    for (int64_t row = 0; row < n && 4 * n_used <= MOE_HASH_BUCKETS_MAX; row++)
     {
         int k = moe_spec_bag(spec, column, row, hash);
 
         for (int i = 0; i < k; i++)
-            used[hash[i] & (MOE_HASH_BUCKETS_MAX - 1)] = 1;
+        {
+            uint8_t *bucket = &used[hash[i] & (MOE_HASH_BUCKETS_MAX - 1)];
+
+            n_used += !*bucket;
+            *bucket = 1;
+        }
+        if (row % 65536 == 0 && moe_job_check(job) != MOE_OK)
+            break;
     }
+    return n_used;
 }
 
 /*
@@ -496,10 +504,8 @@ fit_buckets(moe_features *features, const moe_table *tables, const int64_t *fit_
             if (!(spec->parts & MOE_PARTS_BAG))
                 continue;
             needed = true;
-            mark_buckets(spec, &tables[t].columns[c], fit_rows[t], used);
+            n = mark_buckets(features->job, spec, &tables[t].columns[c], fit_rows[t], used, n);
         }
-    for (int i = 0; i < MOE_HASH_BUCKETS_MAX; i++)
-        n += used[i];
     features->buckets = needed ? MOE_HASH_BUCKETS_MIN : 0;
     while (needed && features->buckets < 2 * n && features->buckets < MOE_HASH_BUCKETS_MAX)
         features->buckets *= 2;
