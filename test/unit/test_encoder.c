@@ -139,8 +139,12 @@ repeated_rows_get_the_same_vector(void **state)
     moe_tape_reset(w.tape, false, 1);
     x = moe_encoder_forward(w.encoder, w.tape, 0, rows, NULL, 5);
     assert_non_null(x);
-    assert_memory_equal(x->value, x->value + 2 * CHANNELS, CHANNELS * sizeof(float));
-    assert_memory_equal(x->value, x->value + 4 * CHANNELS, CHANNELS * sizeof(float));
+    /* A product's rounding may depend on a row's place in its block, no more. */
+    for (int i = 0; i < CHANNELS; i++)
+    {
+        assert_true(fabsf(x->value[i] - x->value[2 * CHANNELS + i]) < 1e-5f);
+        assert_true(fabsf(x->value[i] - x->value[4 * CHANNELS + i]) < 1e-5f);
+    }
     moe_job_destroy(w.job);
 }
 
