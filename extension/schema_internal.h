@@ -1,0 +1,101 @@
+/*
+ * schema_internal.h: what the schema_*.c files share.
+ */
+#ifndef MOE_SCHEMA_INTERNAL_H
+#define MOE_SCHEMA_INTERNAL_H
+
+#include "extension/schema.h"
+#include "nodes/bitmapset.h"
+#include "utils/relcache.h"
+
+/* What a security label of provider moe_ml says. */
+typedef enum moe_declared
+{
+    MOE_DECLARED_NOTHING,
+    MOE_DECLARED_IGNORE,
+    MOE_DECLARED_TIMELESS, /* table */
+    MOE_DECLARED_TIME,
+    MOE_DECLARED_NUMERIC,
+    MOE_DECLARED_CATEGORY,
+    MOE_DECLARED_TEXT,
+    MOE_DECLARED_KNOWN,
+    MOE_DECLARED_KNOWN_AT,  /* column: argument */
+    MOE_DECLARED_KEY,       /* column of a view or foreign table */
+    MOE_DECLARED_REFERENCES /* column of a view or foreign table: argument is a table name */
+} moe_declared;
+
+typedef struct moe_declaration
+{
+    moe_declared what;
+    char *argument;
+} moe_declaration;
+
+/* schema_label.c */
+/* The declaration on a table (attnum 0) or column. Text that does not parse (labels set without the library) counts as
+ * none. */
+moe_declaration moe_schema_declaration(Oid relid, AttrNumber attnum);
+
+/* A foreign key as the catalog (or a declaration) has it, partitions mapped to their root. */
+typedef struct moe_foreign_key
+{
+    char *name;
+    Oid child;
+    Oid parent;
+    char *child_sort; /* "schema.table" for a stable order */
+    char *parent_sort;
+    int n_columns;
+    AttrNumber child_columns[INDEX_MAX_KEYS];
+    AttrNumber parent_columns[INDEX_MAX_KEYS];
+} moe_foreign_key;
+
+/* schema_catalog.c */
+/* All foreign keys of the database between tables of users, sorted by child, constraint name. List of
+ * moe_foreign_key *. */
+List *moe_catalog_foreign_keys(void);
+/* The root of a partition, or the relation itself. */
+Oid moe_catalog_root(Oid relid);
+/* Is this a kind of relation that can be read as a table? */
+bool moe_catalog_is_table(char relkind);
+/* Fill name, columns (no roles yet), key and row estimate of a table. */
+void moe_catalog_describe(Relation relation, moe_schema_table *table);
+/* The index of a column, or -1. */
+int moe_catalog_column(const moe_schema_table *table, AttrNumber attnum);
+int moe_catalog_column_named(const moe_schema_table *table, const char *name);
+/* Is the column NOT NULL? */
+bool moe_catalog_not_null(Oid relid, AttrNumber attnum);
+/* Does a single-column unique index cover this column? */
+bool moe_catalog_is_unique(Relation relation, AttrNumber attnum);
+/* Columns generated from a column, and the column itself: attribute numbers. */
+Bitmapset *moe_catalog_derived(Relation relation, AttrNumber attnum);
+/* Raise if the current user lacks SELECT on a column that would be read. */
+void moe_catalog_check_privileges(const moe_schema *schema);
+
+/* schema_rules.c */
+typedef struct moe_schema_choices /* of one table, from the statement's options */
+{
+    int time;           /* column index; -1: nothing said */
+    bool timeless;      /* said "none" */
+    Bitmapset *ignored; /* column indices */
+    Bitmapset *derived; /* attribute numbers kept out: the target and what is generated from it */
+} moe_schema_choices;
+
+/* Give every column its role, storage, encoding, known_at and reason; choose the row time. Keys and foreign keys are
+ * marked already. */
+void moe_rules_apply(moe_schema_table *table, const moe_schema_choices *choices);
+/* How a type is stored; false with the reason for a type without an encoding. */
+bool moe_rules_storage(Oid type, moe_storage *storage, moe_encoding *encoding, char **reason);
+bool moe_rules_is_time(Oid type);
+
+/* schema_options.c */
+moe_schema_choices *moe_schema_choose(const moe_schema *schema, const moe_schema_request *request);
+
+/* schema_sql.c */
+void moe_schema_settle_time_type(moe_schema *schema);
+
+/* schema.c */
+/* Raise for an unknown column, with the nearest name. */
+void moe_schema_no_such_column(const moe_schema_table *table, const char *name) __attribute__((noreturn));
+/* Which columns are read at all: not what is ignored, unless a key or a time that others depend on. */
+bool moe_schema_column_is_read(const moe_schema *schema, int table, int column);
+
+#endif

@@ -1,0 +1,20 @@
+/*
+ * schema_sql.h: the surroundings of generated SQL.
+ */
+#ifndef MOE_SCHEMA_SQL_H
+#define MOE_SCHEMA_SQL_H
+
+#include "postgres.h"
+
+/*
+ * Pin every setting that name resolution or text output depends on (search_path,
+ * TimeZone, DateStyle, ...) until moe_sql_end of the returned level; an error
+ * undoes it with the transaction.
+ */
+int moe_sql_begin(void);
+void moe_sql_end(int level);
+
+/* A date, timestamp or timestamptz on the common axis; infinities are DT_NOBEGIN and DT_NOEND. */
+int64 moe_sql_time(Datum value, Oid type);
+
+#endif

@@ -1,0 +1,294 @@
+/*
+ * schema_store.c: a schema as bytes of a stored model, and back.
+ *
+ * Names are stored, not OIDs, so that a dump restored elsewhere, or an upgraded
+ * server, finds its tables again. Reading treats the bytes as hostile: every
+ * count, index and enum is checked before use.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "storage/shmem.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+
+#include "extension/moe_ml.h"
+#include "extension/schema_internal.h"
+
+#define STORE_VERSION 1
+
+static char *
+type_name(const moe_schema_column *column)
+{
+    return format_type_extended(column->type, -1, FORMAT_TYPE_FORCE_QUALIFY);
+}
+
+static void
+write_indices(moe_buffer *buffer, int n, const int *indices)
+{
+    moe_put_i64(buffer, n);
+    for (int i = 0; i < n; i++)
+        moe_put_i32(buffer, indices[i]);
+}
+
+static void
+write_table(const moe_schema_table *table, moe_buffer *buffer)
+{
+    moe_put_string(buffer, table->schema);
+    moe_put_string(buffer, table->name);
+    moe_put_i32(buffer, table->time);
+    moe_put_string(buffer, table->time_reason);
+    moe_put_f64(buffer, table->rows);
+    moe_put_i64(buffer, table->n_columns);
+    for (int i = 0; i < table->n_columns; i++)
+    {
+        const moe_schema_column *column = &table->columns[i];
+
+        moe_put_string(buffer, column->name);
+        moe_put_string(buffer, type_name(column));
+        moe_put_u8(buffer, column->role);
+        moe_put_u8(buffer, column->storage);
+        moe_put_u8(buffer, column->encoding);
+        moe_put_i32(buffer, column->known_at);
+        moe_put_string(buffer, column->reason);
+    }
+    write_indices(buffer, table->n_key, table->key);
+}
+
+void
+moe_schema_write(const moe_schema *schema, moe_buffer *buffer)
+{
+    moe_put_i32(buffer, STORE_VERSION);
+    moe_put_i64(buffer, schema->n_tables);
+    for (int t = 0; t < schema->n_tables; t++)
+        write_table(&schema->tables[t], buffer);
+    moe_put_i64(buffer, schema->n_edges);
+    for (int e = 0; e < schema->n_edges; e++)
+    {
+        const moe_schema_edge *edge = &schema->edges[e];
+
+        moe_put_string(buffer, edge->name);
+        moe_put_i32(buffer, edge->child);
+        moe_put_i32(buffer, edge->parent);
+        write_indices(buffer, edge->n_columns, edge->child_columns);
+        write_indices(buffer, edge->n_columns, edge->parent_columns);
+    }
+    write_indices(buffer, schema->n_key, schema->key);
+}
+
+/* Stop at bytes that do not read back. */
+static void
+check(moe_reader *reader, bool sane)
+{
+    if (moe_reader_code(reader) != MOE_OK)
+        moe_check(reader->job, moe_reader_code(reader));
+    if (!sane)
+        moe_check(reader->job, moe_fail(reader->job, MOE_CORRUPT, "the stored graph of the model does not make sense"));
+}
+
+static int
+read_count(moe_reader *reader, size_t size, int limit)
+{
+    int64 n = moe_get_count(reader, size);
+
+    check(reader, n >= 0 && n <= limit);
+    return (int) n;
+}
+
+static int
+read_index(moe_reader *reader, int lowest, int n)
+{
+    int index = moe_get_i32(reader);
+
+    check(reader, index >= lowest && index < n);
+    return index;
+}
+
+static int *
+read_indices(moe_reader *reader, int *count, int n)
+{
+    int *indices;
+
+    *count = read_count(reader, sizeof(int32), INDEX_MAX_KEYS);
+    indices = palloc(sizeof(int) * Max(*count, 1));
+    for (int i = 0; i < *count; i++)
+        indices[i] = read_index(reader, 0, n);
+    return indices;
+}
+
+static char *
+read_string(moe_reader *reader)
+{
+    char *string = moe_get_string(reader);
+
+    check(reader, string != NULL);
+    return pstrdup(string);
+}
+
+static uint8
+read_enum(moe_reader *reader, int last)
+{
+    uint8 value = moe_get_u8(reader);
+
+    check(reader, value <= last);
+    return value;
+}
+
+/* What the stored model saw is no longer so. */
+static void
+changed(const char *what, const char *table, const char *detail)
+{
+    ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("%s of the model has changed", what),
+                    errdetail("Table \"%s\": %s.", table, detail),
+                    errhint("REFRESH MODEL learns the tables as they are now.")));
+}
+
+/* Find today's column of a stored one. */
+static void
+bind_column(const moe_schema_table *table, Relation relation, moe_schema_column *column, const char *type)
+{
+    AttrNumber attnum = get_attnum(table->relid, column->name);
+    Form_pg_attribute attribute;
+
+    if (attnum <= 0)
+    {
+        /* What was ignored may go. */
+        if (column->role == MOE_ROLE_IGNORED)
+            return;
+        changed(psprintf("column \"%s\"", column->name), table->name, "the column no longer exists");
+    }
+    attribute = TupleDescAttr(RelationGetDescr(relation), attnum - 1);
+    column->attnum = attnum;
+    column->typmod = attribute->atttypmod;
+    column->type = getBaseTypeAndTypmod(attribute->atttypid, &column->typmod);
+    column->collation = attribute->attcollation;
+    if (column->role != MOE_ROLE_IGNORED && strcmp(type_name(column), type) != 0)
+        changed(psprintf("column \"%s\"", column->name), table->name,
+                psprintf("the type was %s and is now %s", type, type_name(column)));
+}
+
+static void
+read_column(moe_reader *reader, const moe_schema_table *table, Relation relation, moe_schema_column *column)
+{
+    char *type;
+
+    column->name = read_string(reader);
+    type = read_string(reader);
+    column->role = read_enum(reader, MOE_ROLE_IGNORED);
+    column->storage = read_enum(reader, MOE_STORE_VECTOR);
+    column->encoding = read_enum(reader, MOE_ENCODE_VECTOR);
+    column->known_at = read_index(reader, -1, table->n_columns);
+    column->reason = read_string(reader);
+    bind_column(table, relation, column, type);
+}
+
+static Relation
+open_table(const moe_schema_table *table)
+{
+    Oid namespace = get_namespace_oid(table->schema, true);
+    Oid relid = OidIsValid(namespace) ? get_relname_relid(table->name, namespace) : InvalidOid;
+    Relation relation = OidIsValid(relid) ? try_relation_open(relid, AccessShareLock) : NULL;
+
+    if (relation == NULL)
+        ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                        errmsg("table \"%s\" of the model no longer exists", table->name),
+                        errdetail("The model was trained with \"%s\".\"%s\".", table->schema, table->name),
+                        errhint("Restore the table, or REFRESH MODEL to learn the tables as they are now.")));
+    if (!moe_catalog_is_table(relation->rd_rel->relkind))
+        changed("a table", table->name, "it is no longer a table or view");
+    return relation;
+}
+
+/* The stored storage must still be what the type gives: the reader trusts it. */
+static void
+check_columns(moe_reader *reader, const moe_schema_table *table)
+{
+    check(reader, table->time < 0 || moe_rules_is_time(table->columns[table->time].type));
+    for (int i = 0; i < table->n_columns; i++)
+    {
+        const moe_schema_column *column = &table->columns[i];
+        moe_storage storage;
+        moe_encoding encoding;
+        char *reason;
+        bool encodable;
+
+        if (column->role != MOE_ROLE_FEATURE)
+            continue;
+        encodable = moe_rules_storage(column->type, &storage, &encoding, &reason);
+        check(reader, column->storage == MOE_STORE_STRING || (encodable && column->storage == storage) ||
+                          (encodable && column->storage == MOE_STORE_NUMBER && storage == MOE_STORE_BOOL));
+        if (column->known_at < 0)
+            continue;
+        if (!moe_rules_is_time(table->columns[column->known_at].type))
+            changed(psprintf("column \"%s\"", table->columns[column->known_at].name), table->name,
+                    "it no longer says when other columns became known");
+    }
+}
+
+static void
+read_table(moe_reader *reader, moe_schema_table *table)
+{
+    Relation relation;
+
+    table->schema = read_string(reader);
+    table->name = read_string(reader);
+    table->time = moe_get_i32(reader);
+    table->time_reason = read_string(reader);
+    table->rows = moe_get_f64(reader);
+    table->n_columns = read_count(reader, 1, MaxHeapAttributeNumber);
+    check(reader, table->time >= -1 && table->time < table->n_columns);
+    table->columns = palloc0(sizeof(moe_schema_column) * Max(table->n_columns, 1));
+    relation = open_table(table);
+    table->relid = RelationGetRelid(relation);
+    for (int i = 0; i < table->n_columns; i++)
+        read_column(reader, table, relation, &table->columns[i]);
+    relation_close(relation, NoLock);
+    table->key = read_indices(reader, &table->n_key, table->n_columns);
+    check_columns(reader, table);
+}
+
+static void
+read_edge(moe_reader *reader, const moe_schema *schema, moe_schema_edge *edge)
+{
+    int n_parent;
+
+    edge->name = read_string(reader);
+    edge->child = read_index(reader, 0, schema->n_tables);
+    edge->parent = read_index(reader, 0, schema->n_tables);
+    edge->child_columns = read_indices(reader, &edge->n_columns, schema->tables[edge->child].n_columns);
+    edge->parent_columns = read_indices(reader, &n_parent, schema->tables[edge->parent].n_columns);
+    check(reader, edge->n_columns > 0 && n_parent == edge->n_columns);
+    for (int i = 0; i < n_parent; i++)
+        check(reader, schema->tables[edge->child].columns[edge->child_columns[i]].attnum != 0 &&
+                          schema->tables[edge->parent].columns[edge->parent_columns[i]].attnum != 0);
+}
+
+moe_schema *
+moe_schema_read(moe_reader *reader)
+{
+    moe_schema *schema = palloc0(sizeof(moe_schema));
+
+    check(reader, moe_get_i32(reader) == STORE_VERSION);
+    schema->n_tables = read_count(reader, 1, INT_MAX);
+    check(reader, schema->n_tables > 0);
+    schema->tables =
+        palloc_extended(mul_size(sizeof(moe_schema_table), schema->n_tables), MCXT_ALLOC_ZERO | MCXT_ALLOC_HUGE);
+    for (int t = 0; t < schema->n_tables; t++)
+        read_table(reader, &schema->tables[t]);
+    schema->n_edges = read_count(reader, 1, INT_MAX);
+    schema->edges =
+        palloc_extended(mul_size(sizeof(moe_schema_edge), Max(schema->n_edges, 1)), MCXT_ALLOC_ZERO | MCXT_ALLOC_HUGE);
+    for (int e = 0; e < schema->n_edges; e++)
+        read_edge(reader, schema, &schema->edges[e]);
+    schema->key = read_indices(reader, &schema->n_key, schema->tables[0].n_columns);
+    check(reader, schema->n_key > 0);
+    for (int i = 0; i < schema->n_key; i++)
+        check(reader, schema->tables[0].columns[schema->key[i]].attnum != 0);
+    moe_schema_settle_time_type(schema);
+    moe_catalog_check_privileges(schema);
+    return schema;
+}
