@@ -16,7 +16,8 @@
 
 #include "gnn/graph.h"
 
-#define MOE_MAX_HOPS 4
+#define MOE_MAX_HOPS   4
+#define MOE_MAX_FANOUT 1024
 
 typedef struct moe_seeds
 {
@@ -35,8 +36,8 @@ typedef enum moe_sampling
 
 typedef struct moe_sampler_config
 {
-    int hops; /* 1..MOE_MAX_HOPS */
-    int fanout[MOE_MAX_HOPS];
+    int hops;                 /* 1..MOE_MAX_HOPS */
+    int fanout[MOE_MAX_HOPS]; /* 1..MOE_MAX_FANOUT */
     moe_sampling sampling;
     uint64_t key;                /* of the random draws */
     const bool *disabled_tables; /* NULL, or per table: treat as if it had no rows (for explanation) */
@@ -47,15 +48,16 @@ typedef struct moe_level
 {
     int64_t n;
     int32_t *seed;   /* [n] which seed's tree */
-    int32_t *unique; /* [n] index into the table's unique rows */
+    int32_t *unique; /* [n] index into the table's unique rows; -1: a seed whose own row may not be seen */
     int64_t *age;    /* [n] seed time - row time in microseconds; 0 for rows without a time */
 } moe_level;
 
 /* Messages of one edge type into the occurrences of its destination table at depth d, from depth d + 1. */
 typedef struct moe_hop_edges
 {
-    int64_t *offset; /* [n destinations + 1]; NULL where the edge type has no message at this depth */
-    int32_t *source; /* occurrence index in the source table's level d + 1 */
+    int64_t *offset;  /* [n destinations + 1]; NULL where the edge type has no message at this depth */
+    int32_t *source;  /* occurrence index in the source table's level d + 1, by row time within a destination */
+    int32_t *visible; /* [n destinations] visible neighbours, before the cut at the fanout */
 } moe_hop_edges;
 
 typedef struct moe_sample
@@ -70,7 +72,11 @@ typedef struct moe_sample
     uint8_t **hidden;     /* [n_tables][n_unique]; a table without late columns has NULL */
 } moe_sample;
 
-/* Sample on the job's threads; everything is allocated from the arena. *out is valid until the arena's reset. */
+/*
+ * Sample on the job's threads. A seed row that is itself later than the horizon shows neither its columns nor its
+ * parents; of a disabled entity table the seeds stay, without their columns. The edge by which an occurrence was
+ * reached is not excluded on the way down (a child's parents include the row it was reached from), as in PyG.
+ * Everything is allocated from the arena. *out is valid until the arena's reset. */
 moe_code moe_sample_trees(moe_arena *arena, const moe_graph *graph, const moe_seeds *seeds,
                           const moe_sampler_config *config, moe_sample **out);
 

@@ -1,0 +1,132 @@
+/*
+ * config.c: a model's options: defaults, checks, and their stored form.
+ */
+#include "gnn/layers.h"
+
+#include <float.h>
+#include <math.h>
+
+#define FORMAT       1
+#define MAX_CLASSES  4096
+#define MAX_CHANNELS 1024
+#define MAX_EXPERTS  64
+
+void
+moe_model_config_defaults(moe_model_config *config)
+{
+    *config = (moe_model_config){
+        .task = MOE_BINARY,
+        .n_classes = 1,
+        .channels = 64,
+        .hops = 2,
+        .fanout = {64, 32, 16, 8},
+        .sampling = MOE_SAMPLE_UNIFORM,
+        .dropout = 0.2f,
+        .experts = 4,
+        .top_k = 2,
+        .gate_noise = 0.1f,
+        .balance_weight = 0.01f,
+        .z_weight = 0.001f,
+        .shift = 0,
+        .scale = 1,
+        .low = -DBL_MAX,
+        .high = DBL_MAX,
+    };
+}
+
+/* What is wrong with a configuration, or NULL. Comparisons are written so that NaN fails. */
+static const char *
+config_problem(const moe_model_config *c)
+{
+    if (c->task != MOE_BINARY && c->task != MOE_REGRESSION && c->task != MOE_MULTICLASS)
+        return "unknown task type";
+    if (c->task == MOE_MULTICLASS ? c->n_classes < 2 || c->n_classes > MAX_CLASSES : c->n_classes != 1)
+        return "number of classes does not fit the task (2 to 4096 for a multiclass task)";
+    if (c->channels < 1 || c->channels > MAX_CHANNELS)
+        return "channels must be between 1 and 1024";
+    if (c->hops < 1 || c->hops > MOE_MAX_HOPS)
+        return "hops must be between 1 and 4";
+    for (int h = 0; h < c->hops; h++)
+        if (c->fanout[h] < 1 || c->fanout[h] > MOE_MAX_FANOUT)
+            return "fanout must be between 1 and 1024";
+    if (c->sampling != MOE_SAMPLE_UNIFORM && c->sampling != MOE_SAMPLE_LATEST)
+        return "unknown way of sampling";
+    if (!(c->dropout >= 0 && c->dropout < 1))
+        return "dropout must be at least 0 and below 1";
+    if (c->experts < 1 || c->experts > MAX_EXPERTS)
+        return "number of experts must be between 1 and 64";
+    if (c->top_k < 1 || c->top_k > c->experts)
+        return "top_k must be between 1 and the number of experts";
+    if (!(c->gate_noise >= 0 && c->gate_noise <= 100))
+        return "gate noise must be between 0 and 100";
+    if (!(c->balance_weight >= 0 && c->balance_weight <= 1000) || !(c->z_weight >= 0 && c->z_weight <= 1000))
+        return "weights of the router losses must be between 0 and 1000";
+    if (!isfinite(c->shift) || !isfinite(c->scale) || !(c->scale > 0))
+        return "scale of the target must be positive and finite";
+    if (!(c->low <= c->high))
+        return "lower bound of predictions is above the upper bound";
+    return NULL;
+}
+
+moe_code
+moe_model_config_check(moe_job *job, const moe_model_config *config)
+{
+    const char *problem = config_problem(config);
+    return problem == NULL ? MOE_OK : moe_fail(job, MOE_INVALID, "%s", problem);
+}
+
+void
+moe_model_config_write(const moe_model_config *c, moe_buffer *buffer)
+{
+    moe_put_u8(buffer, FORMAT);
+    moe_put_i32(buffer, c->task);
+    moe_put_i32(buffer, c->n_classes);
+    moe_put_i32(buffer, c->channels);
+    moe_put_i32(buffer, c->hops);
+    for (int h = 0; h < MOE_MAX_HOPS; h++)
+        moe_put_i32(buffer, c->fanout[h]);
+    moe_put_i32(buffer, c->sampling);
+    moe_put_f32(buffer, c->dropout);
+    moe_put_i32(buffer, c->experts);
+    moe_put_i32(buffer, c->top_k);
+    moe_put_f32(buffer, c->gate_noise);
+    moe_put_f32(buffer, c->balance_weight);
+    moe_put_f32(buffer, c->z_weight);
+    moe_put_f64(buffer, c->shift);
+    moe_put_f64(buffer, c->scale);
+    moe_put_f64(buffer, c->low);
+    moe_put_f64(buffer, c->high);
+}
+
+moe_code
+moe_model_config_read(moe_reader *reader, moe_model_config *config)
+{
+    moe_model_config c = {0};
+    uint8_t format = moe_get_u8(reader);
+    c.task = (moe_task_type) moe_get_i32(reader);
+    c.n_classes = moe_get_i32(reader);
+    c.channels = moe_get_i32(reader);
+    c.hops = moe_get_i32(reader);
+    for (int h = 0; h < MOE_MAX_HOPS; h++)
+        c.fanout[h] = moe_get_i32(reader);
+    c.sampling = (moe_sampling) moe_get_i32(reader);
+    c.dropout = moe_get_f32(reader);
+    c.experts = moe_get_i32(reader);
+    c.top_k = moe_get_i32(reader);
+    c.gate_noise = moe_get_f32(reader);
+    c.balance_weight = moe_get_f32(reader);
+    c.z_weight = moe_get_f32(reader);
+    c.shift = moe_get_f64(reader);
+    c.scale = moe_get_f64(reader);
+    c.low = moe_get_f64(reader);
+    c.high = moe_get_f64(reader);
+    if (moe_reader_code(reader) != MOE_OK)
+        return moe_reader_code(reader);
+    if (format != FORMAT)
+        return moe_fail(reader->job, MOE_CORRUPT, "stored model configuration has unknown format %d", format);
+    const char *problem = config_problem(&c);
+    if (problem != NULL)
+        return moe_fail(reader->job, MOE_CORRUPT, "stored model configuration is damaged: %s", problem);
+    *config = c;
+    return MOE_OK;
+}

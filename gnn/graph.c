@@ -1,0 +1,203 @@
+/*
+ * graph.c: the adjacency of foreign keys, both ways.
+ *
+ * A foreign key comes as the parent of each child. Its reverse is built by
+ * one counting sort a key: because rows stand in time order, filling the lists
+ * in row order leaves every parent's children sorted by row time, and those
+ * visible at a moment are found by one binary search.
+ */
+#include "gnn/graph.h"
+
+typedef struct adjacency
+{
+    int64_t *offset;   /* [parent rows + 1] */
+    int32_t *children; /* [edges] */
+} adjacency;
+
+struct moe_graph
+{
+    moe_job *job;
+    int n_tables;
+    int n_keys;
+    moe_graph_table *tables;
+    moe_graph_key *keys;
+    adjacency *adjacent; /* [n_keys] */
+};
+
+static moe_code
+check_table(moe_job *job, const moe_graph_table *table)
+{
+    if (table->n_rows < 0 || table->n_rows > INT32_MAX)
+        return moe_fail(job, MOE_INVALID, "table \"%s\" has too many rows: %lld", table->name,
+                        (long long) table->n_rows);
+    if (table->n_hidden < 0 || table->n_hidden > 8)
+        return moe_fail(job, MOE_INVALID, "table \"%s\" has %d groups of late columns, at most 8 are possible",
+                        table->name, table->n_hidden);
+    for (int b = 0; b < table->n_hidden; b++)
+        if (table->known_at[b] == NULL)
+            return moe_fail(job, MOE_INVALID, "table \"%s\" lacks the times of late columns", table->name);
+    if (table->time == NULL)
+        return MOE_OK;
+    for (int64_t row = 1; row < table->n_rows; row++)
+        if (table->time[row] < table->time[row - 1])
+            return moe_fail(job, MOE_INVALID, "rows of table \"%s\" are not in time order", table->name);
+    return MOE_OK;
+}
+
+static moe_code
+build_adjacency(moe_graph *graph, const moe_graph_key *key, adjacency *out)
+{
+    moe_job *job = graph->job;
+    if (key->child < 0 || key->child >= graph->n_tables || key->parent < 0 || key->parent >= graph->n_tables)
+        return moe_fail(job, MOE_INVALID, "foreign key \"%s\" names a table that does not exist", key->name);
+    int64_t n_children = graph->tables[key->child].n_rows;
+    int64_t n_parents = graph->tables[key->parent].n_rows;
+
+    out->offset = moe_alloc(job, n_parents + 1, sizeof *out->offset);
+    if (out->offset == NULL)
+        return moe_job_code(job);
+    for (int64_t row = 0; row < n_children; row++)
+    {
+        int32_t parent = key->parent_of[row];
+        if (parent < -1 || parent >= n_parents)
+            return moe_fail(job, MOE_INVALID, "foreign key \"%s\" points outside its parent table", key->name);
+        if (parent >= 0)
+            out->offset[parent + 1]++;
+    }
+    for (int64_t parent = 0; parent < n_parents; parent++)
+        out->offset[parent + 1] += out->offset[parent];
+
+    out->children = moe_alloc(job, out->offset[n_parents], sizeof *out->children);
+    int64_t *next = moe_alloc(job, n_parents + 1, sizeof *next);
+    if (out->children == NULL || next == NULL)
+    {
+        moe_free(job, next);
+        return moe_job_code(job);
+    }
+    for (int64_t row = 0; row < n_children; row++)
+    {
+        int32_t parent = key->parent_of[row];
+        if (parent >= 0)
+            out->children[out->offset[parent] + next[parent]++] = (int32_t) row;
+    }
+    moe_free(job, next);
+    return MOE_OK;
+}
+
+moe_code
+moe_graph_create(moe_job *job, const moe_graph_table *tables, int n_tables, const moe_graph_key *keys, int n_keys,
+                 moe_graph **out)
+{
+    *out = NULL;
+    if (n_tables < 1 || n_keys < 0)
+        return moe_fail(job, MOE_INVALID, "a graph needs at least one table");
+    moe_graph *graph = moe_alloc(job, 1, sizeof *graph);
+    if (graph == NULL)
+        return moe_job_code(job);
+    graph->job = job;
+    graph->n_tables = n_tables;
+    graph->n_keys = n_keys;
+    graph->tables = moe_alloc(job, n_tables, sizeof *graph->tables);
+    graph->keys = moe_alloc(job, n_keys, sizeof *graph->keys);
+    graph->adjacent = moe_alloc(job, n_keys, sizeof *graph->adjacent);
+
+    moe_code code = moe_job_code(job);
+    if (graph->tables == NULL || graph->keys == NULL || graph->adjacent == NULL)
+        goto failed;
+    for (int t = 0; t < n_tables; t++)
+    {
+        graph->tables[t] = tables[t];
+        if ((code = check_table(job, &tables[t])) != MOE_OK)
+            goto failed;
+    }
+    for (int f = 0; f < n_keys; f++)
+    {
+        graph->keys[f] = keys[f];
+        if ((code = moe_job_check(job)) != MOE_OK ||
+            (code = build_adjacency(graph, &keys[f], &graph->adjacent[f])) != MOE_OK)
+            goto failed;
+    }
+    *out = graph;
+    return MOE_OK;
+
+failed:
+    moe_graph_destroy(graph);
+    return code;
+}
+
+void
+moe_graph_destroy(moe_graph *graph)
+{
+    if (graph == NULL)
+        return;
+    moe_job *job = graph->job;
+    for (int f = 0; graph->adjacent != NULL && f < graph->n_keys; f++)
+    {
+        moe_free(job, graph->adjacent[f].offset);
+        moe_free(job, graph->adjacent[f].children);
+    }
+    moe_free(job, graph->adjacent);
+    moe_free(job, graph->keys);
+    moe_free(job, graph->tables);
+    moe_free(job, graph);
+}
+
+int
+moe_graph_tables(const moe_graph *graph)
+{
+    return graph->n_tables;
+}
+
+const moe_graph_table *
+moe_graph_table_at(const moe_graph *graph, int table)
+{
+    return &graph->tables[table];
+}
+
+int
+moe_graph_keys(const moe_graph *graph)
+{
+    return graph->n_keys;
+}
+
+const moe_graph_key *
+moe_graph_key_at(const moe_graph *graph, int key)
+{
+    return &graph->keys[key];
+}
+
+int64_t
+moe_graph_children(const moe_graph *graph, int key, int32_t parent, const int32_t **children)
+{
+    const adjacency *adjacent = &graph->adjacent[key];
+    *children = adjacent->children + adjacent->offset[parent];
+    return adjacent->offset[parent + 1] - adjacent->offset[parent];
+}
+
+int64_t
+moe_graph_visible_children(const moe_graph *graph, int key, int32_t parent, int64_t horizon)
+{
+    const int32_t *children;
+    int64_t n = moe_graph_children(graph, key, parent, &children);
+    const int64_t *time = graph->tables[graph->keys[key].child].time;
+    if (time == NULL || n == 0 || time[children[n - 1]] <= horizon)
+        return n;
+    int64_t low = 0; /* the first child later than the horizon lies in [low, high] */
+    int64_t high = n - 1;
+    while (low < high)
+    {
+        int64_t middle = low + (high - low) / 2;
+        if (time[children[middle]] <= horizon)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+bool
+moe_graph_visible(const moe_graph *graph, int table, int32_t row, int64_t horizon)
+{
+    const int64_t *time = graph->tables[table].time;
+    return time == NULL || time[row] <= horizon;
+}
