@@ -1,0 +1,240 @@
+/*
+ * model.c: the whole path from a sample to logits, and from seeds to predictions.
+ *
+ * Rows are encoded once a batch, however often they occur; states.c and
+ * sage.c turn them into one vector a seed, head.c into outputs. Predictions
+ * are made in batches of fixed size; a batch knows nothing of the others.
+ */
+#include "gnn/layers.h"
+
+#include <math.h>
+#include <string.h>
+#include <time.h>
+
+#define PREDICT_BATCH 1024
+
+double
+moe_clock(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double) now.tv_sec + (double) now.tv_nsec * 1e-9;
+}
+
+double
+moe_model_encode_seconds(const moe_model *model)
+{
+    return model->encode_seconds;
+}
+
+moe_code
+moe_model_create(moe_job *job, const moe_graph *graph, int entity_table, moe_encode_fn encode, void *encoder,
+                 const moe_model_config *config, moe_params *params, moe_model **out)
+{
+    *out = NULL;
+    moe_code code = moe_model_config_check(job, config);
+    if (code != MOE_OK)
+        return code;
+    if (entity_table < 0 || entity_table >= moe_graph_tables(graph))
+        return moe_fail(job, MOE_INVALID, "entity table %d does not exist", entity_table);
+    moe_model *model = moe_alloc(job, 1, sizeof *model);
+    if (model == NULL)
+        return moe_job_code(job);
+    model->job = job;
+    model->graph = graph;
+    model->entity = entity_table;
+    model->encode = encode;
+    model->encoder = encoder;
+    model->config = *config;
+    model->outputs = config->task == MOE_MULTICLASS ? config->n_classes : 1;
+    model->tape = moe_tape_create(job);
+    model->arena = moe_arena_create(job);
+    code = model->tape == NULL || model->arena == NULL ? moe_job_code(job) : moe_plan(model, params);
+    if (code == MOE_OK)
+        code = moe_head_create(model, params);
+    if (code != MOE_OK)
+    {
+        moe_model_destroy(model);
+        return code;
+    }
+    *out = model;
+    return MOE_OK;
+}
+
+void
+moe_model_destroy(moe_model *model)
+{
+    if (model == NULL)
+        return;
+    if (model->tape != NULL)
+        moe_tape_destroy(model->tape);
+    if (model->arena != NULL)
+        moe_arena_destroy(model->arena);
+    moe_free(model->job, model->tables);
+    moe_free(model->job, model->edges);
+    moe_free(model->job, model->layer);
+    moe_free(model->job, model->weight);
+    moe_free(model->job, model->expert);
+    moe_free(model->job, model);
+}
+
+const moe_model_config *
+moe_model_config_of(const moe_model *model)
+{
+    return &model->config;
+}
+
+/* Encode the unique rows of every table: [n_tables] variables, NULL for tables without any; NULL on failure. */
+static moe_var **
+encode_rows(moe_model *model, moe_tape *tape, const moe_sample *sample)
+{
+    moe_var **encoded = moe_tape_alloc(tape, model->n_tables, sizeof *encoded);
+    if (encoded == NULL)
+        return NULL;
+    double start = moe_clock();
+    for (int t = 0; t < model->n_tables; t++)
+    {
+        int64_t n = sample->n_unique[t];
+        encoded[t] = NULL;
+        if (n == 0)
+            continue;
+        encoded[t] = model->encode(model->encoder, tape, t, sample->row[t], sample->hidden[t], n);
+        if (encoded[t] == NULL)
+            return NULL;
+        if (encoded[t]->rows != n || encoded[t]->cols != model->config.channels)
+        {
+            moe_fail(model->job, MOE_INVALID, "encoder of table \"%s\" has a width of %lld instead of %d",
+                     moe_graph_table_at(model->graph, t)->name, (long long) encoded[t]->cols, model->config.channels);
+            return NULL;
+        }
+    }
+    model->encode_seconds += moe_clock() - start;
+    return encoded;
+}
+
+/* What the router sees: the seeds' own encoded rows and the time features of their neighbours. */
+static moe_var *
+router_facts(const moe_model *model, moe_tape *tape, const moe_states *states, moe_var **encoded)
+{
+    const moe_state_level *seeds = &states->levels[model->entity];
+    moe_var *facts[2];
+    facts[1] = moe_constant(tape, seeds->n, model->tables[model->entity].width, seeds->time);
+    if (encoded[model->entity] != NULL)
+        facts[0] = moe_gather(tape, encoded[model->entity], seeds->unique, seeds->n);
+    else
+    {
+        float *zero = moe_tape_alloc(tape, seeds->n * model->config.channels, sizeof *zero);
+        if (zero == NULL)
+            return NULL;
+        memset(zero, 0, seeds->n * model->config.channels * sizeof *zero);
+        facts[0] = moe_constant(tape, seeds->n, model->config.channels, zero);
+    }
+    return moe_concat(tape, facts, 2);
+}
+
+moe_code
+moe_model_forward(moe_model *model, moe_tape *tape, const moe_sample *sample, moe_outputs *out)
+{
+    moe_states states;
+    if (sample->hops != model->config.hops || sample->n_tables != model->n_tables ||
+        sample->levels[model->entity].n < 1)
+        return moe_fail(model->job, MOE_INVALID, "sample does not fit the model");
+    moe_var **encoded = encode_rows(model, tape, sample);
+    if (encoded == NULL || moe_states_build(model, tape, sample, &states) != MOE_OK)
+        return moe_job_code(model->job);
+    moe_var *facts = router_facts(model, tape, &states, encoded);
+    moe_var *seeds = moe_sage_forward(model, tape, &states, encoded);
+    if (seeds == NULL || facts == NULL)
+        return moe_job_code(model->job);
+    return moe_head_forward(model, tape, seeds, facts, out);
+}
+
+static double
+sigmoid(double x)
+{
+    return x >= 0 ? 1 / (1 + exp(-x)) : exp(x) / (1 + exp(x));
+}
+
+static void
+softmax(const float *logits, int k, float *out)
+{
+    double sum = 0;
+    float top = logits[0];
+    for (int c = 1; c < k; c++)
+        if (logits[c] > top)
+            top = logits[c];
+    for (int c = 0; c < k; c++)
+        sum += exp((double) logits[c] - top);
+    for (int c = 0; c < k; c++)
+        out[c] = (float) (exp((double) logits[c] - top) / sum);
+}
+
+/* Turn raw outputs into predictions. */
+static moe_code
+finish(const moe_model *model, const moe_var *logits, float *prediction)
+{
+    const moe_model_config *config = &model->config;
+    for (int64_t i = 0; i < logits->rows * logits->cols; i++)
+        if (!isfinite(logits->value[i]))
+            return moe_fail(model->job, MOE_INVALID,
+                            "the model's predictions are not finite; train it with a lower learning rate");
+    for (int64_t i = 0; i < logits->rows; i++)
+    {
+        const float *x = logits->value + i * logits->cols;
+        if (config->task == MOE_MULTICLASS)
+            softmax(x, config->n_classes, prediction + i * config->n_classes);
+        else if (config->task == MOE_BINARY)
+            prediction[i] = (float) sigmoid(x[0]);
+        else
+        {
+            double y = x[0] * config->scale + config->shift;
+            y = y < config->low ? config->low : y > config->high ? config->high : y;
+            prediction[i] = (float) y;
+        }
+        if (config->task == MOE_REGRESSION && !isfinite(prediction[i]))
+            return moe_fail(model->job, MOE_INVALID,
+                            "a prediction is outside the range of real; train the model with a lower learning rate");
+    }
+    return MOE_OK;
+}
+
+static moe_code
+predict_batch(moe_model *model, const moe_seeds *seeds, const moe_sampler_config *sampler, float *prediction,
+              float *gates)
+{
+    moe_sample *sample;
+    moe_outputs outputs;
+    moe_arena_reset(model->arena);
+    moe_tape_reset(model->tape, false, 0);
+    moe_code code = moe_sample_trees(model->arena, model->graph, seeds, sampler, &sample);
+    if (code == MOE_OK)
+        code = moe_model_forward(model, model->tape, sample, &outputs);
+    if (code == MOE_OK)
+        code = finish(model, outputs.logits, prediction);
+    if (code == MOE_OK && gates != NULL)
+        memcpy(gates, outputs.gates, seeds->n * model->config.experts * sizeof *gates);
+    return code;
+}
+
+moe_code
+moe_model_predict(moe_model *model, const moe_seeds *seeds, uint64_t key, const bool *disabled_tables,
+                  float *prediction, float *gates)
+{
+    moe_code code = MOE_OK;
+    moe_sampler_config sampler = {
+        .hops = model->config.hops, .sampling = model->config.sampling, .key = key, .disabled_tables = disabled_tables};
+    if (seeds->table != model->entity)
+        return moe_fail(model->job, MOE_INVALID, "seeds are not rows of the model's entity table");
+    memcpy(sampler.fanout, model->config.fanout, sizeof sampler.fanout);
+    for (int64_t first = 0; first < seeds->n && code == MOE_OK; first += PREDICT_BATCH)
+    {
+        moe_seeds batch = *seeds;
+        batch.row += first;
+        batch.time += first;
+        batch.horizon = seeds->horizon == NULL ? NULL : seeds->horizon + first;
+        batch.n = seeds->n - first < PREDICT_BATCH ? seeds->n - first : PREDICT_BATCH;
+        code = predict_batch(model, &batch, &sampler, prediction + first * model->outputs,
+                             gates == NULL ? NULL : gates + first * model->config.experts);
+    }
+    return code;
+}
