@@ -518,6 +518,29 @@ memory_beyond_the_limit_is_an_error(void **state)
     }
 }
 
+static bool
+always(void *arg)
+{
+    return true;
+}
+
+static void
+a_cancelled_job_stops(void **state)
+{
+    moe_job *source = make_job(1);
+    moe_table table = make_table(source, ROWS);
+    moe_job_config config = {.threads = 2, .cancelled = always};
+    moe_features *features = NULL;
+    moe_job *job = NULL;
+    int64_t n = ROWS;
+
+    assert_int_equal(moe_job_create(&config, &job), MOE_OK);
+    assert_int_equal(moe_features_fit(job, &table, 1, &n, &features), MOE_CANCELLED);
+    assert_null(features);
+    moe_job_destroy(job);
+    moe_job_destroy(source);
+}
+
 static void
 destroying_returns_all_memory(void **state)
 {
@@ -558,6 +581,7 @@ main(void)
         cmocka_unit_test(stored_features_give_the_same_inputs),
         cmocka_unit_test(broken_bytes_are_refused_or_harmless),
         cmocka_unit_test(memory_beyond_the_limit_is_an_error),
+        cmocka_unit_test(a_cancelled_job_stops),
         cmocka_unit_test(destroying_returns_all_memory),
     };
 
