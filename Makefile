@@ -69,7 +69,7 @@ PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
 # The kernels' loops are worth vectorising; results must not depend on the compiler's licence to reassociate.
-$(CORE_SOURCES:.c=.o): CFLAGS += -O3 -fno-math-errno
+$(CORE_SOURCES:.c=.o): CFLAGS += -O3 -fno-math-errno -Wno-declaration-after-statement -Wno-vla
 # Generated code declares after statements and has switch fall-through of its own.
 extension/statement_gram.o: CFLAGS += -Wno-declaration-after-statement
 

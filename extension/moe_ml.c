@@ -107,20 +107,26 @@ moe_check(moe_job *job, moe_code code)
         case MOE_CANCELLED:
             CHECK_FOR_INTERRUPTS();
             ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED), errmsg("canceling statement due to user request")));
+            break;
         case MOE_LIMIT:
             ereport(ERROR, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED), errmsg("%s", text),
                             errhint("Raise moe_ml.memory_limit, or let the statement read fewer tables with USING.")));
+            break;
         case MOE_OUT_OF_MEMORY:
             ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory"), errdetail_internal("%s", text),
                             errhint("Lower moe_ml.memory_limit to what the machine can spare.")));
+            break;
         case MOE_UNAVAILABLE:
             ereport(ERROR, (errcode(ERRCODE_UNDEFINED_FILE), errmsg("%s", text),
                             errhint("Install the library for the server, then repeat the statement.")));
+            break;
         case MOE_CORRUPT:
             ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("%s", text),
                             errhint("REFRESH MODEL trains the model again.")));
+            break;
         case MOE_INVALID:
             ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s", text)));
+            break;
     }
     elog(ERROR, "unknown moe_ml status %d: %s", code, text);
 }
