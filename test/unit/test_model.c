@@ -1,0 +1,406 @@
+/*
+ * test_model.c: gradients, time, and stored options of the model.
+ */
+#include "test/unit/gnn_fixture.h"
+
+#include <float.h>
+#include <math.h>
+
+#include "gnn/model.h"
+
+#define CUT (100 * DAY)
+#define N   24
+
+typedef struct batch
+{
+    int32_t row[N];
+    int64_t time[N];
+    float label[N];
+    int32_t class_label[N];
+    moe_seeds seeds;
+} batch;
+
+static void
+make_seeds(batch *b)
+{
+    for (int i = 0; i < N; i++)
+    {
+        b->row[i] = (int32_t) (moe_random_bits(3, i) % 30);
+        b->time[i] = CUT / 2 + (int64_t) (moe_random_bits(4, i) % (CUT / 2));
+        b->label[i] = (float) (moe_random_bits(5, i) % 2);
+        b->class_label[i] = (int32_t) (moe_random_bits(6, i) % 3);
+    }
+    b->seeds = (moe_seeds){.table = 0, .n = N, .row = b->row, .time = b->time};
+}
+
+static moe_model_config
+small_config(int hops)
+{
+    moe_model_config config;
+    moe_model_config_defaults(&config);
+    config.channels = 8;
+    config.hops = hops;
+    config.dropout = 0;
+    config.gate_noise = 0;
+    config.experts = 3;
+    config.top_k = 2;
+    config.balance_weight = 0; /* counts of the largest gates have no gradient to compare with */
+    config.z_weight = 0.01f;
+    for (int h = 0; h < MOE_MAX_HOPS; h++)
+        config.fanout[h] = 3;
+    return config;
+}
+
+typedef struct setting
+{
+    moe_job *job;
+    fixture f;
+    moe_graph *graph;
+    moe_params *params;
+    moe_model *model;
+} setting;
+
+static void
+set_up(setting *s, const moe_model_config *config, uint64_t variant, int threads)
+{
+    s->job = fixture_job(threads);
+    fixture_random(&s->f, 5, CUT, variant);
+    fixture_graph(&s->f, s->job, &s->graph);
+    s->params = moe_params_create(s->job, 7);
+    s->model = fixture_model(&s->f, s->job, s->graph, config, s->params);
+}
+
+static void
+tear_down(setting *s)
+{
+    moe_model_destroy(s->model);
+    moe_params_destroy(s->params);
+    moe_graph_destroy(s->graph);
+    fixture_free(&s->f);
+    moe_job_destroy(s->job);
+}
+
+static moe_var *
+loss_of(setting *s, moe_tape *tape, const moe_sample *sample, const batch *b)
+{
+    moe_outputs out;
+    moe_tape_reset(tape, true, 1);
+    assert_int_equal(moe_model_forward(s->model, tape, sample, &out), MOE_OK);
+    moe_var *fit = moe_model_config_of(s->model)->task == MOE_MULTICLASS
+                       ? moe_loss_cross_entropy(tape, out.logits, b->class_label, NULL)
+                       : moe_loss_logistic(tape, out.logits, b->label, NULL);
+    moe_var *loss = moe_add(tape, fit, out.penalty);
+    assert_non_null(loss);
+    return loss;
+}
+
+/* Compare the gradient of some entries of every parameter with central differences. */
+static void
+check_gradients(const moe_model_config *config)
+{
+    setting s;
+    batch b;
+    moe_sample *sample;
+    int checked = 0, wrong = 0, moving = 0;
+    make_seeds(&b);
+    set_up(&s, config, 1, 2);
+    moe_arena *arena = moe_arena_create(s.job);
+    moe_tape *tape = moe_tape_create(s.job);
+    moe_sampler_config sampler = {.hops = config->hops, .fanout = {3, 3, 3, 3}, .key = 1};
+    assert_int_equal(moe_sample_trees(arena, s.graph, &b.seeds, &sampler, &sample), MOE_OK);
+    assert_int_equal(moe_params_train(s.params), MOE_OK);
+    assert_int_equal(moe_tape_backward(tape, loss_of(&s, tape, sample, &b)), MOE_OK);
+    for (int p = 0; p < moe_params_count(s.params); p++)
+    {
+        moe_param *param = moe_params_get(s.params, p);
+        for (int k = 0; k < 4; k++)
+        {
+            int64_t i = (int64_t) (moe_random_bits(p, k) % (param->rows * param->cols));
+            float old = param->value[i];
+            const float step = 5e-4f;
+            param->value[i] = old + step;
+            double up = loss_of(&s, tape, sample, &b)->value[0];
+            param->value[i] = old - step;
+            double down = loss_of(&s, tape, sample, &b)->value[0];
+            param->value[i] = old;
+            double numeric = (up - down) / (2 * step);
+            checked++;
+            moving += fabs(numeric) > 1e-3;
+            wrong += fabs(numeric - param->gradient[i]) > 1e-3 + 0.05 * fabs(numeric);
+        }
+    }
+    /* A kink of ReLU or of the gate within a step is rare. */
+    if (wrong * 50 > checked)
+        print_error("%d of %d gradients are wrong\n", wrong, checked);
+    assert_true(wrong * 50 <= checked);
+    assert_true(moving * 4 > checked);
+    moe_tape_destroy(tape);
+    tear_down(&s);
+}
+
+static void
+gradients_equal_finite_differences(void **state)
+{
+    for (int hops = 1; hops <= 3; hops++)
+    {
+        moe_model_config config = small_config(hops);
+        check_gradients(&config);
+    }
+    moe_model_config config = small_config(2);
+    config.task = MOE_MULTICLASS;
+    config.n_classes = 3;
+    config.sampling = MOE_SAMPLE_LATEST;
+    check_gradients(&config);
+}
+
+static void
+predict(const moe_model_config *config, uint64_t variant, int threads, float *prediction, float *gates)
+{
+    setting s;
+    batch b;
+    make_seeds(&b);
+    set_up(&s, config, variant, threads);
+    assert_int_equal(moe_model_predict(s.model, &b.seeds, 3, NULL, prediction, gates), MOE_OK);
+    tear_down(&s);
+}
+
+static void
+rows_later_than_the_seed_change_no_bit_of_a_prediction(void **state)
+{
+    for (int hops = 1; hops <= 4; hops++)
+    {
+        moe_model_config config = small_config(hops);
+        float prediction[N], other[N], gates[N * 3], other_gates[N * 3];
+        predict(&config, 1, 2, prediction, gates);
+        for (uint64_t variant = 2; variant < 6; variant++)
+        {
+            predict(&config, variant, 2, other, other_gates);
+            assert_memory_equal(prediction, other, sizeof prediction);
+            assert_memory_equal(gates, other_gates, sizeof gates);
+        }
+        for (int i = 1; i < N; i++) /* and they are not all the same */
+            if (prediction[i] != prediction[0])
+                break;
+            else
+                assert_true(i < N - 1);
+    }
+}
+
+static void
+a_prediction_does_depend_on_what_is_visible(void **state)
+{
+    setting s;
+    batch b;
+    float prediction[N], other[N];
+    moe_model_config config = small_config(2);
+    make_seeds(&b);
+    set_up(&s, &config, 1, 1);
+    assert_int_equal(moe_model_predict(s.model, &b.seeds, 3, NULL, prediction, NULL), MOE_OK);
+    for (int t = 0; t < FIXTURE_TABLES; t++)
+    {
+        bool disabled[FIXTURE_TABLES] = {false};
+        disabled[t] = true;
+        assert_int_equal(moe_model_predict(s.model, &b.seeds, 3, disabled, other, NULL), MOE_OK);
+        assert_memory_not_equal(prediction, other, sizeof prediction);
+    }
+    tear_down(&s);
+}
+
+static void
+any_number_of_threads_predicts_the_same(void **state)
+{
+    moe_model_config config = small_config(3);
+    float prediction[N], other[N], gates[N * 3];
+    predict(&config, 1, 1, prediction, gates);
+    predict(&config, 1, 2, other, gates);
+    assert_memory_equal(prediction, other, sizeof prediction);
+    predict(&config, 1, 7, other, gates);
+    assert_memory_equal(prediction, other, sizeof prediction);
+}
+
+static void
+gates_are_sparse_and_sum_to_one(void **state)
+{
+    moe_model_config config = small_config(1);
+    float prediction[N], gates[N * 3];
+    predict(&config, 1, 1, prediction, gates);
+    for (int i = 0; i < N; i++)
+    {
+        int used = 0;
+        for (int e = 0; e < 3; e++)
+            used += gates[i * 3 + e] > 0;
+        assert_int_equal(used, 2);
+        assert_float_equal(gates[i * 3] + gates[i * 3 + 1] + gates[i * 3 + 2], 1, 1e-6);
+    }
+}
+
+static void
+predictions_have_the_form_of_their_task(void **state)
+{
+    float prediction[N * 3], gates[N * 3];
+    moe_model_config config = small_config(2);
+    predict(&config, 1, 1, prediction, gates);
+    for (int i = 0; i < N; i++)
+        assert_true(prediction[i] > 0 && prediction[i] < 1);
+    config.task = MOE_MULTICLASS;
+    config.n_classes = 3;
+    predict(&config, 1, 1, prediction, gates);
+    for (int i = 0; i < N; i++)
+        assert_float_equal(prediction[3 * i] + prediction[3 * i + 1] + prediction[3 * i + 2], 1, 1e-5);
+    config.task = MOE_REGRESSION;
+    config.n_classes = 1;
+    config.shift = 100;
+    config.scale = 50;
+    config.low = 90;
+    config.high = 110;
+    predict(&config, 1, 1, prediction, gates);
+    bool clamped = false, free = false;
+    for (int i = 0; i < N; i++)
+    {
+        assert_true(prediction[i] >= 90 && prediction[i] <= 110);
+        clamped |= prediction[i] == 90 || prediction[i] == 110;
+        free |= prediction[i] > 90 && prediction[i] < 110;
+    }
+    assert_true(clamped && free);
+}
+
+static void
+numbers_out_of_bounds_are_an_error_not_a_prediction(void **state)
+{
+    setting s;
+    batch b;
+    float prediction[N];
+    moe_model_config config = small_config(2);
+    make_seeds(&b);
+    set_up(&s, &config, 1, 1);
+    for (int p = 0; p < moe_params_count(s.params); p++)
+        if (strcmp(moe_params_get(s.params, p)->name, "head/bias") == 0)
+            moe_params_get(s.params, p)->value[0] = INFINITY;
+    assert_int_equal(moe_model_predict(s.model, &b.seeds, 3, NULL, prediction, NULL), MOE_INVALID);
+    assert_non_null(strstr(moe_job_error(s.job), "learning rate"));
+    tear_down(&s);
+}
+
+static void
+a_seed_that_may_not_be_seen_is_predicted_all_the_same(void **state)
+{
+    setting s;
+    moe_model_config config = small_config(2);
+    set_up(&s, &config, 1, 1);
+    int32_t row = 29;
+    int64_t time = CUT, horizon = s.f.tables[0].time[29] - 1;
+    moe_seeds seeds = {.table = 0, .n = 1, .row = &row, .time = &time, .horizon = &horizon};
+    float prediction;
+    assert_int_equal(moe_model_predict(s.model, &seeds, 3, NULL, &prediction, NULL), MOE_OK);
+    assert_true(prediction > 0 && prediction < 1);
+    tear_down(&s);
+}
+
+static void
+options_read_back_as_written(void **state)
+{
+    moe_job *job = fixture_job(1);
+    moe_buffer buffer;
+    moe_reader reader;
+    moe_model_config config = small_config(3), back;
+    config.task = MOE_MULTICLASS;
+    config.n_classes = 12;
+    config.shift = -3.5;
+    moe_buffer_init(&buffer, job);
+    moe_model_config_write(&config, &buffer);
+    moe_reader_init(&reader, job, buffer.data, buffer.length);
+    memset(&back, 0, sizeof back);
+    assert_int_equal(moe_model_config_read(&reader, &back), MOE_OK);
+    assert_int_equal(reader.position, buffer.length);
+    assert_int_equal(back.n_classes, 12);
+    assert_int_equal(back.hops, 3);
+    assert_int_equal(back.fanout[2], 3);
+    assert_int_equal(back.experts, 3);
+    assert_float_equal(back.z_weight, config.z_weight, 0);
+    assert_float_equal(back.shift, -3.5, 0);
+    assert_float_equal(back.high, DBL_MAX, 0);
+    moe_job_destroy(job);
+}
+
+/* Write a configuration made wrong by one change and see it refused. */
+static void
+refuse(void (*spoil)(moe_model_config *))
+{
+    moe_job *job = fixture_job(1);
+    moe_buffer buffer;
+    moe_reader reader;
+    moe_model_config config = small_config(2), back;
+    spoil(&config);
+    moe_buffer_init(&buffer, job);
+    moe_model_config_write(&config, &buffer);
+    moe_reader_init(&reader, job, buffer.data, buffer.length);
+    assert_int_equal(moe_model_config_read(&reader, &back), MOE_CORRUPT);
+    moe_job_destroy(job);
+}
+
+#define SPOIL(name, change)                                                                                            \
+    static void name(moe_model_config *c)                                                                              \
+    {                                                                                                                  \
+        change;                                                                                                        \
+    }
+SPOIL(spoil_task, c->task = (moe_task_type) 9)
+SPOIL(spoil_classes, c->n_classes = 1 << 30)
+SPOIL(spoil_channels, c->channels = -1)
+SPOIL(spoil_huge_channels, c->channels = INT32_MAX)
+SPOIL(spoil_hops, c->hops = 99)
+SPOIL(spoil_fanout, c->fanout[1] = 1 << 20)
+SPOIL(spoil_sampling, c->sampling = (moe_sampling) -4)
+SPOIL(spoil_dropout, c->dropout = NAN)
+SPOIL(spoil_experts, c->experts = 1 << 28)
+SPOIL(spoil_top_k, c->top_k = 4)
+SPOIL(spoil_noise, c->gate_noise = INFINITY)
+SPOIL(spoil_scale, c->scale = 0)
+SPOIL(spoil_bounds, c->low = NAN)
+
+static void
+hostile_options_are_refused(void **state)
+{
+    void (*const spoilers[])(moe_model_config *) = {
+        spoil_task,    spoil_classes, spoil_channels, spoil_huge_channels, spoil_hops,  spoil_fanout, spoil_sampling,
+        spoil_dropout, spoil_experts, spoil_top_k,    spoil_noise,         spoil_scale, spoil_bounds};
+    for (size_t i = 0; i < sizeof spoilers / sizeof *spoilers; i++)
+        refuse(spoilers[i]);
+}
+
+static void
+cut_off_options_are_refused(void **state)
+{
+    moe_job *maker = fixture_job(1);
+    moe_buffer buffer;
+    moe_model_config config = small_config(2), back;
+    moe_buffer_init(&buffer, maker);
+    moe_model_config_write(&config, &buffer);
+    for (int64_t length = 0; length < buffer.length; length += 7)
+    {
+        moe_job *job = fixture_job(1);
+        moe_reader reader;
+        moe_reader_init(&reader, job, buffer.data, length);
+        assert_int_equal(moe_model_config_read(&reader, &back), MOE_CORRUPT);
+        moe_job_destroy(job);
+    }
+    moe_job_destroy(maker);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(gradients_equal_finite_differences),
+        cmocka_unit_test(rows_later_than_the_seed_change_no_bit_of_a_prediction),
+        cmocka_unit_test(a_prediction_does_depend_on_what_is_visible),
+        cmocka_unit_test(any_number_of_threads_predicts_the_same),
+        cmocka_unit_test(gates_are_sparse_and_sum_to_one),
+        cmocka_unit_test(predictions_have_the_form_of_their_task),
+        cmocka_unit_test(numbers_out_of_bounds_are_an_error_not_a_prediction),
+        cmocka_unit_test(a_seed_that_may_not_be_seen_is_predicted_all_the_same),
+        cmocka_unit_test(options_read_back_as_written),
+        cmocka_unit_test(hostile_options_are_refused),
+        cmocka_unit_test(cut_off_options_are_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
