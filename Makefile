@@ -60,7 +60,8 @@ SOURCES = $(sort $(wildcard extension/*.c) extension/statement_gram.c) $(CORE_SO
 OBJS = $(SOURCES:.c=.o)
 
 WARNINGS = -Wall -Wextra -Werror -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers
-PG_CPPFLAGS = -I$(CURDIR)
+# Before 16 the server's headers leave PGDLLEXPORT empty, and hidden visibility would hide the entry points.
+PG_CPPFLAGS = -I$(CURDIR) '-DPGDLLEXPORT=__attribute__((visibility("default")))'
 PG_CFLAGS = -std=gnu11 -fvisibility=hidden $(WARNINGS)
 SHLIB_LINK = -lm -lpthread -ldl
 EXTRA_CLEAN = $(DATA_built) $(GENERATED) build
