@@ -50,8 +50,8 @@ else
 
 MODULE_big = moe_ml
 EXTENSION = moe_ml
-VERSION = $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" moe_ml.control)
-DATA_built = sql/moe_ml--$(VERSION).sql
+EXTENSION_VERSION := $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" moe_ml.control)
+DATA_built = sql/moe_ml--$(EXTENSION_VERSION).sql
 DATA = $(filter-out $(DATA_built), $(wildcard sql/moe_ml--*.sql))
 
 GENERATED = extension/statement_gram.c extension/statement_gram.h
