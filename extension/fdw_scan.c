@@ -1,0 +1,291 @@
+/*
+ * fdw_scan.c: scanning a model: seeds are scored chunk by chunk, as rows are asked for.
+ *
+ * Chunks begin small, so that LIMIT 10 does not pay for thousands, and grow. A
+ * prediction does not depend on the chunk it is made in. The predictor is
+ * opened by the first fetch and held until the statement ends; a rescan only
+ * looks up other seeds.
+ */
+#include "postgres.h"
+
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+#if PG_VERSION_NUM >= 180000
+#include "commands/explain_format.h"
+#include "commands/explain_state.h"
+#endif
+
+#include "extension/fdw.h"
+#include "extension/moe_ml.h"
+#include "extension/predict.h"
+
+#define FIRST_CHUNK 64
+#define LAST_CHUNK  4096
+
+void
+moe_fdw_begin(ForeignScanState *node, int eflags)
+{
+    ForeignScan *plan = (ForeignScan *) node->ss.ps.plan;
+    moe_scan *scan = palloc0(sizeof(moe_scan));
+    Oid relid = RelationGetRelid(node->ss.ss_currentRelation);
+    ListCell *cell;
+
+    scan->info = moe_model_load(relid);
+    scan->shape = moe_shape_of(relid, scan->info);
+    scan->columns = list_nth(plan->fdw_private, MOE_PRIVATE_COLUMNS);
+    scan->arrays = list_nth(plan->fdw_private, MOE_PRIVATE_ARRAYS);
+    scan->types = list_nth(plan->fdw_private, MOE_PRIVATE_TYPES);
+    scan->values = ExecInitExprList(plan->fdw_exprs, (PlanState *) node);
+    foreach (cell, scan->columns)
+    {
+        if (lfirst_int(cell) == scan->shape->as_of)
+            scan->time_is_given = true;
+        else
+            scan->key_is_given = true;
+    }
+    scan->context = AllocSetContextCreate(CurrentMemoryContext, "moe_ml scan", ALLOCSET_DEFAULT_SIZES);
+    scan->load = palloc0(sizeof(double) * Max(scan->info->experts, 1));
+    node->fdw_state = scan;
+}
+
+/* Find the seeds of the time that scan->time points at. */
+static void
+start_time(moe_scan *scan)
+{
+    scan->n_rows = 0;
+    if (!scan->key_is_given || scan->candidates == NULL || scan->n_candidates > 0)
+        scan->n_rows = moe_predictor_population(scan->predictor, scan->times[scan->time], scan->candidates,
+                                                scan->n_candidates, &scan->rows);
+    scan->next = scan->first = scan->last = 0;
+}
+
+/* Open the predictor if this is the first fetch, and find the seeds of this rescan. */
+static void
+start(ForeignScanState *node, moe_scan *scan)
+{
+    MemoryContext old;
+
+    if (scan->predictor == NULL)
+    {
+        moe_predictor *predictor = moe_predictor_open(RelationGetRelid(node->ss.ss_currentRelation));
+
+        moe_predictor_hold(predictor, node->ss.ps.state->es_query_cxt);
+        moe_shape_check(scan->shape, predictor);
+        scan->predictor = predictor;
+    }
+    MemoryContextReset(scan->context);
+    old = MemoryContextSwitchTo(scan->context);
+    moe_scan_resolve(scan, node->ss.ps.ps_ExprContext);
+    scan->prediction = NULL;
+    scan->chunk = FIRST_CHUNK;
+    scan->time = 0;
+    if (scan->n_times > 0)
+        start_time(scan);
+    MemoryContextSwitchTo(old);
+    scan->started = true;
+}
+
+/* Score the next chunk of the current time's seeds. */
+static void
+score_chunk(moe_scan *scan)
+{
+    int width = scan->info->task == MOE_MULTICLASS ? scan->info->n_classes : 1;
+    int experts = scan->info->experts;
+    int64 n = Min(scan->chunk, scan->n_rows - scan->last);
+    int64 *times = palloc_array(int64, n);
+    double begin = moe_seconds();
+
+    for (int64 i = 0; i < n; i++)
+        times[i] = scan->times[scan->time];
+    if (scan->prediction != NULL)
+    {
+        pfree(scan->prediction);
+        pfree(scan->gates);
+    }
+    scan->prediction = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(float) * n * width);
+    scan->gates = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(float) * n * Max(experts, 1));
+    moe_predictor_score(scan->predictor, n, scan->rows + scan->last, times, NULL, NULL, scan->prediction, scan->gates);
+    for (int64 i = 0; i < n; i++)
+        for (int e = 0; e < experts; e++)
+            scan->load[e] += scan->gates[i * experts + e];
+    pfree(times);
+    scan->first = scan->last;
+    scan->last += n;
+    scan->scored += n;
+    scan->chunk = Min(scan->chunk * 4, LAST_CHUNK);
+    scan->score_seconds += moe_seconds() - begin;
+}
+
+/* Fill a slot's output columns from the scores of one seed. */
+static void
+fill_outputs(const moe_scan *scan, const float *scores, Datum *values)
+{
+    int output = scan->shape->output - 1;
+    int best;
+
+    switch (scan->info->task)
+    {
+        case MOE_BINARY:
+            values[output] = BoolGetDatum(scores[0] >= 0.5f);
+            values[output + 1] = Float8GetDatum(scores[0]);
+            break;
+        case MOE_REGRESSION:
+            values[output] = Float8GetDatum(scores[0]);
+            break;
+        case MOE_MULTICLASS:
+            best = moe_best_class(scores, scan->info->n_classes);
+            values[output] = CStringGetTextDatum(scan->info->classes[best]);
+            values[output + 1] = Float8GetDatum(scores[best]);
+            break;
+    }
+}
+
+/* Make the next seed the current one; false at the end. */
+static bool
+advance(moe_scan *scan)
+{
+    MemoryContext old = MemoryContextSwitchTo(scan->context);
+
+    while (scan->time < scan->n_times && scan->next >= scan->n_rows)
+        if (++scan->time < scan->n_times)
+            start_time(scan);
+    if (scan->time < scan->n_times && scan->next >= scan->last)
+    {
+        CHECK_FOR_INTERRUPTS();
+        score_chunk(scan);
+    }
+    MemoryContextSwitchTo(old);
+    return scan->time < scan->n_times;
+}
+
+TupleTableSlot *
+moe_fdw_iterate(ForeignScanState *node)
+{
+    moe_scan *scan = node->fdw_state;
+    TupleTableSlot *slot = node->ss.ss_ScanTupleSlot;
+    int width = scan->info->task == MOE_MULTICLASS ? scan->info->n_classes : 1;
+
+    if (!scan->started)
+        start(node, scan);
+    ExecClearTuple(slot);
+    if (!advance(scan))
+        return slot;
+    memset(slot->tts_isnull, 0, sizeof(bool) * slot->tts_tupleDescriptor->natts);
+    moe_data_key(scan->predictor->data, scan->rows[scan->next], slot->tts_values, slot->tts_isnull);
+    slot->tts_values[scan->shape->as_of - 1] = TimestampGetDatum(scan->times[scan->time]);
+    fill_outputs(scan, scan->prediction + (scan->next - scan->first) * width, slot->tts_values);
+    scan->next++;
+    return ExecStoreVirtualTuple(slot);
+}
+
+void
+moe_fdw_rescan(ForeignScanState *node)
+{
+    ((moe_scan *) node->fdw_state)->started = false;
+}
+
+void
+moe_fdw_end(ForeignScanState *node)
+{
+    moe_scan *scan = node->fdw_state;
+
+    if (scan != NULL)
+        MemoryContextDelete(scan->context);
+}
+
+/* How many keys the plan gives, if it says so itself; else -1. */
+static int64
+constant_keys(const moe_scan *scan, const ForeignScan *plan)
+{
+    int64 n = 1;
+
+    for (int i = 0; i < list_length(scan->columns); i++)
+    {
+        Const *constant = list_nth(plan->fdw_exprs, i);
+        ArrayType *array;
+
+        if (list_nth_int(scan->columns, i) == scan->shape->as_of)
+            continue;
+        if (!IsA(constant, Const))
+            return -1;
+        if (constant->constisnull)
+            return 0;
+        if (!list_nth_int(scan->arrays, i))
+            continue;
+        array = DatumGetArrayTypeP(constant->constvalue);
+        n *= ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array));
+    }
+    return n;
+}
+
+/* The time that the plan gives, for people. */
+static char *
+time_text(const moe_scan *scan, const ForeignScan *plan)
+{
+    for (int i = 0; i < list_length(scan->columns); i++)
+    {
+        Const *constant = list_nth(plan->fdw_exprs, i);
+        Oid output;
+        bool varlena;
+
+        if (list_nth_int(scan->columns, i) != scan->shape->as_of)
+            continue;
+        if (!IsA(constant, Const) || constant->constisnull)
+            return "given by the query";
+        getTypeOutputInfo(constant->consttype, &output, &varlena);
+        return OidOutputFunctionCall(output, constant->constvalue);
+    }
+    return "newest row time";
+}
+
+/* Where the time went and who answered, once the scan has run. */
+static void
+explain_run(const moe_scan *scan, ExplainState *es)
+{
+    StringInfoData experts;
+
+    ExplainPropertyInteger("Seeds Scored", NULL, scan->scored, es);
+    if (scan->predictor == NULL)
+        return;
+    ExplainPropertyInteger("Rows Read", NULL, scan->predictor->data->rows_read, es);
+    initStringInfo(&experts);
+    for (int e = 0; e < scan->info->experts && scan->scored > 0; e++)
+        appendStringInfo(&experts, "%s%d: %.0f%%", e ? ", " : "", e + 1, 100.0 * scan->load[e] / scan->scored);
+    if (experts.len > 0)
+        ExplainPropertyText("Experts", experts.data, es);
+    ExplainPropertyText("Device", "cpu", es);
+    if (es->timing)
+    {
+        ExplainPropertyFloat("Read Time", "ms", 1000.0 * scan->predictor->read_seconds, 3, es);
+        ExplainPropertyFloat("Score Time", "ms", 1000.0 * scan->score_seconds, 3, es);
+    }
+}
+
+void
+moe_fdw_explain(ForeignScanState *node, ExplainState *es)
+{
+    const moe_scan *scan = node->fdw_state;
+    const ForeignScan *plan = (ForeignScan *) node->ss.ps.plan;
+    char *entity = OidIsValid(scan->info->entity) ? get_rel_name(scan->info->entity) : NULL;
+    int64 keys = scan->key_is_given ? constant_keys(scan, plan) : 0;
+
+    if (entity != NULL)
+        ExplainPropertyText("Entity", entity, es);
+    if (!scan->key_is_given)
+        ExplainPropertyText("Seeds", "all visible", es);
+    else if (keys < 0)
+        ExplainPropertyText("Seeds", "by key, given by the query", es);
+    else
+        ExplainPropertyInteger("Seeds", NULL, keys, es);
+    ExplainPropertyText("As Of", time_text(scan, plan), es);
+    if (es->analyze)
+        explain_run(scan, es);
+}

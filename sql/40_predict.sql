@@ -1,0 +1,70 @@
+-- Models as relations, and functions over predictions.
+
+CREATE FUNCTION @extschema@.fdw_handler() RETURNS fdw_handler
+    LANGUAGE C STRICT AS 'MODULE_PATHNAME', 'moe_fdw_handler';
+COMMENT ON FUNCTION @extschema@.fdw_handler() IS 'entry point of the foreign-data wrapper moe_ml';
+
+CREATE FUNCTION @extschema@.fdw_validator(options text[], catalog oid) RETURNS void
+    LANGUAGE C STRICT AS 'MODULE_PATHNAME', 'moe_fdw_validator';
+COMMENT ON FUNCTION @extschema@.fdw_validator(text[], oid) IS 'checks the options of a model''s foreign table';
+
+CREATE FOREIGN DATA WRAPPER moe_ml
+    HANDLER @extschema@.fdw_handler VALIDATOR @extschema@.fdw_validator;
+COMMENT ON FOREIGN DATA WRAPPER moe_ml IS 'models as relations';
+
+CREATE SERVER moe_ml FOREIGN DATA WRAPPER moe_ml;
+COMMENT ON SERVER moe_ml IS 'the models of this database';
+GRANT USAGE ON FOREIGN SERVER moe_ml TO PUBLIC;
+
+-- A key is given as any type, or as an untyped literal, which the key's own type reads.
+CREATE FUNCTION @extschema@.predict(model text, key anyelement, as_of timestamptz DEFAULT NULL) RETURNS float8
+    LANGUAGE C STABLE PARALLEL UNSAFE COST 10000 AS 'MODULE_PATHNAME', 'moe_predict';
+COMMENT ON FUNCTION @extschema@.predict(text, anyelement, timestamptz)
+    IS 'a model''s prediction for one key: the probability, or the value';
+CREATE FUNCTION @extschema@.predict(model text, key text, as_of timestamptz DEFAULT NULL) RETURNS float8
+    LANGUAGE C STABLE PARALLEL UNSAFE COST 10000 AS 'MODULE_PATHNAME', 'moe_predict_text';
+COMMENT ON FUNCTION @extschema@.predict(text, text, timestamptz)
+    IS 'a model''s prediction for one key: the probability, or the value';
+
+CREATE FUNCTION @extschema@.predict_class(model text, key anyelement, as_of timestamptz DEFAULT NULL) RETURNS text
+    LANGUAGE C STABLE PARALLEL UNSAFE COST 10000 AS 'MODULE_PATHNAME', 'moe_predict_class';
+COMMENT ON FUNCTION @extschema@.predict_class(text, anyelement, timestamptz)
+    IS 'a model''s prediction for one key: the class';
+CREATE FUNCTION @extschema@.predict_class(model text, key text, as_of timestamptz DEFAULT NULL) RETURNS text
+    LANGUAGE C STABLE PARALLEL UNSAFE COST 10000 AS 'MODULE_PATHNAME', 'moe_predict_class_text';
+COMMENT ON FUNCTION @extschema@.predict_class(text, text, timestamptz)
+    IS 'a model''s prediction for one key: the class';
+
+CREATE FUNCTION @extschema@.evaluate(name text)
+    RETURNS TABLE (split text, regime text, metric text, model float8, constant float8, entity_mean float8, rows bigint)
+    LANGUAGE C STABLE STRICT PARALLEL UNSAFE COST 1000000 ROWS 20 AS 'MODULE_PATHNAME', 'moe_evaluate';
+COMMENT ON FUNCTION @extschema@.evaluate(text)
+    IS 'metrics on the model''s own validation and test rows, beside two naive baselines';
+CREATE FUNCTION @extschema@.evaluate(name text, query text)
+    RETURNS TABLE (split text, regime text, metric text, model float8, constant float8, entity_mean float8, rows bigint)
+    LANGUAGE C STABLE STRICT PARALLEL UNSAFE COST 1000000 ROWS 20 AS 'MODULE_PATHNAME', 'moe_evaluate';
+COMMENT ON FUNCTION @extschema@.evaluate(text, text)
+    IS 'metrics on the rows of a query that gives key, as_of and label, beside two naive baselines';
+
+CREATE FUNCTION @extschema@.predictions(model text, query text, regime text DEFAULT 'rolling')
+    RETURNS TABLE (key text, as_of timestamptz, label text, prediction float8, class text)
+    LANGUAGE C STABLE STRICT PARALLEL UNSAFE COST 1000000 ROWS 1000 AS 'MODULE_PATHNAME', 'moe_predictions';
+COMMENT ON FUNCTION @extschema@.predictions(text, text, text)
+    IS 'predictions for the rows of a query that gives key, as_of and label';
+
+CREATE FUNCTION @extschema@.explain(model text, key anyelement, as_of timestamptz DEFAULT NULL)
+    RETURNS TABLE (part text, name text, rows_visible bigint, prediction float8, contribution float8, share float8)
+    LANGUAGE C STABLE PARALLEL UNSAFE COST 100000 ROWS 20 AS 'MODULE_PATHNAME', 'moe_explain';
+COMMENT ON FUNCTION @extschema@.explain(text, anyelement, timestamptz)
+    IS 'one prediction, what each table contributes to it, and which experts made it';
+CREATE FUNCTION @extschema@.explain(model text, key text, as_of timestamptz DEFAULT NULL)
+    RETURNS TABLE (part text, name text, rows_visible bigint, prediction float8, contribution float8, share float8)
+    LANGUAGE C STABLE PARALLEL UNSAFE COST 100000 ROWS 20 AS 'MODULE_PATHNAME', 'moe_explain_text';
+COMMENT ON FUNCTION @extschema@.explain(text, text, timestamptz)
+    IS 'one prediction, what each table contributes to it, and which experts made it';
+
+CREATE FUNCTION @extschema@.importance(model text)
+    RETURNS TABLE (table_name text, metric text, value_with float8, value_without float8, "drop" float8)
+    LANGUAGE C STABLE STRICT PARALLEL UNSAFE COST 1000000 ROWS 20 AS 'MODULE_PATHNAME', 'moe_importance';
+COMMENT ON FUNCTION @extschema@.importance(text)
+    IS 'how much worse the model is on its validation rows with each table hidden';
