@@ -1,0 +1,217 @@
+/*
+ * reader.c: read all tables of a schema and join them along foreign keys.
+ *
+ * Keys are matched here rather than by SQL joins: each table is read once,
+ * whatever the number of keys, and rows that the caller may not see
+ * (row-level security) simply are not there to be found.
+ */
+#include "postgres.h"
+
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+
+#include "extension/key_index.h"
+#include "extension/moe_ml.h"
+#include "extension/reader_internal.h"
+#include "extension/schema_sql.h"
+
+/* The key read for a column compared as a type, made if there is none. */
+static moe_key_read *
+want_key(List **reads, int table, int column, Oid target)
+{
+    ListCell *cell;
+    moe_key_read *read;
+
+    foreach (cell, *reads)
+    {
+        read = lfirst(cell);
+        if (read->table == table && read->column == column && !moe_key_needs_cast(read->target, target))
+            return read;
+    }
+    read = palloc0(sizeof(*read));
+    read->table = table;
+    read->column = column;
+    read->target = target;
+    *reads = lappend(*reads, read);
+    return read;
+}
+
+/* One foreign key: the key reads of both ends, column by column. */
+typedef struct moe_link
+{
+    moe_key_read *child[INDEX_MAX_KEYS];
+    moe_key_read *parent[INDEX_MAX_KEYS];
+} moe_link;
+
+static moe_link *
+plan_links(const moe_schema *schema, List **reads)
+{
+    moe_link *links = palloc0(sizeof(moe_link) * Max(schema->n_edges, 1));
+
+    for (int e = 0; e < schema->n_edges; e++)
+    {
+        const moe_schema_edge *edge = &schema->edges[e];
+
+        for (int i = 0; i < edge->n_columns; i++)
+        {
+            int child = edge->child_columns[i];
+            int parent = edge->parent_columns[i];
+            Oid target = moe_key_common_type(schema->tables[edge->child].columns[child].type,
+                                             schema->tables[edge->parent].columns[parent].type);
+
+            links[e].child[i] = want_key(reads, edge->child, child, target);
+            links[e].parent[i] = want_key(reads, edge->parent, parent, target);
+        }
+    }
+    return links;
+}
+
+static void
+collect(moe_key_read *const *reads, int n, moe_key_column **columns)
+{
+    for (int i = 0; i < n; i++)
+        columns[i] = reads[i]->values;
+}
+
+/* Do two edges look up the same columns of the same parent? */
+static bool
+same_parent(const moe_schema_edge *a, const moe_link *x, const moe_schema_edge *b, const moe_link *y)
+{
+    return a->parent == b->parent && a->n_columns == b->n_columns &&
+           memcmp(x->parent, y->parent, sizeof(moe_key_read *) * a->n_columns) == 0;
+}
+
+/* Find each child row's parent over one edge. */
+static void
+resolve_edge(moe_data *data, int e, const moe_link *link, const moe_key_index *index)
+{
+    const moe_schema_edge *edge = &data->schema->edges[e];
+    moe_edge_report *report = &data->reports[e];
+    int64 n = data->tables[edge->child].n_rows;
+    int32 *parent_of = moe_check_ptr(data->job, moe_alloc(data->job, n, sizeof(int32)));
+    moe_key_column *columns[INDEX_MAX_KEYS];
+
+    collect(link->child, edge->n_columns, columns);
+    for (int64 row = 0; row < n; row++)
+    {
+        bool null = false;
+
+        if (row % 65536 == 0)
+            CHECK_FOR_INTERRUPTS();
+        for (int i = 0; i < edge->n_columns; i++)
+            null |= moe_key_column_is_null(columns[i], row);
+        parent_of[row] = null ? -1 : moe_key_index_find(index, columns, row);
+        report->nulls += null;
+        report->dangling += !null && parent_of[row] < 0;
+    }
+    report->rows = n;
+    data->graph_keys[e].name = edge->name;
+    data->graph_keys[e].child = edge->child;
+    data->graph_keys[e].parent = edge->parent;
+    data->graph_keys[e].parent_of = parent_of;
+}
+
+/* Resolve every edge, sharing the index of edges into the same key. */
+static void
+resolve_edges(moe_data *data, const moe_link *links)
+{
+    const moe_schema *schema = data->schema;
+    bool *done = palloc0(sizeof(bool) * Max(schema->n_edges, 1));
+
+    for (int e = 0; e < schema->n_edges; e++)
+    {
+        const moe_schema_edge *edge = &schema->edges[e];
+        moe_key_column *columns[INDEX_MAX_KEYS];
+        moe_key_index *index;
+
+        if (done[e])
+            continue;
+        collect(links[e].parent, edge->n_columns, columns);
+        index = moe_key_index_create(data->job, columns, edge->n_columns, data->tables[edge->parent].n_rows);
+        for (int other = e; other < schema->n_edges; other++)
+        {
+            if (!same_parent(edge, &links[e], &schema->edges[other], &links[other]))
+                continue;
+            resolve_edge(data, other, &links[other], index);
+            done[other] = true;
+        }
+        moe_key_index_free(index);
+    }
+}
+
+static moe_data *
+make_data(const moe_schema *schema, moe_job *job)
+{
+    moe_data *data = palloc0(sizeof(*data));
+
+    data->schema = schema;
+    data->job = job;
+    data->n_tables = schema->n_tables;
+    data->tables = palloc0(sizeof(moe_table) * schema->n_tables);
+    data->graph_tables = palloc0(sizeof(moe_graph_table) * schema->n_tables);
+    data->n_edges = schema->n_edges;
+    data->graph_keys = palloc0(sizeof(moe_graph_key) * Max(schema->n_edges, 1));
+    data->reports = palloc0(sizeof(moe_edge_report) * Max(schema->n_edges, 1));
+    data->not_finite = palloc0(sizeof(int64) * schema->n_tables);
+    return data;
+}
+
+/* Free the key columns that only the links needed. */
+static void
+forget_keys(List *reads, moe_key_read *const *kept, int n_kept)
+{
+    ListCell *cell;
+
+    foreach (cell, reads)
+    {
+        moe_key_read *read = lfirst(cell);
+        bool keep = false;
+
+        for (int i = 0; i < n_kept; i++)
+            keep |= kept[i] == read;
+        if (!keep)
+            moe_key_column_free(read->values);
+    }
+}
+
+moe_data *
+moe_data_read(const moe_schema *schema, moe_job *job)
+{
+    moe_data *data = make_data(schema, job);
+    MemoryContext context = CurrentMemoryContext;
+    moe_key_read *entity[INDEX_MAX_KEYS];
+    moe_key_column *columns[INDEX_MAX_KEYS];
+    List *reads = NIL;
+    moe_link *links;
+    int level;
+
+    for (int i = 0; i < schema->n_key; i++)
+        entity[i] = want_key(&reads, 0, schema->key[i], schema->tables[0].columns[schema->key[i]].type);
+    links = plan_links(schema, &reads);
+    level = moe_sql_begin();
+    SPI_connect();
+    for (int t = 0; t < schema->n_tables; t++)
+        moe_read_table(data, t, reads, context);
+    SPI_finish();
+    moe_sql_end(level);
+
+    resolve_edges(data, links);
+    collect(entity, schema->n_key, columns);
+    data->entity_keys = moe_key_index_create(job, columns, schema->n_key, data->tables[0].n_rows);
+    forget_keys(reads, entity, schema->n_key);
+    return data;
+}
+
+int32
+moe_data_find(const moe_data *data, const Datum *key, const bool *nulls)
+{
+    return moe_key_index_find_values(data->entity_keys, key, nulls);
+}
+
+void
+moe_data_key(const moe_data *data, int32 row, Datum *key, bool *nulls)
+{
+    for (int i = 0; i < data->schema->n_key; i++)
+        key[i] = moe_key_column_get(moe_key_index_column(data->entity_keys, i), row, &nulls[i]);
+}
