@@ -128,30 +128,24 @@ merge(List *others, const char *source, List *ours)
 static void
 check_syntax(const char *source, List *ours)
 {
-    moe_source previous = moe_statement_set_source((moe_source){source, true});
+    ListCell *cell;
 
-    PG_TRY();
+    foreach (cell, ours)
     {
-        ListCell *cell;
+        moe_span *span = lfirst(cell);
 
-        foreach (cell, ours)
-        {
-            moe_span *span = lfirst(cell);
-
-            (void) moe_statement_parse_syntax(source, span->offset, span->length);
-        }
+        (void) moe_statement_parse_syntax(source, span->offset, span->length);
     }
-    PG_FINALLY();
-    {
-        moe_statement_set_source(previous);
-    }
-    PG_END_TRY();
 }
 
-/* Run one of the two above without the NOTICEs about long identifiers, which the scan that counts will give. */
+/*
+ * Find our statements or, when they are given, check their syntax. Without
+ * the NOTICEs about long identifiers: the scan that counts gives those.
+ */
 static List *
-quietly(const char *source, List *ours)
+scan_quietly(const char *source, List *ours)
 {
+    moe_source previous = moe_statement_set_source((moe_source){source, true});
     int client_level = client_min_messages;
     int log_level = log_min_messages;
     List *volatile result = ours;
@@ -169,6 +163,7 @@ quietly(const char *source, List *ours)
     {
         client_min_messages = client_level;
         log_min_messages = log_level;
+        moe_statement_set_source(previous);
     }
     PG_END_TRY();
     return result;
@@ -183,11 +178,11 @@ moe_raw_parser(const char *source, RawParseMode mode)
     calls++;
     if (mode != RAW_PARSE_DEFAULT || !mentions_model(source))
         return raw_parser(source, mode);
-    ours = quietly(source, NIL);
+    ours = scan_quietly(source, NIL);
     if (ours == NIL)
         return raw_parser(source, mode);
     others = raw_parser(blank_out(source, ours), mode);
-    quietly(source, ours);
+    (void) scan_quietly(source, ours);
     return merge(others, source, ours);
 }
 
