@@ -218,6 +218,72 @@ any_number_of_threads_predicts_the_same(void **state)
     assert_memory_equal(prediction, other, sizeof prediction);
 }
 
+/* Equal subtrees are merged over the whole batch; that must not show. Products may round differently. */
+static void
+a_seed_alone_is_predicted_as_among_others(void **state)
+{
+    for (int hops = 1; hops <= 4; hops++)
+    {
+        setting s;
+        batch b;
+        float prediction[N], alone;
+        moe_model_config config = small_config(hops);
+        make_seeds(&b);
+        set_up(&s, &config, 1, 2);
+        assert_int_equal(moe_model_predict(s.model, &b.seeds, 3, NULL, prediction, NULL), MOE_OK);
+        for (int i = 0; i < N; i++)
+        {
+            moe_seeds one = {.table = 0, .n = 1, .row = b.row + i, .time = b.time + i};
+            assert_int_equal(moe_model_predict(s.model, &one, 3, NULL, &alone, NULL), MOE_OK);
+            assert_float_equal(alone, prediction[i], 1e-5);
+        }
+        tear_down(&s);
+    }
+}
+
+static void
+too_little_memory_is_an_error_wherever_it_runs_out(void **state)
+{
+    int refused = 0, done = 0;
+    moe_model_config config = small_config(3);
+    batch b;
+    make_seeds(&b);
+    for (size_t limit = 32 << 10; limit < 64 << 20; limit += limit / 4)
+    {
+        fixture f;
+        moe_job *job;
+        moe_graph *graph = NULL;
+        moe_model *model = NULL;
+        moe_params *params;
+        float prediction[N];
+        moe_job_config job_config = {.threads = 2, .memory_limit = limit};
+        fixture_random(&f, 5, CUT, 1);
+        if (moe_job_create(&job_config, &job) == MOE_OK)
+        {
+            moe_code code = moe_blas_open(job);
+            params = moe_params_create(job, 1);
+            for (int t = 0; params != NULL && t < f.n_tables; t++)
+            {
+                char name[32];
+                snprintf(name, sizeof name, "embed/%d/weight", t);
+                f.weight[t] = moe_params_add(params, name, f.n_features, config.channels, MOE_INIT_UNIFORM);
+            }
+            if (code == MOE_OK && params != NULL && moe_job_code(job) == MOE_OK)
+                code = moe_graph_create(job, f.tables, f.n_tables, f.keys, f.n_keys, &graph);
+            if (graph != NULL)
+                code = moe_model_create(job, graph, 0, fixture_encode, &f, &config, params, &model);
+            if (model != NULL)
+                code = moe_model_predict(model, &b.seeds, 3, NULL, prediction, NULL);
+            done += model != NULL && code == MOE_OK;
+            refused += moe_job_code(job) == MOE_LIMIT;
+            assert_true(moe_job_code(job) == MOE_LIMIT || (model != NULL && code == MOE_OK));
+        }
+        moe_job_destroy(job);
+        fixture_free(&f);
+    }
+    assert_true(refused > 3 && done > 3);
+}
+
 static void
 gates_are_sparse_and_sum_to_one(void **state)
 {
@@ -394,6 +460,8 @@ main(void)
         cmocka_unit_test(rows_later_than_the_seed_change_no_bit_of_a_prediction),
         cmocka_unit_test(a_prediction_does_depend_on_what_is_visible),
         cmocka_unit_test(any_number_of_threads_predicts_the_same),
+        cmocka_unit_test(a_seed_alone_is_predicted_as_among_others),
+        cmocka_unit_test(too_little_memory_is_an_error_wherever_it_runs_out),
         cmocka_unit_test(gates_are_sparse_and_sum_to_one),
         cmocka_unit_test(predictions_have_the_form_of_their_task),
         cmocka_unit_test(numbers_out_of_bounds_are_an_error_not_a_prediction),
