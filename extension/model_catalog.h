@@ -1,0 +1,67 @@
+/*
+ * model_catalog.h: the tables of schema moe_ml that hold models, by direct
+ * table access.
+ */
+#ifndef MOE_MODEL_CATALOG_H
+#define MOE_MODEL_CATALOG_H
+
+#include "extension/model.h"
+#include "kernels/buffer.h"
+#include "utils/snapshot.h"
+
+#define MOE_MODEL_FORMAT 1 /* of the stored parameters; raised when they can no longer be read */
+
+typedef struct moe_model_record /* row of moe_ml.model */
+{
+    moe_model_info info;
+    TimestampTz created_at, trained_at;
+    char *search_path;
+    char *entity;
+    char *options;            /* JSON */
+    int64 rows[3];            /* train, validation, test */
+    const char *metric;       /* name */
+    double validation_metric; /* NaN: none */
+    double train_seconds;
+    char *stage_seconds; /* JSON */
+    int64 peak_memory;
+    int64 parameters;
+} moe_model_record;
+
+typedef struct moe_model_epoch /* row of moe_ml.model_epoch */
+{
+    int ensemble, epoch; /* from 1 */
+    double train_loss;
+    double metric; /* NaN: none */
+    bool best;
+    double seconds;
+} moe_model_epoch;
+
+typedef struct moe_model_expert /* row of moe_ml.model_expert */
+{
+    int ensemble, expert; /* from 1 */
+    double load;
+} moe_model_expert;
+
+/* "binary", "regression", "multiclass" */
+const char *moe_model_task_name(moe_task_type task);
+/* Replace all rows of record->info.id. epochs: of moe_model_epoch *, experts: of moe_model_expert *. */
+void moe_catalog_store(const moe_model_record *record, const moe_buffer *parameters, List *epochs, List *experts);
+/* Delete all rows of a model. */
+void moe_catalog_delete(const pg_uuid_t *id);
+/* A registered snapshot of now, for reads that belong together. */
+Snapshot moe_catalog_snapshot(void);
+/* The row of moe_ml.model, or NULL. */
+moe_model_record *moe_catalog_read(const pg_uuid_t *id, Snapshot snapshot);
+/* The stored parameters' bytes in one piece, palloc'd; NULL if there are none or a part is missing. */
+uint8 *moe_catalog_read_parameters(const pg_uuid_t *id, Snapshot snapshot, int64 *length);
+/* The uuids (pg_uuid_t *) of all models stored. */
+List *moe_catalog_list(void);
+
+/* The uuid in a foreign table's option `model`; false if the relation is not a model. */
+bool moe_model_id(Oid relid, pg_uuid_t *id);
+/* The nearest model's name that the user may see, or NULL. */
+const char *moe_model_nearest(const char *name);
+/* The catalog row of a model's relation; raises when it is gone. */
+moe_model_record *moe_model_load_record(Oid relid, Snapshot snapshot);
+
+#endif

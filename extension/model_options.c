@@ -1,0 +1,419 @@
+/*
+ * model_options.c: the options of CREATE MODEL ... WITH (...), by one table.
+ *
+ * A row of the table names an option, its kind, its place in the struct and
+ * the values it allows; parsing, error messages and the JSON that is stored
+ * for people all follow from it.
+ */
+#include "postgres.h"
+
+#include <math.h>
+
+#include "commands/defrem.h"
+#include "lib/stringinfo.h"
+#include "nodes/value.h"
+#include "utils/builtins.h"
+#include "utils/json.h"
+#include "utils/timestamp.h"
+
+#include "extension/model_options.h"
+#include "extension/moe_ml.h"
+#include "extension/statement.h"
+
+typedef enum option_kind
+{
+    OPTION_INT,
+    OPTION_INT64,
+    OPTION_FLOAT,
+    OPTION_TEXT,
+    OPTION_CHOICE
+} option_kind;
+
+typedef struct option
+{
+    const char *name;
+    option_kind kind;
+    size_t offset;
+    double min, max;
+    const char *choices[4]; /* CHOICE */
+} option;
+
+#define AT(field) offsetof(moe_model_options, field)
+
+static const option option_table[] = {
+    {"balance", OPTION_CHOICE, AT(balance), 0, 0, {"none", "classes"}},
+    {"batch_size", OPTION_INT, AT(train.batch_size), 1, 65536},
+    {"blocks", OPTION_INT, AT(encoder.blocks), 0, 8},
+    {"channels", OPTION_INT, AT(model.channels), 4, 1024},
+    {"dropout", OPTION_FLOAT, AT(model.dropout), 0, 0.95},
+    {"ensembles", OPTION_INT, AT(ensembles), 1, 64},
+    {"epochs", OPTION_INT, AT(train.epochs), 1, 10000},
+    {"experts", OPTION_INT, AT(model.experts), 1, 64},
+    {"gate_noise", OPTION_FLOAT, AT(model.gate_noise), 0, 100},
+    {"hops", OPTION_INT, AT(model.hops), 1, MOE_MAX_HOPS},
+    {"ignore", OPTION_TEXT, AT(ignore)},
+    {"label_window", OPTION_TEXT, AT(label_window)},
+    {"learning_rate", OPTION_FLOAT, AT(train.learning_rate), 1e-8, 10},
+    {"max_steps", OPTION_INT, AT(train.max_steps), 0, 1000000000},
+    {"neighbors", OPTION_TEXT, AT(neighbors)},
+    {"patience", OPTION_INT, AT(train.patience), 0, 10000},
+    {"sampling", OPTION_CHOICE, AT(sampling), 0, 0, {"uniform", "latest"}},
+    {"seed", OPTION_INT64, AT(seed), -9007199254740992.0, 9007199254740992.0},
+    {"seed_times", OPTION_INT, AT(labels.seed_times), 1, 100000},
+    {"split_column", OPTION_TEXT, AT(labels.split_column)},
+    {"task", OPTION_CHOICE, AT(labels.task), 0, 0, {"binary", "regression", "multiclass"}},
+    {"test_from", OPTION_TEXT, AT(test_from)},
+    {"time_columns", OPTION_TEXT, AT(time_columns)},
+    {"top_k", OPTION_INT, AT(model.top_k), 1, 64},
+    {"validation_from", OPTION_TEXT, AT(validation_from)},
+    {"weight_decay", OPTION_FLOAT, AT(train.weight_decay), 0, 10},
+};
+
+static const option *
+find_option(const DefElem *definition)
+{
+    const char *names[lengthof(option_table)];
+    StringInfoData all;
+    const char *nearest;
+
+    initStringInfo(&all);
+    for (int i = 0; i < (int) lengthof(option_table); i++)
+    {
+        if (strcmp(option_table[i].name, definition->defname) == 0)
+            return &option_table[i];
+        names[i] = option_table[i].name;
+        appendStringInfo(&all, "%s%s", i ? ", " : "", names[i]);
+    }
+    nearest = moe_nearest_name(definition->defname, names, lengthof(option_table));
+    ereport(ERROR,
+            (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unrecognized model option \"%s\"", definition->defname),
+             nearest ? errhint("Did you mean \"%s\"? Valid options are: %s.", nearest, all.data)
+                     : errhint("Valid options are: %s.", all.data),
+             moe_statement_position(definition->location)));
+    return NULL;
+}
+
+static void bad_value(const DefElem *definition, const char *expected) pg_attribute_noreturn();
+
+static void
+bad_value(const DefElem *definition, const char *expected)
+{
+    ereport(ERROR,
+            (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+             errmsg("invalid value for model option \"%s\"%s%s%s", definition->defname, definition->arg ? ": \"" : "",
+                    definition->arg ? defGetString((DefElem *) definition) : "", definition->arg ? "\"" : ""),
+             errhint("Expected is %s.", expected), moe_statement_position(definition->location)));
+}
+
+/* A number from an Integer, a Float, or a String that is one. */
+static double
+number_of(const DefElem *definition, const char *expected)
+{
+    char *text;
+    char *end;
+    double value;
+
+    if (definition->arg == NULL)
+        bad_value(definition, expected);
+    text = defGetString((DefElem *) definition);
+    errno = 0;
+    value = strtod(text, &end);
+    if (end == text || *end != '\0' || errno != 0 || !isfinite(value))
+        bad_value(definition, expected);
+    return value;
+}
+
+static void
+set_number(const option *o, const DefElem *definition, void *field)
+{
+    bool whole = o->kind != OPTION_FLOAT;
+    char *expected = psprintf("%s from %.16g to %.16g", whole ? "a whole number" : "a number", o->min, o->max);
+    double value = number_of(definition, expected);
+
+    if (value < o->min || value > o->max || (whole && value != floor(value)))
+        bad_value(definition, expected);
+    if (o->kind == OPTION_INT)
+        *(int *) field = (int) value;
+    else if (o->kind == OPTION_INT64)
+        *(int64 *) field = (int64) value;
+    else
+        *(float *) field = (float) value;
+}
+
+static void
+set_choice(const option *o, const DefElem *definition, void *field)
+{
+    char *value = definition->arg ? defGetString((DefElem *) definition) : "";
+    StringInfoData expected;
+
+    initStringInfo(&expected);
+    for (int i = 0; i < (int) lengthof(o->choices) && o->choices[i]; i++)
+    {
+        if (pg_strcasecmp(o->choices[i], value) == 0)
+        {
+            *(const char **) field = o->choices[i];
+            return;
+        }
+        appendStringInfo(&expected, "%s%s", i ? " or " : "", o->choices[i]);
+    }
+    bad_value(definition, expected.data);
+}
+
+static void
+set_option(moe_model_options *options, const DefElem *definition)
+{
+    const option *o = find_option(definition);
+    void *field = (char *) options + o->offset;
+
+    if (o->kind == OPTION_CHOICE)
+        set_choice(o, definition, field);
+    else if (o->kind != OPTION_TEXT)
+        set_number(o, definition, field);
+    else if (definition->arg == NULL)
+        bad_value(definition, "a string");
+    else
+        *(char **) field = defGetString((DefElem *) definition);
+}
+
+/* Split at the commas outside double quotes; items are trimmed. */
+static List *
+split_list(const char *text)
+{
+    List *items = NIL;
+    StringInfoData item;
+    bool quoted = false;
+
+    if (text == NULL)
+        return NIL;
+    initStringInfo(&item);
+    for (const char *c = text;; c++)
+    {
+        if (*c == '"')
+            quoted = !quoted;
+        if (*c != '\0' && (*c != ',' || quoted))
+        {
+            if (item.len > 0 || !isspace((unsigned char) *c))
+                appendStringInfoChar(&item, *c);
+            continue;
+        }
+        while (item.len > 0 && isspace((unsigned char) item.data[item.len - 1]))
+            item.data[--item.len] = '\0';
+        if (item.len > 0)
+            items = lappend(items, pstrdup(item.data));
+        resetStringInfo(&item);
+        if (*c == '\0')
+            return items;
+    }
+}
+
+/* "64, 32": neighbours per edge type, hop by hop; a single number counts for every hop. */
+static void
+read_neighbors(moe_model_options *options, const DefElem *definition, bool hops_given)
+{
+    List *items = split_list(options->neighbors);
+    int n = list_length(items);
+    char *expected =
+        psprintf("one number from 1 to 1024 for each hop, as in '64, 32', for at most %d hops", MOE_MAX_HOPS);
+
+    if (n < 1 || n > MOE_MAX_HOPS)
+        bad_value(definition, expected);
+    if (!hops_given && n > 1)
+        options->model.hops = n;
+    if (n > 1 && n != options->model.hops)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                        errmsg("model option \"neighbors\" has %d numbers, but \"hops\" is %d", n, options->model.hops),
+                        errhint("Give one number for each hop, or one for all."),
+                        moe_statement_position(definition->location)));
+    for (int hop = 0; hop < options->model.hops; hop++)
+    {
+        char *end;
+        const char *item = list_nth(items, n == 1 ? 0 : hop);
+        long value = strtol(item, &end, 10);
+
+        if (*end != '\0' || value < 1 || value > 1024)
+            bad_value(definition, expected);
+        options->model.fanout[hop] = (int) value;
+    }
+}
+
+/* An interval as microseconds; a month counts 30 days. */
+static int64
+read_interval(const DefElem *definition, const char *text)
+{
+    Interval *interval = DatumGetIntervalP(
+        DirectFunctionCall3(interval_in, CStringGetDatum(text), ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
+    int64 days = (int64) interval->month * 30 + interval->day;
+    int64 result;
+
+    if (pg_mul_s64_overflow(days, USECS_PER_DAY, &result) || pg_add_s64_overflow(result, interval->time, &result) ||
+        result <= 0)
+        bad_value(definition, "a positive interval such as '30 days'");
+    return result;
+}
+
+static const DefElem *
+definition_of(List *definitions, const char *name)
+{
+    ListCell *lc;
+
+    foreach (lc, definitions)
+    {
+        const DefElem *definition = lfirst(lc);
+
+        if (strcmp(definition->defname, name) == 0)
+            return definition;
+    }
+    return NULL;
+}
+
+/* The fields that need more than their own value. */
+static void
+derive(moe_model_options *options, List *definitions)
+{
+    bool hops_given = definition_of(definitions, "hops") != NULL;
+
+    if (options->neighbors)
+        read_neighbors(options, definition_of(definitions, "neighbors"), hops_given);
+    else
+    {
+        /* Beyond the default depth the last fan-out goes on. */
+        for (int hop = 1; hop < options->model.hops; hop++)
+        {
+            if (options->model.fanout[hop] < 1)
+                options->model.fanout[hop] = options->model.fanout[hop - 1];
+        }
+    }
+    if (options->label_window)
+        options->labels.label_window = read_interval(definition_of(definitions, "label_window"), options->label_window);
+    if (options->model.top_k > options->model.experts)
+    {
+        const DefElem *definition = definition_of(definitions, "top_k");
+
+        if (definition != NULL)
+            bad_value(definition, psprintf("at most the number of experts, %d", options->model.experts));
+        options->model.top_k = options->model.experts;
+    }
+    options->model.sampling = strcmp(options->sampling, "latest") == 0 ? MOE_SAMPLE_LATEST : MOE_SAMPLE_UNIFORM;
+    options->train.balance_classes = strcmp(options->balance, "classes") == 0;
+    options->encoder.channels = options->model.channels;
+    options->encoder.dropout = options->model.dropout;
+    options->time_column_names = split_list(options->time_columns);
+    options->ignored_names = split_list(options->ignore);
+}
+
+moe_model_options *
+moe_model_options_parse(List *definitions)
+{
+    moe_model_options *options = palloc0(sizeof(moe_model_options));
+    ListCell *lc;
+
+    options->ensembles = 1;
+    moe_model_config_defaults(&options->model);
+    moe_train_config_defaults(&options->train);
+    options->seed = (int64) options->train.seed;
+    options->encoder.blocks = 2;
+    options->sampling = options->model.sampling == MOE_SAMPLE_LATEST ? "latest" : "uniform";
+    options->balance = options->train.balance_classes ? "classes" : "none";
+    foreach (lc, definitions)
+    {
+        const DefElem *definition = lfirst(lc);
+
+        if (definition_of(definitions, definition->defname) != definition)
+            ereport(ERROR, (errcode(ERRCODE_SYNTAX_ERROR),
+                            errmsg("model option \"%s\" is given more than once", definition->defname),
+                            errhint("Keep one of them."), moe_statement_position(definition->location)));
+        set_option(options, definition);
+    }
+    derive(options, definitions);
+    return options;
+}
+
+static int64
+read_time(const char *name, const char *text, Oid time_type)
+{
+    Datum in = CStringGetDatum(text);
+    Datum time = time_type == TIMESTAMPTZOID
+                     ? DirectFunctionCall3(timestamptz_in, in, ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1))
+                     : DirectFunctionCall3(timestamp_in, in, ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+
+    if (TIMESTAMP_NOT_FINITE(DatumGetTimestamp(time)))
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                        errmsg("invalid value for model option \"%s\": \"%s\"", name, text),
+                        errhint("Expected is a finite timestamp.")));
+    return DatumGetTimestamp(time);
+}
+
+void
+moe_model_options_times(moe_model_options *options, Oid time_type)
+{
+    moe_label_options *labels = &options->labels;
+
+    labels->has_validation_from = options->validation_from != NULL;
+    labels->has_test_from = options->test_from != NULL;
+    if (labels->has_validation_from)
+        labels->validation_from = read_time("validation_from", options->validation_from, time_type);
+    if (labels->has_test_from)
+        labels->test_from = read_time("test_from", options->test_from, time_type);
+    if (labels->has_validation_from && labels->has_test_from && labels->validation_from > labels->test_from)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                        errmsg("model option \"validation_from\" is later than \"test_from\""),
+                        errhint("The blocks follow each other: training, validation, test.")));
+}
+
+static void
+append_value(StringInfo json, const option *o, const void *field)
+{
+    const char *text = NULL;
+
+    switch (o->kind)
+    {
+        case OPTION_INT:
+            appendStringInfo(json, "%d", *(const int *) field);
+            return;
+        case OPTION_INT64:
+            appendStringInfo(json, INT64_FORMAT, *(const int64 *) field);
+            return;
+        case OPTION_FLOAT:
+            appendStringInfo(json, "%.9g", *(const float *) field);
+            return;
+        case OPTION_TEXT:
+        case OPTION_CHOICE:
+            text = *(const char *const *) field;
+            break;
+    }
+    if (text == NULL)
+        appendStringInfoString(json, "null");
+    else
+        escape_json(json, text);
+}
+
+/* The fan-outs in effect, whether given or not. */
+static void
+append_neighbors(StringInfo json, const moe_model_options *options)
+{
+    appendStringInfoChar(json, '"');
+    for (int hop = 0; hop < options->model.hops; hop++)
+        appendStringInfo(json, "%s%d", hop ? ", " : "", options->model.fanout[hop]);
+    appendStringInfoChar(json, '"');
+}
+
+char *
+moe_model_options_json(const moe_model_options *options)
+{
+    StringInfoData json;
+
+    initStringInfo(&json);
+    appendStringInfoChar(&json, '{');
+    for (int i = 0; i < (int) lengthof(option_table); i++)
+    {
+        const option *o = &option_table[i];
+
+        appendStringInfo(&json, "%s\"%s\": ", i ? ", " : "", o->name);
+        if (o->offset == AT(neighbors))
+            append_neighbors(&json, options);
+        else
+            append_value(&json, o, (const char *) options + o->offset);
+    }
+    appendStringInfoChar(&json, '}');
+    return json.data;
+}

@@ -1,0 +1,43 @@
+/*
+ * model_options.h: the options of CREATE MODEL ... WITH (...).
+ */
+#ifndef MOE_MODEL_OPTIONS_H
+#define MOE_MODEL_OPTIONS_H
+
+#include "postgres.h"
+
+#include "nodes/pg_list.h"
+
+#include "embed/encoder.h"
+#include "extension/label_query.h"
+#include "gnn/trainer.h"
+
+typedef struct moe_model_options
+{
+    int64 seed;
+    int ensembles;
+    moe_model_config model;
+    moe_encoder_config encoder;
+    moe_train_config train;
+    moe_label_options labels;
+    char *validation_from; /* as written, until moe_model_options_times */
+    char *test_from;
+    char *label_window;
+    char *balance;
+    char *sampling;
+    char *neighbors;
+    char *time_columns;
+    char *ignore;
+    List *time_column_names; /* of char * */
+    List *ignored_names;
+} moe_model_options;
+
+/* Read the options (of DefElem) over the defaults. Raises for unknown ones (with the list of those there are) and for
+ * values that do not fit. */
+moe_model_options *moe_model_options_parse(List *definitions);
+/* Read validation_from and test_from on the axis of the schema's times. */
+void moe_model_options_times(moe_model_options *options, Oid time_type);
+/* What is in effect, as a JSON object. */
+char *moe_model_options_json(const moe_model_options *options);
+
+#endif

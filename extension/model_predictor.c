@@ -1,0 +1,504 @@
+/*
+ * model_predictor.c: a stored model opened over today's tables.
+ *
+ * Opening reads the stored parameters, binds the stored schema to the catalog,
+ * reads all its tables as the caller and builds graph, inputs and models. That
+ * is paid once per statement: an open predictor is kept and used again as long
+ * as statement, snapshot, user and row_security are the same.
+ *
+ * Life: each predictor has a memory context and is pinned by every memory
+ * context that was current when it was opened (through a reset callback), so
+ * that a scan keeps its predictor while a nested statement opens another. One
+ * that is neither pinned nor current is freed at the next opening or at the
+ * end of the transaction.
+ *
+ * Time: rows stand in canonical order with the row time first, and columns are
+ * encoded by stored statistics, so rows later than a horizon cannot change a
+ * prediction in any bit.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rls.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "extension/model_catalog.h"
+#include "extension/model_store.h"
+#include "extension/moe_ml.h"
+#include "kernels/blas.h"
+
+#define FETCH_ROWS 4096
+
+/* When an open predictor may serve again. Within one statement, snapshots of the same four numbers see the same. */
+typedef struct predictor_key
+{
+    Oid relid;
+    Oid user;
+    bool row_security;
+    TimestampTz statement;
+    TransactionId xmin, xmax;
+    uint32 xcnt;
+    CommandId curcid;
+} predictor_key;
+
+typedef struct entry
+{
+    struct entry *next;
+    predictor_key key;
+    int pins;
+    bool stale;
+    moe_predictor predictor;
+} entry;
+
+struct moe_predictor_members
+{
+    int n;
+    moe_graph *graph;
+    moe_features *features;
+    moe_member *member;
+    bool has_population; /* population of one time, kept */
+    int64 population_time;
+    int64 n_population;
+    int32 *population;
+};
+
+static entry *entries = NULL;
+static bool callback_registered = false;
+
+/* Free the entries that are stale and not pinned. */
+static void
+sweep(void)
+{
+    entry **link = &entries;
+
+    while (*link != NULL)
+    {
+        entry *e = *link;
+
+        if (!e->stale || e->pins > 0)
+        {
+            link = &e->next;
+            continue;
+        }
+        *link = e->next;
+        MemoryContextDelete(e->predictor.context); /* e lies in it */
+    }
+}
+
+/*
+ * Mark what an opening under a new key makes useless: all of earlier
+ * statements, and the same model under an earlier snapshot. Other models of
+ * this statement are likely to be asked again. NULL: all.
+ */
+static void
+mark_stale(const predictor_key *current)
+{
+    for (entry *e = entries; e != NULL; e = e->next)
+    {
+        if (current == NULL || e->key.statement != current->statement || e->key.relid == current->relid)
+            e->stale = true;
+    }
+}
+
+static void
+end_of_transaction(XactEvent event, void *arg)
+{
+    if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
+        return;
+    mark_stale(NULL);
+    sweep();
+}
+
+/* Command ids do not tell a subtransaction's rows from those of what follows its abort. */
+static void
+end_of_subtransaction(SubXactEvent event, SubTransactionId id, SubTransactionId parent, void *arg)
+{
+    if (event == SUBXACT_EVENT_ABORT_SUB)
+        mark_stale(NULL);
+}
+
+static void
+unpin(void *arg)
+{
+    entry *e = arg;
+
+    e->pins--;
+    sweep();
+}
+
+/* Keep the entry for as long as the current memory context. */
+static void
+pin(entry *e)
+{
+    MemoryContextCallback *callback = palloc0(sizeof(MemoryContextCallback));
+
+    callback->func = unpin;
+    callback->arg = e;
+    MemoryContextRegisterResetCallback(CurrentMemoryContext, callback);
+    e->pins++;
+}
+
+static void
+current_key(Oid relid, predictor_key *key)
+{
+    Snapshot snapshot = GetActiveSnapshot();
+
+    memset(key, 0, sizeof(*key)); /* padding too: keys are compared as bytes */
+    key->relid = relid;
+    key->user = GetUserId();
+    key->row_security = row_security;
+    key->statement = GetCurrentStatementStartTimestamp();
+    key->xmin = snapshot->xmin;
+    key->xmax = snapshot->xmax;
+    key->xcnt = snapshot->xcnt;
+    key->curcid = snapshot->curcid;
+}
+
+/* Raise what reading the stored parameters failed with, naming the model. */
+static void
+check_stored(const moe_predictor *predictor, moe_code code)
+{
+    const char *name = get_rel_name(predictor->info->foreign_table);
+
+    if (code == MOE_CORRUPT)
+        ereport(ERROR,
+                (errcode(ERRCODE_DATA_CORRUPTED), errmsg("the stored parameters of model \"%s\" are damaged", name),
+                 errdetail_internal("%s.", pstrdup(moe_job_error(predictor->job))),
+                 errhint("REFRESH MODEL %s trains it again.", quote_identifier(name))));
+    moe_check(predictor->job, code);
+}
+
+static void
+check_record(const moe_predictor *predictor, const moe_stored *stored)
+{
+    const moe_model_info *info = predictor->info;
+
+    if (stored->model.task != info->task || stored->model.n_classes != info->n_classes ||
+        stored->model.experts != info->experts || stored->members != info->ensembles)
+        check_stored(predictor, moe_fail(predictor->job, MOE_CORRUPT,
+                                         "the stored configuration does not match the row of moe_ml.model"));
+}
+
+/* The stored features must have the columns that the reader delivers. */
+static void
+check_features(const moe_predictor *predictor, const moe_features *features)
+{
+    const moe_data *data = predictor->data;
+    bool same = moe_features_tables(features) == data->n_tables;
+
+    for (int t = 0; same && t < data->n_tables; t++)
+        same = moe_features_columns(features, t) == data->tables[t].n_columns;
+    if (!same)
+        check_stored(predictor,
+                     moe_fail(predictor->job, MOE_CORRUPT, "the stored columns do not match the stored schema"));
+}
+
+static void
+load(moe_predictor *predictor, Oid relid)
+{
+    struct moe_predictor_members *members = palloc0(sizeof(*members));
+    Snapshot snapshot = moe_catalog_snapshot();
+    moe_model_record *record = moe_model_load_record(relid, snapshot);
+    double start = moe_seconds();
+    moe_stored stored = {0};
+    moe_job *job;
+    uint8 *bytes;
+    int64 length;
+
+    predictor->info = &record->info;
+    predictor->members = members;
+    bytes = moe_catalog_read_parameters(&record->info.id, snapshot, &length);
+    UnregisterSnapshot(snapshot);
+    job = predictor->job = moe_job_in_context(CurrentMemoryContext);
+    check_stored(predictor, moe_store_open(job, bytes, length, &stored));
+    check_record(predictor, &stored);
+    predictor->schema = moe_schema_read(&stored.schema);
+    check_stored(predictor, moe_reader_code(&stored.schema));
+    predictor->data = moe_data_read(predictor->schema, job);
+    predictor->read_seconds = moe_seconds() - start;
+
+    start = moe_seconds();
+    moe_check(job, moe_blas_open(job));
+    check_features(predictor, stored.features);
+    members->features = stored.features;
+    check_stored(predictor, moe_features_bind(stored.features, predictor->data->tables, predictor->data->n_tables));
+    moe_check(job, moe_graph_create(job, predictor->data->graph_tables, predictor->data->n_tables,
+                                    predictor->data->graph_keys, predictor->data->n_edges, &members->graph));
+    members->n = stored.members;
+    members->member = palloc0(sizeof(moe_member) * members->n);
+    for (int i = 0; i < members->n; i++)
+    {
+        check_stored(predictor, moe_store_next(job, &stored, &members->member[i]));
+        check_stored(predictor, moe_member_build(job, members->graph, members->features, &stored.encoder, &stored.model,
+                                                 &members->member[i]));
+    }
+    pfree(bytes);
+    predictor->build_seconds = moe_seconds() - start;
+}
+
+/* Open anew, in a context of its own that an error takes along with the current one. */
+static entry *
+open_entry(const predictor_key *key)
+{
+    MemoryContext caller = CurrentMemoryContext;
+    MemoryContext context = AllocSetContextCreate(caller, "moe_ml predictor", ALLOCSET_DEFAULT_SIZES);
+    entry *e;
+
+    MemoryContextSwitchTo(context);
+    e = palloc0(sizeof(entry));
+    e->key = *key;
+    e->predictor.context = context;
+    load(&e->predictor, key->relid);
+    MemoryContextSwitchTo(caller);
+    MemoryContextSetParent(context, TopMemoryContext);
+    e->next = entries;
+    entries = e;
+    return e;
+}
+
+moe_predictor *
+moe_predictor_open(Oid relid)
+{
+    predictor_key key;
+    entry *e;
+
+    if (!callback_registered)
+    {
+        RegisterXactCallback(end_of_transaction, NULL);
+        RegisterSubXactCallback(end_of_subtransaction, NULL);
+        callback_registered = true;
+    }
+    current_key(relid, &key);
+    for (e = entries; e != NULL; e = e->next)
+    {
+        if (!e->stale && memcmp(&e->key, &key, sizeof(key)) == 0)
+            break;
+    }
+    if (e == NULL)
+    {
+        mark_stale(&key);
+        sweep();
+        e = open_entry(&key);
+    }
+    pin(e);
+    return &e->predictor;
+}
+
+/* Rows with time <= t: a prefix. */
+static int64
+count_visible(const moe_graph_table *table, int64 t)
+{
+    int64 low = 0;
+    int64 high = table->n_rows;
+
+    if (table->time == NULL)
+        return table->n_rows;
+    while (low < high)
+    {
+        int64 middle = low + (high - low) / 2;
+
+        if (table->time[middle] <= t)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+int64
+moe_predictor_default_time(moe_predictor *predictor)
+{
+    int64 now = GetCurrentTransactionStartTimestamp();
+    int64 newest = MOE_TIME_ALWAYS;
+
+    if (predictor->schema->time_type != TIMESTAMPTZOID)
+        now = DatumGetTimestamp(DirectFunctionCall1(timestamptz_timestamp, TimestampTzGetDatum(now)));
+    for (int t = 0; t < predictor->data->n_tables; t++)
+    {
+        const moe_graph_table *table = &predictor->data->graph_tables[t];
+        int64 n = count_visible(table, now);
+
+        if (table->time != NULL && n > 0)
+            newest = Max(newest, table->time[n - 1]);
+    }
+    return newest == MOE_TIME_ALWAYS ? now : newest;
+}
+
+void
+moe_predictor_score(moe_predictor *predictor, int64 n, const int32 *row, const int64 *time, const int64 *horizon,
+                    const bool *disabled, float *out, float *gates)
+{
+    struct moe_predictor_members *members = predictor->members;
+    int64 n_out = n * predictor->info->n_classes;
+    int64 n_gates = gates ? n * predictor->info->experts : 0;
+    moe_seeds seeds = {0, n, row, time, horizon};
+    double start = moe_seconds();
+    float *one_out;
+    float *one_gates;
+
+    if (n == 0)
+        return;
+    one_out = MemoryContextAllocHuge(CurrentMemoryContext, n_out * sizeof(float));
+    one_gates = gates ? MemoryContextAllocHuge(CurrentMemoryContext, n_gates * sizeof(float)) : NULL;
+    memset(out, 0, n_out * sizeof(float));
+    if (gates)
+        memset(gates, 0, n_gates * sizeof(float));
+    for (int i = 0; i < members->n; i++)
+    {
+        const moe_member *member = &members->member[i];
+
+        CHECK_FOR_INTERRUPTS();
+        moe_check(predictor->job,
+                  moe_model_predict(member->model, &seeds, moe_member_key(member), disabled, one_out, one_gates));
+        for (int64 k = 0; k < n_out; k++)
+            out[k] += one_out[k] / (float) members->n;
+        for (int64 k = 0; k < n_gates; k++)
+            gates[k] += one_gates[k] / (float) members->n;
+    }
+    pfree(one_out);
+    if (one_gates)
+        pfree(one_gates);
+    predictor->score_seconds += moe_seconds() - start;
+    predictor->seeds_scored += n;
+}
+
+static int
+compare_rows(const void *a, const void *b)
+{
+    int32 x = *(const int32 *) a;
+    int32 y = *(const int32 *) b;
+
+    return x < y ? -1 : x > y;
+}
+
+static int64
+sort_unique(int32 *rows, int64 n)
+{
+    int64 kept = 0;
+
+    qsort(rows, n, sizeof(int32), compare_rows);
+    for (int64 i = 0; i < n; i++)
+    {
+        if (kept == 0 || rows[kept - 1] != rows[i])
+            rows[kept++] = rows[i];
+    }
+    return kept;
+}
+
+/* Run the model's population query for a time; rows that are not visible then do not count. */
+static int64
+query_population(moe_predictor *predictor, int64 time, int64 visible, int32 **rows)
+{
+    const moe_schema *schema = predictor->schema;
+    MemoryContext context = CurrentMemoryContext;
+    Oid type = schema->time_type;
+    Datum argument = TimestampGetDatum(time);
+    int64 n = 0;
+    int64 capacity = FETCH_ROWS;
+    SPIPlanPtr plan;
+    Portal portal;
+
+    *rows = MemoryContextAllocHuge(context, capacity * sizeof(int32));
+    SPI_connect();
+    plan = SPI_prepare(predictor->info->population, 1, &type);
+    if (plan == NULL)
+        elog(ERROR, "could not prepare the population query: %s", SPI_result_code_string(SPI_result));
+    portal = SPI_cursor_open(NULL, plan, &argument, NULL, true);
+    if (portal->tupDesc->natts < schema->n_key)
+        elog(ERROR, "population query has too few columns");
+    for (;;)
+    {
+        SPI_cursor_fetch(portal, true, FETCH_ROWS);
+        if (SPI_processed == 0)
+            break;
+        CHECK_FOR_INTERRUPTS();
+        if (n + (int64) SPI_processed > capacity)
+        {
+            capacity = Max(capacity * 2, n + (int64) SPI_processed);
+            *rows = repalloc_huge(*rows, capacity * sizeof(int32));
+        }
+        for (uint64 i = 0; i < SPI_processed; i++)
+        {
+            Datum key[INDEX_MAX_KEYS];
+            bool nulls[INDEX_MAX_KEYS];
+            int32 row;
+
+            for (int k = 0; k < schema->n_key; k++)
+                key[k] = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, k + 1, &nulls[k]);
+            row = moe_data_find(predictor->data, key, nulls);
+            if (row >= 0 && row < visible)
+                (*rows)[n++] = row;
+        }
+        SPI_freetuptable(SPI_tuptable);
+    }
+    SPI_cursor_close(portal);
+    SPI_finish();
+    return sort_unique(*rows, n);
+}
+
+/* The population of a time, from the query once per time and predictor. */
+static int64
+population_at(moe_predictor *predictor, int64 time, const int32 **rows)
+{
+    struct moe_predictor_members *members = predictor->members;
+    MemoryContext old;
+
+    if (!members->has_population || members->population_time != time)
+    {
+        int64 visible = count_visible(&predictor->data->graph_tables[0], time);
+
+        if (members->population != NULL)
+            pfree(members->population);
+        members->population = NULL;
+        members->has_population = false;
+        old = MemoryContextSwitchTo(predictor->context);
+        members->n_population = query_population(predictor, time, visible, &members->population);
+        MemoryContextSwitchTo(old);
+        members->population_time = time;
+        members->has_population = true;
+    }
+    *rows = members->population;
+    return members->n_population;
+}
+
+static bool
+contains_row(const int32 *rows, int64 n, int32 row)
+{
+    return n > 0 && bsearch(&row, rows, n, sizeof(int32), compare_rows) != NULL;
+}
+
+int64
+moe_predictor_population(moe_predictor *predictor, int64 time, const int32 *candidates, int64 n_candidates,
+                         int32 **rows)
+{
+    int64 visible = count_visible(&predictor->data->graph_tables[0], time);
+    const int32 *counted = NULL;
+    int64 n_counted = 0;
+    int64 n = 0;
+
+    if (predictor->info->population != NULL)
+        n_counted = population_at(predictor, time, &counted);
+    if (candidates == NULL)
+        n_candidates = counted ? n_counted : visible;
+    *rows = MemoryContextAllocHuge(CurrentMemoryContext, Max(n_candidates, 1) * sizeof(int32));
+    for (int64 i = 0; i < n_candidates; i++)
+    {
+        int32 row = candidates ? candidates[i] : counted ? counted[i] : (int32) i;
+
+        if (row < 0 || row >= visible)
+            continue;
+        if (candidates != NULL && counted != NULL && !contains_row(counted, n_counted, row))
+            continue;
+        (*rows)[n++] = row;
+    }
+    return candidates ? sort_unique(*rows, n) : n;
+}

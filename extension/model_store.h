@@ -1,0 +1,59 @@
+/*
+ * model_store.h: what a model learned, as bytes and back.
+ */
+#ifndef MOE_MODEL_STORE_H
+#define MOE_MODEL_STORE_H
+
+#include "postgres.h"
+
+#include "embed/encoder.h"
+#include "extension/schema.h"
+#include "gnn/model.h"
+#include "kernels/buffer.h"
+
+#define MOE_MAX_MEMBERS 64
+
+typedef struct moe_member /* of the ensemble */
+{
+    uint64 seed;
+    moe_params *params;
+    moe_encoder *encoder;
+    moe_model *model;
+} moe_member;
+
+typedef struct moe_stored /* a store opened for reading */
+{
+    moe_reader schema; /* for moe_schema_read */
+    uint64 signature;  /* of the schema's shape */
+    moe_features *features;
+    moe_encoder_config encoder;
+    moe_model_config model;
+    int members;
+    moe_reader reader; /* at the next member */
+} moe_stored;
+
+/* A hash over what parameters depend on: tables, columns with their types and roles, foreign keys, in order. */
+uint64 moe_store_signature(const moe_schema *schema);
+
+/* Write: begin, then each member, then end. Failures stand in the buffer's job. */
+void moe_store_begin(moe_buffer *buffer, const moe_schema *schema, const moe_features *features,
+                     const moe_encoder_config *encoder, const moe_model_config *model, int members);
+void moe_store_member(moe_buffer *buffer, const moe_member *member);
+void moe_store_end(moe_buffer *buffer);
+
+/*
+ * Read all but the members. bytes are hostile: they may be NULL or anything,
+ * and must live as long as stored. On failure the job has MOE_CORRUPT or another code.
+ */
+moe_code moe_store_open(moe_job *job, const uint8 *bytes, int64 length, moe_stored *stored);
+/* Read the next member's seed and parameters into a fresh moe_params. */
+moe_code moe_store_next(moe_job *job, moe_stored *stored, moe_member *member);
+
+/* Put an encoder and a model over a member's parameters, adding those that are missing. */
+moe_code moe_member_build(moe_job *job, const moe_graph *graph, moe_features *features,
+                          const moe_encoder_config *encoder, const moe_model_config *config, moe_member *member);
+void moe_member_destroy(moe_member *member);
+/* The key of the neighbour draws in prediction. */
+uint64 moe_member_key(const moe_member *member);
+
+#endif

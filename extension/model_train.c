@@ -1,0 +1,498 @@
+/*
+ * model_train.c: the way from a CREATE MODEL statement to parameters.
+ *
+ * Options, schema, labels as SQL; then all tables and the labels are read
+ * under one snapshot; column statistics are fitted on the rows that were
+ * visible at the last training seed time; then each member of the ensemble is
+ * trained, one short step at a time, and written to the store. A given seed
+ * gives the same bytes, whatever the threads and the physical order of rows.
+ */
+#include "postgres.h"
+
+#include <math.h>
+
+#include "catalog/namespace.h"
+#include "executor/spi.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/json.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "extension/model_labels.h"
+#include "extension/model_options.h"
+#include "extension/model_store.h"
+#include "extension/model_train.h"
+#include "extension/moe_ml.h"
+#include "kernels/blas.h"
+#include "kernels/random.h"
+
+#define EPOCH_NOTICES 10 /* of a training, at most about this many */
+
+/* What one training works with. */
+typedef struct run
+{
+    moe_training *result;
+    moe_job *job;
+    moe_model_options *options;
+    moe_data *data;
+    moe_labels *labels;
+    moe_graph *graph;
+    moe_features *features;
+    double read_seconds, label_seconds, graph_seconds;
+    double sample_seconds, encode_seconds, forward_seconds, backward_seconds, evaluate_seconds;
+    double metric_sum; /* of the members' best validation metrics */
+    int metric_count;
+} run;
+
+static const char *const metric_names[] = {"auroc", "mae", "accuracy"};
+
+/* Raise for a table that does not exist, with the nearest name. */
+static void
+unknown_table(const RangeVar *name)
+{
+    const char *nearest = NULL;
+    const char **names;
+    StringInfoData sql;
+
+    initStringInfo(&sql);
+    appendStringInfoString(&sql, "SELECT c.relname::pg_catalog.text FROM pg_catalog.pg_class c"
+                                 " WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')");
+    if (name->schemaname)
+        appendStringInfo(&sql,
+                         " AND c.relnamespace::pg_catalog.regnamespace::pg_catalog.text"
+                         " OPERATOR(pg_catalog.=) %s",
+                         quote_literal_cstr(quote_identifier(name->schemaname)));
+    else
+        appendStringInfoString(&sql, " AND pg_catalog.pg_table_is_visible(c.oid)"
+                                     " AND c.relnamespace OPERATOR(pg_catalog.<>) 'pg_catalog'::regnamespace");
+    SPI_connect();
+    if (SPI_execute(sql.data, true, 0) != SPI_OK_SELECT)
+        elog(ERROR, "could not list tables");
+    names = palloc(sizeof(char *) * Max(SPI_processed, 1));
+    for (uint64 i = 0; i < SPI_processed; i++)
+        names[i] = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
+    nearest = moe_nearest_name(name->relname, names, (int) SPI_processed);
+    ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("table \"%s\" does not exist", name->relname),
+                    nearest ? errhint("Did you mean \"%s\"?", nearest)
+                            : errhint("Name a table that is on the search_path, or write schema.table."),
+                    moe_statement_position(name->location)));
+}
+
+static Oid
+resolve_table(const RangeVar *name)
+{
+    Oid relid = RangeVarGetRelid(name, AccessShareLock, true);
+
+    if (!OidIsValid(relid))
+        unknown_table(name);
+    return relid;
+}
+
+static moe_schema *
+discover(const moe_statement *statement, const moe_model_options *options)
+{
+    moe_schema_request request = {0};
+    ListCell *lc;
+
+    request.entity = resolve_table(statement->entity);
+    request.entity_key = statement->entity_key;
+    foreach (lc, statement->using_tables)
+        request.using_tables = lappend_oid(request.using_tables, resolve_table(lfirst(lc)));
+    request.time_columns = options->time_column_names;
+    request.ignored_columns = options->ignored_names;
+    request.target = moe_label_query_static_target(statement, request.entity);
+    return moe_schema_discover(&request);
+}
+
+/* The schemas that names were looked up in, as a value for search_path. */
+static char *
+current_path(void)
+{
+    StringInfoData path;
+    ListCell *lc;
+
+    initStringInfo(&path);
+    foreach (lc, fetch_search_path(false))
+    {
+        char *schema = get_namespace_name(lfirst_oid(lc));
+
+        if (schema != NULL)
+            appendStringInfo(&path, "%s%s", path.len ? ", " : "", quote_identifier(schema));
+    }
+    return path.data;
+}
+
+/* Rows of each table that are visible at a time: a prefix in canonical order. */
+static int64 *
+visible_rows(const moe_data *data, int64 time)
+{
+    int64 *rows = palloc(sizeof(int64) * data->n_tables);
+
+    for (int t = 0; t < data->n_tables; t++)
+    {
+        const int64 *times = data->graph_tables[t].time;
+        int64 low = 0;
+        int64 high = data->graph_tables[t].n_rows;
+
+        rows[t] = high;
+        if (times == NULL)
+            continue;
+        while (low < high)
+        {
+            int64 middle = low + (high - low) / 2;
+
+            if (times[middle] <= time)
+                low = middle + 1;
+            else
+                high = middle;
+        }
+        rows[t] = low;
+    }
+    return rows;
+}
+
+static void
+report_data(const run *r)
+{
+    const moe_data *data = r->data;
+
+    moe_notice("read " INT64_FORMAT " rows of %d tables in %.1f s", data->rows_read, data->n_tables, r->read_seconds);
+    for (int e = 0; e < data->n_edges; e++)
+    {
+        const moe_schema_edge *edge = &data->schema->edges[e];
+
+        if (data->reports[e].dangling > 0)
+            moe_notice(INT64_FORMAT " rows of table \"%s\" refer to no row of table \"%s\" by foreign key \"%s\"",
+                       data->reports[e].dangling, data->schema->tables[edge->child].name,
+                       data->schema->tables[edge->parent].name, edge->name);
+    }
+    for (int t = 0; t < data->n_tables; t++)
+    {
+        if (data->not_finite[t] > 0)
+            moe_notice(INT64_FORMAT " infinite or NaN values of table \"%s\" count as null", data->not_finite[t],
+                       data->schema->tables[t].name);
+    }
+}
+
+static void
+read_all(run *r, const moe_statement *statement, const moe_schema *schema)
+{
+    moe_training *result = r->result;
+    moe_label_query *query = moe_label_query_compile(statement, schema, &r->options->labels);
+    double start = moe_seconds();
+
+    r->data = moe_data_read(schema, r->job);
+    r->read_seconds = moe_seconds() - start;
+    report_data(r);
+
+    start = moe_seconds();
+    r->labels = moe_labels_read(query, r->data);
+    r->label_seconds = moe_seconds() - start;
+    moe_notice("labels (%s): " INT64_FORMAT " training, " INT64_FORMAT " validation, " INT64_FORMAT " test in %.1f s",
+               moe_model_task_name(r->labels->task), r->labels->rows[0], r->labels->rows[1], r->labels->rows[2],
+               r->label_seconds);
+
+    result->record.info.training_query = query->sql;
+    result->record.info.population = query->population;
+    result->record.info.is_static = query->is_static;
+    result->record.info.validation_from = query->validation_from;
+    result->record.info.test_from = query->test_from;
+}
+
+static void
+build_graph(run *r)
+{
+    double start = moe_seconds();
+    int64 edges = 0;
+
+    moe_check(r->job, moe_blas_open(r->job));
+    moe_check(r->job, moe_graph_create(r->job, r->data->graph_tables, r->data->n_tables, r->data->graph_keys,
+                                       r->data->n_edges, &r->graph));
+    moe_check(r->job, moe_features_fit(r->job, r->data->tables, r->data->n_tables,
+                                       visible_rows(r->data, r->labels->last_train_time), &r->features));
+    moe_check(r->job, moe_features_bind(r->features, r->data->tables, r->data->n_tables));
+    r->graph_seconds = moe_seconds() - start;
+    for (int e = 0; e < r->data->n_edges; e++)
+        edges += r->data->reports[e].rows - r->data->reports[e].nulls - r->data->reports[e].dangling;
+    moe_notice("graph: %d foreign keys, " INT64_FORMAT " edges in %.1f s", r->data->n_edges, edges, r->graph_seconds);
+}
+
+/* The options' configuration, completed by what the labels say. */
+static void
+configure(run *r)
+{
+    moe_model_config *config = &r->options->model;
+
+    config->task = r->labels->task;
+    config->n_classes = r->labels->n_classes;
+    if (config->task != MOE_REGRESSION)
+        return;
+    config->shift = r->labels->shift;
+    config->scale = r->labels->scale;
+    config->low = r->labels->low;
+    config->high = r->labels->high;
+}
+
+static bool
+same_features(const moe_features *a, const moe_features *b)
+{
+    if (moe_features_tables(a) != moe_features_tables(b))
+        return false;
+    for (int t = 0; t < moe_features_tables(a); t++)
+    {
+        if (moe_features_columns(a, t) != moe_features_columns(b, t))
+            return false;
+        for (int c = 0; c < moe_features_columns(a, t); c++)
+        {
+            if (strcmp(moe_features_describe(a, t, c), moe_features_describe(b, t, c)) != 0)
+                return false;
+        }
+    }
+    return true;
+}
+
+static bool
+same_task(const run *r, const moe_model_info *previous)
+{
+    if (previous->task != r->labels->task || previous->n_classes != r->labels->n_classes)
+        return false;
+    for (int i = 0; previous->task == MOE_MULTICLASS && i < previous->n_classes; i++)
+    {
+        if (strcmp(previous->classes[i], r->labels->classes[i]) != 0)
+            return false;
+    }
+    return true;
+}
+
+static bool
+same_shape(const run *r, const moe_stored *stored)
+{
+    const moe_model_config *a = &r->options->model;
+    const moe_model_config *b = &stored->model;
+
+    return stored->signature == moe_store_signature(r->data->schema) && a->channels == b->channels &&
+           a->hops == b->hops && a->experts == b->experts && r->options->encoder.blocks == stored->encoder.blocks &&
+           stored->members == r->options->ensembles && same_features(r->features, stored->features);
+}
+
+/*
+ * Open the previous parameters to start from. They keep their meaning only
+ * together with the column statistics they were trained with, so those are
+ * kept too, as long as fitting anew would give columns of the same shape.
+ */
+static bool
+warm_start(run *r, const moe_model_record *previous, const uint8 *bytes, int64 length, moe_stored *stored)
+{
+    /* A job of its own: damaged parameters must not fail this training. */
+    moe_job *job = moe_job_in_context(CurrentMemoryContext);
+
+    if (moe_store_open(job, bytes, length, stored) != MOE_OK)
+    {
+        moe_notice("starting afresh: %s", moe_job_error(job));
+        return false;
+    }
+    if (!same_task(r, &previous->info) || !same_shape(r, stored))
+    {
+        moe_notice("starting afresh: the tables, their columns or the classes have changed since the last training");
+        return false;
+    }
+    moe_features_destroy(r->features);
+    r->features = stored->features;
+    moe_check(job, moe_features_bind(r->features, r->data->tables, r->data->n_tables));
+    moe_notice("starting from the stored parameters");
+    return true;
+}
+
+static void
+note_epoch(run *r, int ensemble, const moe_progress *progress)
+{
+    moe_model_epoch *epoch = palloc0(sizeof(moe_model_epoch));
+    int every = (progress->epochs + EPOCH_NOTICES - 1) / EPOCH_NOTICES;
+    char member[32] = "";
+    ListCell *lc;
+
+    epoch->ensemble = ensemble;
+    epoch->epoch = progress->epoch;
+    epoch->train_loss = progress->train_loss;
+    epoch->metric = progress->metric;
+    epoch->best = progress->best;
+    epoch->seconds = progress->seconds;
+    if (epoch->best)
+    {
+        foreach (lc, r->result->epochs)
+        {
+            moe_model_epoch *earlier = lfirst(lc);
+
+            earlier->best = earlier->best && earlier->ensemble != ensemble;
+        }
+    }
+    r->result->epochs = lappend(r->result->epochs, epoch);
+
+    if (progress->epoch % every != 0 && progress->epoch != progress->epochs && progress->epoch != 1 && !progress->done)
+        return;
+    if (r->options->ensembles > 1)
+        snprintf(member, sizeof(member), "member %d, ", ensemble);
+    if (isnan(progress->metric))
+        moe_notice("%sepoch %d of %d: loss %.4f, %.1f s", member, progress->epoch, progress->epochs,
+                   progress->train_loss, progress->seconds);
+    else
+        moe_notice("%sepoch %d of %d: loss %.4f, validation %s %.4f, %.1f s", member, progress->epoch, progress->epochs,
+                   progress->train_loss, metric_names[r->labels->task], progress->metric, progress->seconds);
+}
+
+/* After a member's last step: its best epoch, stage times and the loads of its experts. */
+static void
+note_member(run *r, int ensemble, const moe_progress *progress, const double *loads)
+{
+    ListCell *lc;
+    moe_model_epoch *last = llast(r->result->epochs);
+    bool has_best = false;
+
+    foreach (lc, r->result->epochs)
+    {
+        moe_model_epoch *epoch = lfirst(lc);
+
+        if (epoch->ensemble != ensemble || !epoch->best)
+            continue;
+        has_best = true;
+        if (!isnan(epoch->metric))
+        {
+            r->metric_sum += epoch->metric;
+            r->metric_count++;
+        }
+    }
+    if (!has_best)
+        last->best = true;
+    r->sample_seconds += progress->sample_seconds;
+    r->encode_seconds += progress->encode_seconds;
+    r->forward_seconds += progress->forward_seconds;
+    r->backward_seconds += progress->backward_seconds;
+    r->evaluate_seconds += progress->evaluate_seconds;
+    for (int i = 0; i < r->options->model.experts; i++)
+    {
+        moe_model_expert *expert = palloc(sizeof(moe_model_expert));
+
+        expert->ensemble = ensemble;
+        expert->expert = i + 1;
+        expert->load = loads[i];
+        r->result->experts = lappend(r->result->experts, expert);
+    }
+}
+
+/* Train one member and write it to the store. stored: NULL, or where its parameters start from. */
+static void
+train_member(run *r, int ensemble, moe_stored *stored)
+{
+    moe_train_config config = r->options->train;
+    moe_trainer *trainer = NULL;
+    moe_progress progress = {0};
+    moe_member member = {0};
+
+    if (stored != NULL)
+        moe_check(r->job, moe_store_next(r->job, stored, &member));
+    else
+    {
+        member.seed = moe_key((uint64) r->options->seed, (uint64) ensemble);
+        member.params = moe_check_ptr(r->job, moe_params_create(r->job, member.seed));
+    }
+    config.seed = member.seed;
+    moe_check(r->job,
+              moe_member_build(r->job, r->graph, r->features, &r->options->encoder, &r->options->model, &member));
+    moe_check(r->job, moe_trainer_create(r->job, member.model, member.params, &config, &r->labels->train,
+                                         &r->labels->validation, &trainer));
+    while (!progress.done)
+    {
+        CHECK_FOR_INTERRUPTS();
+        moe_check(r->job, moe_trainer_step(trainer, &progress));
+        if (progress.epoch_done)
+            note_epoch(r, ensemble, &progress);
+    }
+    note_member(r, ensemble, &progress, moe_trainer_loads(trainer));
+    r->result->record.parameters = moe_params_size(member.params);
+    moe_store_member(&r->result->parameters, &member);
+    moe_check(r->job, moe_job_code(r->job));
+    moe_trainer_destroy(trainer);
+    moe_member_destroy(&member);
+}
+
+static char *
+stages_json(const run *r)
+{
+    return psprintf("{\"read\": %.3f, \"labels\": %.3f, \"graph\": %.3f, \"sample\": %.3f, \"encode\": %.3f, "
+                    "\"forward\": %.3f, \"backward\": %.3f, \"evaluate\": %.3f}",
+                    r->read_seconds, r->label_seconds, r->graph_seconds, r->sample_seconds, r->encode_seconds,
+                    r->forward_seconds, r->backward_seconds, r->evaluate_seconds);
+}
+
+static void
+fill_record(run *r, const moe_statement *statement, double start)
+{
+    moe_model_record *record = &r->result->record;
+    moe_model_info *info = &record->info;
+
+    info->definition = pstrdup(statement->text);
+    info->task = r->labels->task;
+    info->n_classes = r->labels->n_classes;
+    info->classes = r->labels->classes;
+    info->label_type = r->labels->label_type;
+    info->window = r->labels->window;
+    info->ensembles = r->options->ensembles;
+    info->experts = r->options->model.experts;
+    record->search_path = current_path();
+    record->entity = moe_schema_qualified(&r->data->schema->tables[0]);
+    record->options = moe_model_options_json(r->options);
+    memcpy(record->rows, r->labels->rows, sizeof(record->rows));
+    record->metric = metric_names[info->task];
+    record->validation_metric = r->metric_count ? r->metric_sum / r->metric_count : NAN;
+    record->trained_at = GetCurrentTimestamp();
+    record->train_seconds = moe_seconds() - start;
+    record->stage_seconds = stages_json(r);
+    record->peak_memory = (int64) moe_job_memory_peak(r->job);
+}
+
+moe_training *
+moe_model_train(const moe_statement *statement, const char *name, const moe_model_record *previous,
+                const uint8 *previous_parameters, int64 previous_length)
+{
+    MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "moe_ml training", ALLOCSET_DEFAULT_SIZES);
+    MemoryContext old = MemoryContextSwitchTo(context);
+    moe_training *result = palloc0(sizeof(moe_training));
+    run *r = palloc0(sizeof(run));
+    double start = moe_seconds();
+    moe_stored stored = {0};
+    moe_schema *schema;
+    bool warm;
+
+    result->context = context;
+    r->result = result;
+    PushActiveSnapshot(GetTransactionSnapshot());
+    r->options = moe_model_options_parse(statement->options);
+    schema = discover(statement, r->options);
+    result->schema = schema;
+    moe_model_options_times(r->options, schema->time_type);
+    r->job = moe_job_in_context(context);
+    read_all(r, statement, schema);
+    configure(r);
+    build_graph(r);
+    warm = previous != NULL && warm_start(r, previous, previous_parameters, previous_length, &stored);
+
+    moe_buffer_init(&result->parameters, r->job);
+    moe_store_begin(&result->parameters, schema, r->features, &r->options->encoder, &r->options->model,
+                    r->options->ensembles);
+    for (int i = 1; i <= r->options->ensembles; i++)
+        train_member(r, i, warm ? &stored : NULL);
+    moe_store_end(&result->parameters);
+    moe_check(r->job, moe_job_code(r->job));
+    PopActiveSnapshot();
+    fill_record(r, statement, start);
+    if (isnan(result->record.validation_metric))
+        moe_notice("trained model \"%s\" in %.1f s", name, result->record.train_seconds);
+    else
+        moe_notice("trained model \"%s\" in %.1f s: validation %s %.4f", name, result->record.train_seconds,
+                   result->record.metric, result->record.validation_metric);
+    MemoryContextSwitchTo(old);
+    return result;
+}

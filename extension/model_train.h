@@ -1,0 +1,28 @@
+/*
+ * model_train.h: from a statement to what its model learned.
+ */
+#ifndef MOE_MODEL_TRAIN_H
+#define MOE_MODEL_TRAIN_H
+
+#include "extension/model_catalog.h"
+#include "extension/statement.h"
+
+typedef struct moe_training
+{
+    moe_model_record record; /* info.id, created_at: left to the caller */
+    moe_buffer parameters;
+    List *epochs;  /* of moe_model_epoch * */
+    List *experts; /* of moe_model_expert * */
+    const moe_schema *schema;
+    MemoryContext context; /* holds all of it; delete when done */
+} moe_training;
+
+/*
+ * Train the model that a CREATE MODEL statement describes, reading as the
+ * caller. previous: NULL, or the record and stored parameters to start from
+ * where they still fit. name: of the model, for people.
+ */
+moe_training *moe_model_train(const moe_statement *statement, const char *name, const moe_model_record *previous,
+                              const uint8 *previous_parameters, int64 previous_length);
+
+#endif
