@@ -43,13 +43,6 @@ bool moe_model_is(Oid relid);
 /* Look up by name ("churn", "app.churn", quoted as in SQL). Raises for what is not a model (with the nearest model's
  * name). Checks SELECT on it. */
 Oid moe_model_lookup(text *name);
-/*
- * Foreign-data wrapper's validator, for a foreign table's option `model`: is it
- * a uuid, and may the caller set it? Whoever could set it at will could read
- * other people's models. Allowed to the extension's own statements, to
- * superusers, and where no such model is stored yet (restoring a dump).
- */
-void moe_model_check_option(const char *value);
 /* Load the catalog row. Raises if the rows are missing. */
 moe_model_info *moe_model_load(Oid relid);
 
@@ -73,9 +66,8 @@ typedef struct moe_predictor
 /* The predictor stays valid as long as the memory context current at the call, or longer. */
 moe_predictor *moe_predictor_open(Oid relid);
 /*
- * Keep a predictor until `context` is reset or deleted (by a reset callback): a
- * scan holds its predictor in the executor's context, so that neither another
- * statement's opening nor the end of the transaction frees it underneath.
+ * Keep a predictor until `context` is reset or deleted as well: a scan holds its predictor in the executor's
+ * context, so that neither another statement's opening nor the end of the transaction frees it underneath.
  */
 void moe_predictor_hold(moe_predictor *predictor, MemoryContext context);
 

@@ -209,16 +209,7 @@ create_foreign_table(Oid schema, const char *name, List *columns, const pg_uuid_
     create->base.oncommit = ONCOMMIT_NOOP;
     create->servername = "moe_ml";
     create->options = list_make1(makeDefElem("model", (Node *) makeString(id_text), -1));
-    moe_model_creating = true;
-    PG_TRY();
-    {
-        run_utility((Node *) create, text);
-    }
-    PG_FINALLY();
-    {
-        moe_model_creating = false;
-    }
-    PG_END_TRY();
+    run_utility((Node *) create, text);
     return get_relname_relid(name, schema);
 }
 

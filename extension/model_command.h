@@ -11,9 +11,6 @@
 #include "extension/model.h"
 #include "extension/statement.h"
 
-/* Set while our own statement makes a foreign table: its option `model` is then accepted. */
-extern bool moe_model_creating;
-
 /* The parts of a name as a list of String. */
 List *moe_model_name_list(const RangeVar *name);
 /* Raise: there is no model of this name. */

@@ -2,10 +2,9 @@
  * model_lookup.c: from a name or a relation to a stored model, and what
  * happens to what is stored when the relation goes.
  *
- * A model's foreign table carries the model's uuid in its option `model`.
- * Invariant: only this extension's statements, a superuser, or the restore of
- * a dump may write that option (moe_model_check_option), since SELECT on the
- * foreign table is what gives access to the parameters.
+ * A model's foreign table carries the model's uuid in its option `model`, which
+ * the foreign-data wrapper's validator lets no other foreign table have: SELECT on
+ * the foreign table is what gives access to the parameters.
  */
 #include "postgres.h"
 
@@ -32,8 +31,6 @@
 
 MOE_FUNCTION(moe_ml_training_query);
 MOE_FUNCTION(moe_ml_forget_dropped_models);
-
-bool moe_model_creating = false;
 
 static bool
 parse_uuid(const char *text, pg_uuid_t *id)
@@ -214,20 +211,6 @@ moe_model_info *
 moe_model_load(Oid relid)
 {
     return &moe_model_load_record(relid, NULL)->info;
-}
-
-void
-moe_model_check_option(const char *value)
-{
-    pg_uuid_t id;
-
-    if (!parse_uuid(value, &id))
-        ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE), errmsg("invalid model id: \"%s\"", value),
-                        errhint("Make models with CREATE MODEL.")));
-    if (!moe_model_creating && !superuser() && moe_catalog_read(&id, NULL) != NULL)
-        ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-                        errmsg("permission denied to use the parameters of a stored model"),
-                        errhint("Make models with CREATE MODEL.")));
 }
 
 Datum

@@ -7,7 +7,7 @@
  * as statement, snapshot, user and row_security are the same.
  *
  * Life: each predictor has a memory context and is pinned by every memory
- * context that was current when it was opened (through a reset callback), so
+ * context that it was opened in or is held by (through a reset callback), so
  * that a scan keeps its predictor while a nested statement opens another. One
  * that is neither pinned nor current is freed at the next opening or at the
  * end of the transaction.
@@ -135,15 +135,15 @@ unpin(void *arg)
     sweep();
 }
 
-/* Keep the entry for as long as the current memory context. */
-static void
-pin(entry *e)
+void
+moe_predictor_hold(moe_predictor *predictor, MemoryContext context)
 {
-    MemoryContextCallback *callback = palloc0(sizeof(MemoryContextCallback));
+    MemoryContextCallback *callback = MemoryContextAllocZero(context, sizeof(MemoryContextCallback));
+    entry *e = (entry *) ((char *) predictor - offsetof(entry, predictor));
 
     callback->func = unpin;
     callback->arg = e;
-    MemoryContextRegisterResetCallback(CurrentMemoryContext, callback);
+    MemoryContextRegisterResetCallback(context, callback);
     e->pins++;
 }
 
@@ -289,7 +289,7 @@ moe_predictor_open(Oid relid)
         sweep();
         e = open_entry(&key);
     }
-    pin(e);
+    moe_predictor_hold(&e->predictor, CurrentMemoryContext);
     return &e->predictor;
 }
 
