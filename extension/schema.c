@@ -66,13 +66,11 @@ compare_neighbours(const ListCell *a, const ListCell *b)
 }
 
 static void
-add_neighbour(moe_discovery *discovery, List **level, Oid relid, const char *sort)
+add_once(List **level, Oid relid, const char *sort)
 {
     ListCell *cell;
     moe_neighbour *neighbour;
 
-    if (list_member_oid(discovery->tables, relid) || !table_takes_part(discovery->request, relid))
-        return;
     foreach (cell, *level)
     {
         if (((moe_neighbour *) lfirst(cell))->relid == relid)
@@ -82,6 +80,13 @@ add_neighbour(moe_discovery *discovery, List **level, Oid relid, const char *sor
     neighbour->relid = relid;
     neighbour->sort = sort;
     *level = lappend(*level, neighbour);
+}
+
+static void
+add_neighbour(moe_discovery *discovery, List **level, Oid relid, const char *sort)
+{
+    if (!list_member_oid(discovery->tables, relid) && table_takes_part(discovery->request, relid))
+        add_once(level, relid, sort);
 }
 
 /* Fill discovery->tables, level by level. */
@@ -175,7 +180,7 @@ describe_tables(moe_discovery *discovery)
     moe_schema *schema = discovery->schema;
     ListCell *cell;
 
-    schema->tables = palloc0(sizeof(moe_schema_table) * list_length(discovery->tables));
+    schema->tables = palloc0(sizeof(moe_schema_table) * Max(list_length(discovery->tables), 1));
     foreach (cell, discovery->tables)
     {
         Relation relation = relation_open(lfirst_oid(cell), AccessShareLock);
@@ -355,11 +360,29 @@ tell_times(const moe_schema *schema)
     }
 }
 
+/* Choose roles and times of described tables, and link them. */
+static void
+settle(moe_discovery *discovery)
+{
+    const moe_schema_request *request = discovery->request;
+    moe_schema *schema = discovery->schema;
+    moe_schema_choices *choices = moe_schema_choose(schema, request);
+
+    link_tables(discovery, choices);
+    if (OidIsValid(request->entity))
+    {
+        settle_entity_key(schema, request);
+        refuse_target_in_key(schema, request->target);
+    }
+    for (int t = 0; t < schema->n_tables; t++)
+        moe_rules_apply(&schema->tables[t], &choices[t]);
+    moe_schema_settle_time_type(schema);
+}
+
 moe_schema *
 moe_schema_discover(const moe_schema_request *request)
 {
     moe_discovery discovery = {.request = request};
-    moe_schema_choices *choices;
     List *usable = NIL;
     ListCell *cell;
 
@@ -374,16 +397,50 @@ moe_schema_discover(const moe_schema_request *request)
     reach(&discovery);
     check_using(&discovery);
     describe_tables(&discovery);
-    choices = moe_schema_choose(discovery.schema, request);
-    link_tables(&discovery, choices);
-    settle_entity_key(discovery.schema, request);
-    refuse_target_in_key(discovery.schema, request->target);
-    for (int t = 0; t < discovery.schema->n_tables; t++)
-        moe_rules_apply(&discovery.schema->tables[t], &choices[t]);
-    moe_schema_settle_time_type(discovery.schema);
+    settle(&discovery);
     moe_catalog_check_privileges(discovery.schema);
     if (!request->quiet)
         tell_times(discovery.schema);
+    return discovery.schema;
+}
+
+/* Tables that have a foreign key in or out and that the current user may at least partly read. */
+static List *
+visible_tables(List *keys)
+{
+    List *tables = NIL;
+    ListCell *cell;
+
+    foreach (cell, keys)
+    {
+        moe_foreign_key *key = lfirst(cell);
+
+        if (moe_catalog_is_visible(key->child))
+            add_once(&tables, key->child, key->child_sort);
+        if (moe_catalog_is_visible(key->parent))
+            add_once(&tables, key->parent, key->parent_sort);
+    }
+    list_sort(tables, compare_neighbours);
+    return tables;
+}
+
+moe_schema *
+moe_schema_survey(void)
+{
+    moe_schema_request request = {.quiet = true};
+    moe_discovery discovery = {.request = &request};
+    ListCell *cell;
+
+    foreach (cell, moe_catalog_foreign_keys())
+    {
+        if (!key_is_left_out(&request, lfirst(cell)))
+            discovery.keys = lappend(discovery.keys, lfirst(cell));
+    }
+    foreach (cell, visible_tables(discovery.keys))
+        discovery.tables = lappend_oid(discovery.tables, ((moe_neighbour *) lfirst(cell))->relid);
+    discovery.schema = palloc0(sizeof(moe_schema));
+    describe_tables(&discovery);
+    settle(&discovery);
     return discovery.schema;
 }
 

@@ -19,6 +19,7 @@
 #include "catalog/pg_constraint.h"
 #include "catalog/pg_index.h"
 #include "catalog/pg_inherits.h"
+#include "catalog/pg_namespace.h"
 #include "catalog/pg_seclabel.h"
 #include "commands/extension.h"
 #include "miscadmin.h"
@@ -450,20 +451,34 @@ check_table_privileges(const moe_schema *schema, int t)
     }
 }
 
+static AclResult
+schema_usage(Oid relid)
+{
+    Oid namespace = get_rel_namespace(relid);
+
+#if PG_VERSION_NUM >= 160000
+    return object_aclcheck(NamespaceRelationId, namespace, GetUserId(), ACL_USAGE);
+#else
+    return pg_namespace_aclcheck(namespace, GetUserId(), ACL_USAGE);
+#endif
+}
+
+bool
+moe_catalog_is_visible(Oid relid)
+{
+    return schema_usage(relid) == ACLCHECK_OK &&
+           (pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) == ACLCHECK_OK ||
+            pg_attribute_aclcheck_all(relid, GetUserId(), ACL_SELECT, ACLMASK_ANY) == ACLCHECK_OK);
+}
+
 void
 moe_catalog_check_privileges(const moe_schema *schema)
 {
     for (int t = 0; t < schema->n_tables; t++)
     {
         const moe_schema_table *table = &schema->tables[t];
-        Oid namespace = get_rel_namespace(table->relid);
-#if PG_VERSION_NUM >= 160000
-        AclResult usage = object_aclcheck(NamespaceRelationId, namespace, GetUserId(), ACL_USAGE);
-#else
-        AclResult usage = pg_namespace_aclcheck(namespace, GetUserId(), ACL_USAGE);
-#endif
 
-        if (usage != ACLCHECK_OK)
+        if (schema_usage(table->relid) != ACLCHECK_OK)
             ereport(ERROR,
                     (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
                      errmsg("permission denied for schema \"%s\" of table \"%s\"", table->schema, table->name),

@@ -30,7 +30,7 @@ typedef struct moe_declaration
     char *argument;
 } moe_declaration;
 
-/* schema_label.c */
+/* label_provider.c */
 /* The declaration on a table (attnum 0) or column. Text that does not parse (labels set without the library) counts as
  * none. */
 moe_declaration moe_schema_declaration(Oid relid, AttrNumber attnum);
@@ -67,6 +67,8 @@ bool moe_catalog_not_null(Oid relid, AttrNumber attnum);
 bool moe_catalog_is_unique(Relation relation, AttrNumber attnum);
 /* Columns generated from a column, and the column itself: attribute numbers. */
 Bitmapset *moe_catalog_derived(Relation relation, AttrNumber attnum);
+/* May the current user read at least a column of the table? */
+bool moe_catalog_is_visible(Oid relid);
 /* Raise if the current user lacks SELECT on a column that would be read. */
 void moe_catalog_check_privileges(const moe_schema *schema);
 
@@ -93,6 +95,8 @@ moe_schema_choices *moe_schema_choose(const moe_schema *schema, const moe_schema
 void moe_schema_settle_time_type(moe_schema *schema);
 
 /* schema.c */
+/* Every table with a foreign key that the current user may see, without an entity: for the views. */
+moe_schema *moe_schema_survey(void);
 /* Raise for an unknown column, with the nearest name. */
 void moe_schema_no_such_column(const moe_schema_table *table, const char *name) __attribute__((noreturn));
 /* Which columns are read at all: not what is ignored, unless a key or a time that others depend on. */

@@ -105,7 +105,7 @@ choose_ignored_column(const moe_schema *schema, moe_schema_choices *choices, con
 moe_schema_choices *
 moe_schema_choose(const moe_schema *schema, const moe_schema_request *request)
 {
-    moe_schema_choices *choices = palloc0(sizeof(*choices) * schema->n_tables);
+    moe_schema_choices *choices = palloc0(sizeof(*choices) * Max(schema->n_tables, 1));
     ListCell *cell;
 
     for (int t = 0; t < schema->n_tables; t++)

@@ -1,5 +1,5 @@
 /*
- * schema_label.c: what people declare about tables and columns.
+ * label_provider.c: what people declare about tables and columns.
  *
  * Declarations are security labels of provider moe_ml: they belong to the
  * object, need its ownership, and pg_dump dumps them. SECURITY LABEL accepts a
@@ -134,9 +134,9 @@ moe_schema_init(void)
  * moe_ml.declare(table regclass, column name, declaration text): set the
  * label; a NULL column means the table, a NULL declaration takes it back.
  */
-MOE_FUNCTION(moe_ml_declare);
+MOE_FUNCTION(moe_graph_declare);
 Datum
-moe_ml_declare(PG_FUNCTION_ARGS)
+moe_graph_declare(PG_FUNCTION_ARGS)
 {
     ObjectAddress object;
     Oid relid;
