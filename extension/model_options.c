@@ -159,6 +159,21 @@ set_choice(const option *o, const DefElem *definition, void *field)
     bad_value(definition, expected.data);
 }
 
+/* An option's text; a list in parentheses is its items with commas between. */
+static char *
+text_of(const DefElem *definition)
+{
+    StringInfoData text;
+    ListCell *cell;
+
+    if (!IsA(definition->arg, List))
+        return defGetString((DefElem *) definition);
+    initStringInfo(&text);
+    foreach (cell, (List *) definition->arg)
+        appendStringInfo(&text, "%s%s", text.len > 0 ? ", " : "", strVal(lfirst(cell)));
+    return text.data;
+}
+
 static void
 set_option(moe_model_options *options, const DefElem *definition)
 {
@@ -172,7 +187,7 @@ set_option(moe_model_options *options, const DefElem *definition)
     else if (definition->arg == NULL)
         bad_value(definition, "a string");
     else
-        *(char **) field = defGetString((DefElem *) definition);
+        *(char **) field = text_of(definition);
 }
 
 /* Split at the commas outside double quotes; items are trimmed. */
