@@ -10,8 +10,9 @@
  * catalog, since the transaction may be an aborted one.
  *
  * A ProcessUtility hook tells the language's inline handler where in the
- * client's string the statement stands, for error positions, and says clearly
- * when the extension has not been created.
+ * client's string the statement stands, for error positions, says clearly
+ * when the extension has not been created, and has PL/pgSQL's own calls of
+ * the parser redirected before they matter.
  */
 #include "postgres.h"
 
@@ -186,26 +187,47 @@ moe_raw_parser(const char *source, RawParseMode mode)
     return merge(others, source, ours);
 }
 
-/* The body of a DO block in our language, or NULL. */
+/* The item of that name in the options of DO or CREATE FUNCTION, or NULL. */
 static DefElem *
-find_body(Node *node)
+find_item(List *items, const char *name)
 {
-    DefElem *body = NULL;
-    bool ours = false;
     ListCell *cell;
 
-    if (!IsA(node, DoStmt))
-        return NULL;
-    foreach (cell, ((DoStmt *) node)->args)
+    foreach (cell, items)
     {
-        DefElem *item = lfirst_node(DefElem, cell);
-
-        if (strcmp(item->defname, "as") == 0)
-            body = item;
-        else if (strcmp(item->defname, "language") == 0)
-            ours = strcmp(strVal(item->arg), LANGUAGE) == 0;
+        if (strcmp(lfirst_node(DefElem, cell)->defname, name) == 0)
+            return lfirst(cell);
     }
-    return ours ? body : NULL;
+    return NULL;
+}
+
+/* The language of a DO block or of a new routine; NULL for other statements. */
+static const char *
+language_of(Node *node)
+{
+    DefElem *item;
+
+    if (IsA(node, DoStmt))
+        item = find_item(((DoStmt *) node)->args, "language");
+    else if (IsA(node, CreateFunctionStmt))
+        item = find_item(((CreateFunctionStmt *) node)->options, "language");
+    else
+        return NULL;
+    if (item == NULL)
+        return IsA(node, DoStmt) ? "plpgsql" : "sql";
+    return strVal(item->arg);
+}
+
+/* Before a routine or block whose text may hold a statement of ours is checked or run. */
+static void
+prepare_language(const char *language, const char *source)
+{
+    if (strcmp(language, LANGUAGE) == 0 && !OidIsValid(get_extension_oid(EXTENSION, true)))
+        ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
+                errmsg("extension \"%s\" is not created in this database", EXTENSION),
+                errhint("Use CREATE EXTENSION %s.", EXTENSION));
+    if (strcmp(language, "plpgsql") == 0 && mentions_model(source))
+        moe_redirect_plpgsql();
 }
 
 bool
@@ -232,18 +254,28 @@ run_utility(PlannedStmt *statement, const char *source, bool read_only_tree, Pro
                                 completion);
 }
 
+/* Is it a statement of ours, which moe_raw_parser() has marked? */
+static bool
+is_bare(const PlannedStmt *statement)
+{
+    DefElem *body;
+
+    if (!IsA(statement->utilityStmt, DoStmt) || statement->stmt_location < 0)
+        return false;
+    body = find_item(((DoStmt *) statement->utilityStmt)->args, "as");
+    return body && body->defnamespace && strcmp(body->defnamespace, EXTENSION) == 0;
+}
+
 static void
 process_utility(PlannedStmt *statement, const char *source, bool read_only_tree, ProcessUtilityContext context,
                 ParamListInfo parameters, QueryEnvironment *environment, DestReceiver *destination,
                 QueryCompletion *completion)
 {
-    DefElem *body = find_body(statement->utilityStmt);
+    const char *language = language_of(statement->utilityStmt);
 
-    if (body && !OidIsValid(get_extension_oid(EXTENSION, true)))
-        ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
-                errmsg("extension \"%s\" is not created in this database", EXTENSION),
-                errhint("Use CREATE EXTENSION %s.", EXTENSION));
-    if (body == NULL || body->defnamespace == NULL || statement->stmt_location < 0)
+    if (language)
+        prepare_language(language, source);
+    if (!is_bare(statement))
     {
         run_utility(statement, source, read_only_tree, context, parameters, environment, destination, completion);
         return;

@@ -128,6 +128,8 @@ void moe_statement_hook_init(void);
 
 /* Redirect the calls (statement_redirect.c); NULL if done, else why not. */
 const char *moe_redirect_install(void);
+/* Redirect PL/pgSQL's own call, in this backend; loads plpgsql. */
+void moe_redirect_plpgsql(void);
 /* A few words for moe_ml.parser_status(): which calls were redirected. */
 const char *moe_redirect_summary(void);
 

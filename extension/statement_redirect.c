@@ -6,9 +6,9 @@
  * of the server's text that leads to raw_parser() is given another 32-bit
  * displacement: that of a thunk, in a page of its own within reach, which
  * jumps to moe_raw_parser(). raw_parser() itself stays untouched and is what
- * moe_raw_parser() calls. PL/pgSQL calls it from its own library, through a
- * slot of its global offset table, which is set likewise. Backends inherit
- * both by fork.
+ * moe_raw_parser() calls. Backends inherit the change by fork. PL/pgSQL calls
+ * raw_parser() from its own library, through a slot of its global offset
+ * table; that is set in each backend before it first matters.
  *
  * Invariants: no page is ever writable and executable at once; signals are
  * blocked while text is not executable; every change is undone if a check or
@@ -26,6 +26,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "commands/proclang.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
@@ -47,7 +48,7 @@ static uint8 *text_start; /* the server's executable segment */
 static uint8 *text_end;
 static uint8 *call_sites[MAX_CALLS];
 static int n_calls;
-static void **plpgsql_slot;
+static void **plpgsql_slot; /* in plpgsql's global offset table */
 static const char *plpgsql_problem;
 static uintptr_t page_size;
 
@@ -320,40 +321,25 @@ point_plpgsql(void *target)
     return true;
 }
 
-/* Load a library as preloading does; a missing one is no reason to stop the server. */
-static bool
-load_quietly(const char *library)
+/*
+ * PL/pgSQL checks the statements in a function's body when the function is
+ * created. Its library is loaded by each backend that needs it, so this is
+ * done there, just before: only data changes.
+ */
+void
+moe_redirect_plpgsql(void)
 {
-    MemoryContext context = CurrentMemoryContext;
-    volatile bool loaded = false;
+    static bool done = false;
 
-    PG_TRY();
-    {
-        load_file(library, false);
-        loaded = true;
-    }
-    PG_CATCH();
-    {
-        MemoryContextSwitchTo(context);
-        FlushErrorState();
-    }
-    PG_END_TRY();
-    return loaded;
-}
-
-/* PL/pgSQL checks the statements in a function's body when the function is created. */
-static void
-redirect_plpgsql(void)
-{
-    if (!load_quietly("$libdir/plpgsql"))
-        plpgsql_problem = "plpgsql cannot be loaded";
-    else if (dl_iterate_phdr(find_plpgsql_slot, NULL) == 0 || plpgsql_slot == NULL)
+    if (done || n_calls == 0)
+        return;
+    load_file("$libdir/plpgsql", false);
+    done = true;
+    dl_iterate_phdr(find_plpgsql_slot, NULL);
+    if (plpgsql_slot == NULL)
         plpgsql_problem = "plpgsql does not call raw_parser() in a known way";
     else if (!point_plpgsql((void *) moe_raw_parser))
-    {
-        plpgsql_slot = NULL;
         plpgsql_problem = "plpgsql's memory cannot be changed";
-    }
     if (plpgsql_problem)
         ereport(LOG,
                 errmsg("moe_ml: CREATE MODEL is not available as a plain statement in PL/pgSQL: %s", plpgsql_problem),
@@ -440,15 +426,20 @@ moe_redirect_install(void)
             munmap(thunk, page_size);
         return "the self-test failed";
     }
-    redirect_plpgsql();
     return NULL;
 }
 
 const char *
 moe_redirect_summary(void)
 {
-    return psprintf("%d calls of the server, %s", n_calls,
-                    plpgsql_problem ? psprintf("not those of PL/pgSQL: %s", plpgsql_problem) : "and those of PL/pgSQL");
+    const char *plpgsql = "PL/pgSQL is not installed here";
+
+    if (OidIsValid(get_language_oid("plpgsql", true)))
+    {
+        moe_redirect_plpgsql();
+        plpgsql = plpgsql_problem ? plpgsql_problem : "and those of PL/pgSQL";
+    }
+    return psprintf("%d calls of the server, %s", n_calls, plpgsql);
 }
 
 #else
@@ -457,6 +448,11 @@ const char *
 moe_redirect_install(void)
 {
     return "it is known how to do so on Linux on x86-64 only";
+}
+
+void
+moe_redirect_plpgsql(void)
+{
 }
 
 const char *
