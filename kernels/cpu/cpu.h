@@ -19,6 +19,15 @@
 #define MOE_MULTIVERSION
 #endif
 
+/* Before a loop whose output may be an input itself: no iteration depends on another. */
+#if defined(__clang__)
+#define MOE_NO_DEPENDENCE _Pragma("clang loop vectorize(assume_safety)")
+#elif defined(__GNUC__)
+#define MOE_NO_DEPENDENCE _Pragma("GCC ivdep")
+#else
+#define MOE_NO_DEPENDENCE
+#endif
+
 #define MOE_INLINE static inline __attribute__((always_inline))
 
 #define MOE_LANES 8

@@ -64,7 +64,7 @@ scale_range(int64_t begin, int64_t end, void *arg)
     float *out = e->out;
     float factor = e->factor;
     bool add = e->add;
-#pragma GCC ivdep
+    MOE_NO_DEPENDENCE
     for (int64_t i = begin; i < end; i++)
         out[i] = add ? out[i] + factor * a[i] : factor * a[i];
 }
@@ -121,7 +121,7 @@ relu_backward_range(int64_t begin, int64_t end, void *arg)
     const float *gy = e->b;
     float *out = e->out;
     bool add = e->add;
-#pragma GCC ivdep
+    MOE_NO_DEPENDENCE
     for (int64_t i = begin; i < end; i++)
     {
         float g = y[i] > 0 ? gy[i] : 0;
@@ -156,7 +156,7 @@ dropout_range(int64_t begin, int64_t end, void *arg)
             for (int k = 0; k < 4; k++)
                 draw[i + k] = (uint16_t) (bits >> (16 * k));
         }
-#pragma GCC ivdep
+        MOE_NO_DEPENDENCE
         for (int64_t i = 0; i < count; i++)
         {
             float kept = draw[i] >= threshold ? a[i] * factor : 0;

@@ -80,7 +80,7 @@ input_gradient(const norm *n, const float *x, const float *gy, int64_t row, floa
     bool add = n->add;
     float mean_g = moe_row_product(gy, gain, cols) / (float) cols;
     float mean_gh = moe_row_triple(gy, gain, x, mean, cols) * deviation / (float) cols;
-#pragma GCC ivdep
+    MOE_NO_DEPENDENCE
     for (int64_t j = 0; j < cols; j++)
     {
         float g = deviation * (gy[j] * gain[j] - mean_g - (x[j] - mean) * deviation * mean_gh);
@@ -185,7 +185,7 @@ softmax_backward_range(int64_t begin, int64_t end, void *arg)
         const float *gy = s->gy + i * s->cols;
         float *gx = s->out + i * s->cols;
         float dot = moe_row_product(y, gy, s->cols);
-#pragma GCC ivdep
+        MOE_NO_DEPENDENCE
         for (int64_t j = 0; j < s->cols; j++)
         {
             float g = y[j] * (gy[j] - dot);
