@@ -49,5 +49,7 @@ int64_t moe_graph_children(const moe_graph *graph, int key, int32_t parent, cons
 int64_t moe_graph_visible_children(const moe_graph *graph, int key, int32_t parent, int64_t horizon);
 /* Whether a row is visible at the horizon: row time <= horizon. */
 bool moe_graph_visible(const moe_graph *graph, int table, int32_t row, int64_t horizon);
+/* The newest row time of any table that is not after the horizon; the horizon itself if there is none. */
+int64_t moe_graph_newest(const moe_graph *graph, int64_t horizon);
 
 #endif

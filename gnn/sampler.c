@@ -39,6 +39,7 @@ typedef struct sampler
     const moe_sampler_config *config;
     moe_sample *sample;
     frontier *frontiers; /* as sample->levels */
+    int64_t *clock;      /* [seeds] newest row time visible to each seed: ages count back from it */
     /* of the pass that runs now */
     int depth;
     int edge_type;
@@ -57,7 +58,7 @@ disabled(const sampler *s, int table)
     return s->config->disabled_tables != NULL && s->config->disabled_tables[table];
 }
 
-/* Microseconds from a row to the seed time, never negative; 0 for rows without a time. */
+/* Microseconds from a row to the newest visible row, never negative; 0 for rows without a time. */
 static int64_t
 age_of(const sampler *s, int table, int32_t row, int32_t seed)
 {
@@ -65,9 +66,19 @@ age_of(const sampler *s, int table, int32_t row, int32_t seed)
     int64_t age;
     if (time == NULL || time[row] == INT64_MIN)
         return 0;
-    if (__builtin_sub_overflow(s->seeds->time[seed], time[row], &age))
-        return s->seeds->time[seed] > time[row] ? INT64_MAX : 0;
+    if (__builtin_sub_overflow(s->clock[seed], time[row], &age))
+        return s->clock[seed] > time[row] ? INT64_MAX : 0;
     return age > 0 ? age : 0;
+}
+
+/* Seeds share few horizons and often stand in their order, so the last answer is kept. */
+static void
+set_clocks(sampler *s)
+{
+    for (int64_t i = 0; i < s->seeds->n; i++)
+        s->clock[i] = i > 0 && horizon_of(s, (int32_t) i) == horizon_of(s, (int32_t) i - 1)
+                          ? s->clock[i - 1]
+                          : moe_graph_newest(s->graph, horizon_of(s, (int32_t) i));
 }
 
 static inline void
@@ -461,8 +472,10 @@ static bool
 place_seeds(sampler *s)
 {
     const moe_seeds *seeds = s->seeds;
-    if (!allocate_level(s, 0, seeds->table, seeds->n))
+    s->clock = moe_arena_alloc(s->arena, seeds->n, sizeof *s->clock);
+    if (s->clock == NULL || !allocate_level(s, 0, seeds->table, seeds->n))
         return false;
+    set_clocks(s);
     moe_level *level = &s->sample->levels[seeds->table];
     frontier *front = &s->frontiers[seeds->table];
     for (int64_t i = 0; i < seeds->n; i++)

@@ -7,6 +7,10 @@
  * the mask of what is hidden from that seed) behind all occurrences are listed
  * once each, so that a row is encoded once however often it occurs.
  *
+ * Ages count back from the newest row, of any table, that the seed may see: a
+ * prediction asked for long after the last row (or of a database cut off in
+ * the past) then looks like the ones made in training, where data is fresh.
+ *
  * A draw is a function of (random key, seed row, seed time, path, position in
  * the visible prefix) alone: no row that is not visible, and no other seed of
  * the batch, can change it.
@@ -49,7 +53,7 @@ typedef struct moe_level
     int64_t n;
     int32_t *seed;   /* [n] which seed's tree */
     int32_t *unique; /* [n] index into the table's unique rows; -1: a seed whose own row may not be seen */
-    int64_t *age;    /* [n] seed time - row time in microseconds; 0 for rows without a time */
+    int64_t *age; /* [n] microseconds from the row to the newest row visible to the seed; 0 for rows without a time */
 } moe_level;
 
 /* Messages of one edge type into the occurrences of its destination table at depth d, from depth d + 1. */
