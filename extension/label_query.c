@@ -26,8 +26,8 @@ is_integer(Oid type)
     return type == INT2OID || type == INT4OID || type == INT8OID;
 }
 
-static bool
-is_number(Oid type)
+bool
+moe_label_is_number(Oid type)
 {
     return is_integer(type) || type == FLOAT4OID || type == FLOAT8OID || type == NUMERICOID;
 }
@@ -53,7 +53,7 @@ asked_task(const char *task, Oid type, int location)
     else if (pg_strcasecmp(task, "regression") == 0)
     {
         asked = MOE_REGRESSION;
-        fits = is_number(type);
+        fits = moe_label_is_number(type);
     }
     else if (pg_strcasecmp(task, "multiclass") == 0)
     {
@@ -81,7 +81,7 @@ moe_task_type
 moe_label_task(const moe_label_context *context, Oid type, int location, bool user, bool *from_values)
 {
     *from_values = false;
-    if (type != BOOLOID && !is_number(type) && !is_category(type))
+    if (type != BOOLOID && !moe_label_is_number(type) && !is_category(type))
         ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
                         errmsg("values of type %s cannot be predicted", format_type_be(type)),
                         errhint("Predict a number, true or false, text or an enum: compare the value with a constant, "
@@ -92,7 +92,7 @@ moe_label_task(const moe_label_context *context, Oid type, int location, bool us
     *from_values = user && is_integer(type);
     if (type == BOOLOID)
         return MOE_BINARY;
-    return is_number(type) ? MOE_REGRESSION : MOE_MULTICLASS;
+    return moe_label_is_number(type) ? MOE_REGRESSION : MOE_MULTICLASS;
 }
 
 /* The label column of an analysed training query: keys, as_of, label, split. */

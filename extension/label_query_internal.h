@@ -92,7 +92,8 @@ const moe_label_aggregate *moe_label_aggregate_of(const moe_label_context *conte
 
 /* label_query_seeds.c */
 void moe_label_seed_times(const moe_label_context *context, moe_seed_times *times);
-int64 moe_label_microseconds(int64 count, moe_unit unit);
+/* A distance in microseconds, a month as 30 days. Raises at location beyond 10,000 years. */
+int64 moe_label_microseconds(int64 count, moe_unit unit, int location);
 /* The time `count` units later, by the calendar (UTC). */
 int64 moe_label_shift(int64 time, int64 count, moe_unit unit);
 /* A query's first column as int64 times, ascending and distinct; NULL and infinite ones left out. */
@@ -117,8 +118,6 @@ char *moe_label_time_literal(const moe_schema *schema, int64 time);
 char *moe_label_interval(const moe_schema *schema, int64 count, moe_unit unit);
 /* `expression` moved by count units. */
 char *moe_label_shifted(const moe_schema *schema, const char *expression, int64 count, moe_unit unit);
-/* An SQL literal of a string. */
-char *moe_label_literal(const char *string);
 /*
  * Parse-analyse the text as a single query with the parameter types given.
  * Returns its Query; raises errors at the statement's place they come from.
@@ -136,6 +135,7 @@ char *moe_label_hash_bucket(const moe_label_context *context, const char *alias)
 void moe_label_user_query(const moe_label_context *context, moe_label_query *query);
 
 /* label_query.c */
+bool moe_label_is_number(Oid type);
 moe_task_type moe_label_task(const moe_label_context *context, Oid type, int location, bool user, bool *from_values);
 
 #endif

@@ -304,11 +304,11 @@ check_window(const moe_label_context *context, const moe_label_aggregate *aggreg
                  errhint("Write the start, then the end, as in 0, 30, days."), moe_statement_position(node->location)));
     /* Raises where the distance is beyond what a timestamp can hold. */
     if (!node->start_infinite)
-        moe_label_microseconds(node->start, node->unit);
-    moe_label_microseconds(node->end, node->unit);
+        moe_label_microseconds(node->start, node->unit, node->location);
+    moe_label_microseconds(node->end, node->unit, node->location);
 }
 
-/* sum, avg: a number; the rest is left to the server's own rules. */
+/* sum and avg take numbers, min and max what has an order: the server checks that by its own rules. */
 static void
 check_argument(const moe_label_aggregate *aggregate, Oid relid)
 {
@@ -328,27 +328,21 @@ check_argument(const moe_label_aggregate *aggregate, Oid relid)
     }
     attnum = moe_label_column(relid, column, node->column->location);
     type = getBaseType(get_atttype(relid, attnum));
-    if (node->aggregate != MOE_AGG_SUM && node->aggregate != MOE_AGG_AVG)
+    if (node->aggregate == MOE_AGG_COUNT || node->aggregate == MOE_AGG_COUNT_DISTINCT ||
+        node->aggregate == MOE_AGG_FIRST || node->aggregate == MOE_AGG_LAST)
         return;
-    switch (type)
-    {
-        case INT2OID:
-        case INT4OID:
-        case INT8OID:
-        case FLOAT4OID:
-        case FLOAT8OID:
-        case NUMERICOID:
-            return;
-        default:
-            ereport(
-                ERROR,
+    if (type == BOOLOID)
+        ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
+                        errmsg("%s cannot take column \"%s\" of type boolean", function, column),
+                        errhint("Count the rows where it holds: count(%s.* WHERE %s = true, ...).", node->column->table,
+                                quote_identifier(column)),
+                        moe_statement_position(node->column->location)));
+    if ((node->aggregate == MOE_AGG_SUM || node->aggregate == MOE_AGG_AVG) && !moe_label_is_number(type))
+        ereport(ERROR,
                 (errcode(ERRCODE_DATATYPE_MISMATCH),
                  errmsg("%s needs a number, but column \"%s\" is of type %s", function, column, format_type_be(type)),
-                 type == BOOLOID ? errhint("Count the rows where it holds: count(%s.* WHERE %s = true, ...).",
-                                           node->column->table, quote_identifier(column))
-                                 : errhint("count, count_distinct, first and last take a column of any type."),
+                 errhint("count, count_distinct, first and last take a column of any type."),
                  moe_statement_position(node->column->location)));
-    }
 }
 
 /* The columns of a row filter belong to the aggregated table. */
@@ -470,6 +464,15 @@ resolve_node(moe_label_context *context, const moe_node *node, moe_label_side si
         resolve_node(context, lfirst(cell), side);
 }
 
+/* Where a condition begins: operators stand behind their first operand. */
+static int
+start_of(const moe_node *node)
+{
+    while (node->left && node->kind != MOE_NODE_NOT)
+        node = node->left;
+    return node->location;
+}
+
 /* Resolve and check every name and window of the statement. */
 void
 moe_label_resolve(moe_label_context *context)
@@ -493,7 +496,7 @@ moe_label_resolve(moe_label_context *context)
         ereport(ERROR,
                 (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("ASSUMING needs a target that looks into the future"),
                  errhint("Put conditions on the past into WHERE."),
-                 moe_statement_position(statement->assuming->location)));
+                 moe_statement_position(start_of(statement->assuming))));
     resolve_node(context, statement->where, MOE_SIDE_WHERE);
     resolve_node(context, statement->assuming, MOE_SIDE_ASSUMING);
 }

@@ -6,7 +6,7 @@
  * the newest row: newest - w is test, newest - 2w validation, newest - 3w and
  * before training. With validation_from (V) and test_from (T):
  *
- *   training    V - w, V - 2w, ...       down to the oldest row
+ *   training    V - w, V - 2w, ...       while the window reaches the target's oldest row
  *   validation  V, V + w, ...            while the window closes by T
  *   test        T, T + w, ...            while the window closes by the newest row
  *
@@ -47,9 +47,8 @@ moe_label_interval_name(int64 count, moe_unit unit)
     return psprintf(INT64_FORMAT " %s%s", count, unit_names[unit], count == 1 || count == -1 ? "" : "s");
 }
 
-/* A distance in microseconds; a month counts 30 days. Raises beyond 10,000 years. */
 int64
-moe_label_microseconds(int64 count, moe_unit unit)
+moe_label_microseconds(int64 count, moe_unit unit, int location)
 {
     int64 length;
     int64 limit = (int64) 10000 * 366 * USECS_PER_DAY;
@@ -57,7 +56,8 @@ moe_label_microseconds(int64 count, moe_unit unit)
     if (pg_mul_s64_overflow(count, unit_lengths[unit], &length) || length > limit || length < -limit)
         ereport(ERROR, (errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
                         errmsg("a window of %s is out of range", moe_label_interval_name(count, unit)),
-                        errhint("Windows reach at most 10000 years; -INF reaches back to the first row.")));
+                        errhint("Windows reach at most 10000 years; -INF reaches back to the first row."),
+                        location >= 0 ? moe_statement_position(location) : 0));
     return length;
 }
 
@@ -69,7 +69,7 @@ moe_label_shift(int64 time, int64 count, moe_unit unit)
     if (unit == MOE_UNIT_MONTHS)
         span.month = (int32) count;
     else
-        span.time = moe_label_microseconds(count, unit);
+        span.time = moe_label_microseconds(count, unit, -1);
     return DatumGetTimestamp(
         DirectFunctionCall2(timestamp_pl_interval, TimestampGetDatum(time), IntervalPGetDatum(&span)));
 }
@@ -145,7 +145,7 @@ longest_window(const moe_label_context *context, moe_seed_times *times)
 
         if (aggregate->side == MOE_SIDE_WHERE)
             continue;
-        length = moe_label_microseconds(aggregate->node->end, aggregate->node->unit);
+        length = moe_label_microseconds(aggregate->node->end, aggregate->node->unit, -1);
         if (length <= times->length)
             continue;
         times->length = length;
@@ -171,13 +171,14 @@ count_forward(const moe_seed_times *times, int64 anchor, int64 end, int most)
     return n;
 }
 
-/* The number of seed times anchor - first * w, ... (at most `most`) that are not before `oldest`. */
+/* The number of seed times anchor - first * w, ... (at most `most`) whose windows reach `oldest`. */
 static int
 count_backward(const moe_seed_times *times, int64 anchor, int first, int64 oldest, int most)
 {
     int n = 0;
 
-    while (n < most && seed_time(times, anchor, -(int64) (first + n)) >= oldest)
+    while (n < most &&
+           moe_label_shift(seed_time(times, anchor, -(int64) (first + n)), times->step, times->unit) >= oldest)
         n++;
     return n;
 }
@@ -219,18 +220,20 @@ set_block(moe_seed_block *block, const char *split, int64 anchor, int sign, int 
 }
 
 static void
-raise_too_little(const moe_seed_times *times, int64 oldest, int64 newest, const char *missing)
+raise_too_little(const moe_label_context *context, const moe_seed_times *times, int64 oldest, int64 newest,
+                 const char *missing)
 {
-    char *from = pstrdup(timestamptz_to_str(oldest));
-    char *to = pstrdup(timestamptz_to_str(newest));
-
-    ereport(ERROR,
-            (errcode(ERRCODE_NO_DATA_FOUND),
-             errmsg("too little data: no %s seed time with a window of %s", missing,
-                    moe_label_interval_name(times->step, times->unit)),
-             errdetail("The row times run from %s to %s; training, validation and test need a window each.", from, to),
-             errhint("Use a shorter window, or set validation_from and test_from: WITH (validation_from = '...', "
-                     "test_from = '...').")));
+    ereport(
+        ERROR,
+        (errcode(ERRCODE_NO_DATA_FOUND),
+         errmsg("too little data: no %s seed time with a window of %s",
+                strcmp(missing, "train") == 0 ? "training" : missing,
+                moe_label_interval_name(times->step, times->unit)),
+         errdetail("The target's rows begin at %s, the newest row is of %s; training, validation and test need a "
+                   "window each.",
+                   moe_label_time_literal(context->schema, oldest), moe_label_time_literal(context->schema, newest)),
+         errhint("Use a shorter window, or set validation_from and test_from: WITH (validation_from = '...', "
+                 "test_from = '...').")));
 }
 
 /* Blocks around the moments the user gave; the missing one lies a window away from the other. */
@@ -284,5 +287,5 @@ moe_label_seed_times(const moe_label_context *context, moe_seed_times *times)
         default_blocks(times, oldest, newest, cap);
     for (int i = 0; i < lengthof(times->blocks); i++)
         if (times->blocks[i].last < times->blocks[i].first)
-            raise_too_little(times, oldest, newest, times->blocks[i].split);
+            raise_too_little(context, times, oldest, newest, times->blocks[i].split);
 }

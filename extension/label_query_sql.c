@@ -9,8 +9,8 @@
  * per row, and no index is needed. A range condition alone (time > as_of, time
  * <= as_of + w) would compare every row with every seed time; so the time axis
  * is cut into bins of the window's length, which rows and windows share by
- * equality and the planner can hash. A window lies in two bins or so; the
- * exact range is still checked, so the bins narrow the search and nothing else.
+ * equality and the planner can hash. A window lies in two bins; the exact range
+ * is still checked, so the bins narrow the search and decide nothing.
  *
  * For a single moment (the population at $1, or a static target) the same text
  * is made with the moment in place of the grid.
@@ -271,28 +271,27 @@ write_windows(sql_writer *writer, const moe_label_aggregate *aggregate, const ch
 {
     const moe_schema *schema = writer->schema;
     const moe_node *node = aggregate->node;
-    bool zoned = schema->time_type == TIMESTAMPTZOID;
-    const char *origin = zoned ? "TIMESTAMPTZ '2000-01-01 00:00:00+00'" : "TIMESTAMP '2000-01-01 00:00:00'";
-    const char *width;
+    const char *origin = schema->time_type == TIMESTAMPTZOID ? "TIMESTAMPTZ '4713-01-01 00:00:00+00 BC'"
+                                                             : "TIMESTAMP '4713-01-01 00:00:00 BC'";
     int64 span = node->end - node->start;
+    const char *width;
 
     if (node->start_infinite)
     {
         appendStringInfoString(writer->sql, "\n    CROSS JOIN seeds AS s");
         return;
     }
-    /* A bin needs a fixed length: months count 30 days. */
-    width = node->unit == MOE_UNIT_MONTHS ? moe_label_interval(schema, span * 30, MOE_UNIT_DAYS)
+    /* A bin needs a fixed length, no shorter than the window: then a window lies in two bins, the second one next to
+     * the first. No row is older than the origin, below which date_bin() puts the bins' ends to the other side. */
+    width = node->unit == MOE_UNIT_MONTHS ? moe_label_interval(schema, span * 31, MOE_UNIT_DAYS)
                                           : moe_label_interval(schema, span, node->unit);
     appendStringInfo(writer->sql,
-                     "\n    JOIN (SELECT s.as_of, bin -- the bins narrow the search, the range below decides"
-                     "\n          FROM seeds AS s, pg_catalog.generate_series("
-                     "\n              pg_catalog.date_bin(%s, %s, %s),"
-                     "\n              pg_catalog.date_bin(%s, %s, %s),"
-                     "\n              %s) AS bin"
+                     "\n    JOIN (SELECT s.as_of, n * %s -- the bins narrow the search, the range below decides"
+                     "\n              + pg_catalog.date_bin(%s, %s, %s) AS bin"
+                     "\n          FROM seeds AS s, (VALUES (0), (1)) AS bins (n)"
                      "\n         ) AS s ON s.bin = pg_catalog.date_bin(%s, %s, %s)",
-                     width, moe_label_shifted(schema, "s.as_of", node->start, node->unit), origin, width,
-                     moe_label_shifted(schema, "s.as_of", node->end, node->unit), origin, width, width, time, origin);
+                     width, width, moe_label_shifted(schema, "s.as_of", node->start, node->unit), origin, width, time,
+                     origin);
 }
 
 /* One aggregate over all its windows: a common table expression (as_of, k1.., value). */
@@ -507,7 +506,7 @@ moe_label_hash_bucket(const moe_label_context *context, const char *alias)
     for (int i = 0; i < schema->n_key; i++)
         appendStringInfo(&key, "%s%s.%s", i > 0 ? ", " : "", alias, column_name(schema, 0, schema->key[i]));
     return psprintf("pg_catalog.abs(pg_catalog.hashtextextended(CAST(%s%s%s AS pg_catalog.text) "
-                    "COLLATE pg_catalog.\"C\", 0) %% 10)",
+                    "COLLATE \"C\", 0) %% 10)",
                     schema->n_key > 1 ? "ROW(" : "", key.data, schema->n_key > 1 ? ")" : "");
 }
 
@@ -524,7 +523,8 @@ moe_label_static_sql(const moe_label_context *context, int64 as_of, moe_label_te
     appendStringInfo(writer.sql, ", %s AS as_of, ", writer.moment);
     write_target(&writer);
     appendStringInfo(writer.sql,
-                     " AS label,\n       CASE %s WHEN 8 THEN 'validation' WHEN 9 THEN 'test' ELSE 'train' END AS split",
+                     " AS label,\n       CASE %s\n           WHEN 8 THEN 'validation'\n           WHEN 9 THEN 'test'\n "
+                     "          ELSE 'train'\n       END AS split",
                      moe_label_hash_bucket(context, "e"));
     write_from(&writer);
     next_condition(&writer, "");

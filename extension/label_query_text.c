@@ -86,12 +86,6 @@ moe_label_shifted(const moe_schema *schema, const char *expression, int64 count,
     return psprintf("%s %s %s", expression, sign, interval);
 }
 
-char *
-moe_label_literal(const char *string)
-{
-    return quote_literal_cstr(string);
-}
-
 /* The place in the statement that a byte of the SQL came from, -1 if none. */
 static int
 place_of(const moe_label_text *text, int offset)

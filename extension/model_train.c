@@ -91,8 +91,8 @@ resolve_table(const RangeVar *name)
     return relid;
 }
 
-static moe_schema *
-discover(const moe_statement *statement, const moe_model_options *options)
+moe_schema *
+moe_model_discover(const moe_statement *statement, const moe_model_options *options, bool quiet)
 {
     moe_schema_request request = {0};
     ListCell *lc;
@@ -104,6 +104,7 @@ discover(const moe_statement *statement, const moe_model_options *options)
     request.time_columns = options->time_column_names;
     request.ignored_columns = options->ignored_names;
     request.target = moe_label_query_static_target(statement, request.entity);
+    request.quiet = quiet;
     return moe_schema_discover(&request);
 }
 
@@ -470,7 +471,7 @@ moe_model_train(const moe_statement *statement, const char *name, const moe_mode
     r->result = result;
     PushActiveSnapshot(GetTransactionSnapshot());
     r->options = moe_model_options_parse(statement->options);
-    schema = discover(statement, r->options);
+    schema = moe_model_discover(statement, r->options, false);
     result->schema = schema;
     moe_model_options_times(r->options, schema->time_type);
     r->job = moe_job_in_context(context);

@@ -5,6 +5,7 @@
 #define MOE_MODEL_TRAIN_H
 
 #include "extension/model_catalog.h"
+#include "extension/model_options.h"
 #include "extension/statement.h"
 
 typedef struct moe_training
@@ -16,6 +17,9 @@ typedef struct moe_training
     const moe_schema *schema;
     MemoryContext context; /* holds all of it; delete when done */
 } moe_training;
+
+/* The tables that the statement's model sees. quiet: no NOTICE about rules. */
+moe_schema *moe_model_discover(const moe_statement *statement, const moe_model_options *options, bool quiet);
 
 /*
  * Train the model that a CREATE MODEL statement describes, reading as the
