@@ -79,7 +79,7 @@ extension/statement_gram.c: extension/statement_gram.y
 extension/statement_gram.h: extension/statement_gram.c
 	@touch $@
 $(patsubst %.c,%.o,$(wildcard extension/statement*.c)): extension/statement_gram.h
-$(OBJS): $(wildcard extension/*.h embed/*.h gnn/*.h kernels/*.h)
+$(OBJS): $(wildcard extension/*.h embed/*.h gnn/*.h kernels/*.h kernels/cpu/*.h)
 
 # The install script is the parts of sql/, in order.
 $(DATA_built): $(sort $(wildcard sql/[0-9]*.sql))

@@ -92,6 +92,7 @@ moe_blas_version(void)
 
 typedef struct product
 {
+    moe_job *job;
     bool transpose_a;
     bool transpose_b;
     int64_t m;
@@ -120,6 +121,8 @@ multiply_rows(int64_t begin, int64_t end, void *arg)
 {
     const product *p = arg;
     float beta = p->beta;
+    if (moe_job_cancelled(p->job))
+        return;
     for (int64_t i = begin; p->row != NULL && i < end; i++)
         memcpy(p->c + i * p->ldc, p->row, (size_t) p->n * sizeof(float));
     if (p->row != NULL)
@@ -164,8 +167,9 @@ add_partials(const product *p, const float *partials, int64_t slabs)
 }
 
 static void
-multiply_in_slabs(moe_job *job, const product *p)
+multiply_in_slabs(const product *p)
 {
+    moe_job *job = p->job;
     product part = *p;
     part.slab = (p->k + MOST_SLABS - 1) / MOST_SLABS;
     part.slab = part.slab < SLAB_ROWS ? SLAB_ROWS : part.slab;
@@ -178,9 +182,11 @@ multiply_in_slabs(moe_job *job, const product *p)
     moe_free(job, part.c);
 }
 
+/* Choose how to cut; a cancel seen within is recorded. */
 static void
-multiply(moe_job *job, product *p)
+multiply(product *p)
 {
+    moe_job *job = p->job;
     if (p->m <= 0 || p->n <= 0)
         return;
     if (blas.library == NULL)
@@ -195,25 +201,27 @@ multiply(moe_job *job, product *p)
     }
     if (p->row == NULL && p->k >= 2 * SLAB_ROWS && p->m * p->n <= LARGEST_PARTIAL && p->m <= p->k / 8)
     {
-        multiply_in_slabs(job, p);
+        multiply_in_slabs(p);
+        moe_job_check(job);
         return;
     }
     int64_t rows = BLOCK_WORK / (p->n * at_least_one(p->k));
     rows = rows < SMALLEST_BLOCK_ROWS ? SMALLEST_BLOCK_ROWS : rows > INT_MAX / 2 ? INT_MAX / 2 : rows;
     moe_parallel(job, p->m, rows, multiply_rows, p);
+    moe_job_check(job);
 }
 
 void
 moe_gemm(moe_job *job, bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, const float *a, int64_t lda,
          const float *b, int64_t ldb, float beta, float *c, int64_t ldc)
 {
-    product p = {transpose_a, transpose_b, m, n, k, a, lda, b, ldb, NULL, beta, c, ldc, 0};
-    multiply(job, &p);
+    product p = {job, transpose_a, transpose_b, m, n, k, a, lda, b, ldb, NULL, beta, c, ldc, 0};
+    multiply(&p);
 }
 
 void
 moe_gemm_row(moe_job *job, int64_t m, int64_t n, int64_t k, const float *a, const float *b, const float *row, float *c)
 {
-    product p = {false, false, m, n, k, a, k, b, n, row, 0, c, n, 0};
-    multiply(job, &p);
+    product p = {job, false, false, m, n, k, a, k, b, n, row, 0, c, n, 0};
+    multiply(&p);
 }

@@ -18,7 +18,9 @@ const char *moe_blas_version(void);
 /*
  * C[m,n] = A*B + beta*C, row-major; A is [m,k] (or [k,m] if transpose_a), B
  * [k,n] (or [n,k]); ld* are row strides. Split over the job's threads in blocks
- * that depend on the shape alone. moe_blas_open must have succeeded.
+ * that depend on the shape alone. moe_blas_open must have succeeded. A failure
+ * (no memory for partial sums, or the job cancelled meanwhile) is recorded in
+ * the job and leaves C undefined.
  */
 void moe_gemm(moe_job *job, bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, const float *a,
               int64_t lda, const float *b, int64_t ldb, float beta, float *c, int64_t ldc);

@@ -6,6 +6,7 @@
  * counted is what was asked of malloc, header and alignment included.
  */
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,6 +34,7 @@ typedef struct block
 struct moe_job
 {
     moe_job_config config;
+    _Atomic bool cancelled; /* seen once, it stays */
     moe_pool *pool;
     block *blocks;
     size_t used;
@@ -82,9 +84,14 @@ moe_job_threads(const moe_job *job)
 }
 
 bool
-moe_job_cancelled(const moe_job *job)
+moe_job_cancelled(moe_job *job)
 {
-    return job->config.cancelled != NULL && job->config.cancelled(job->config.cancel_arg);
+    if (job->cancelled)
+        return true;
+    if (job->config.cancelled == NULL || !job->config.cancelled(job->config.cancel_arg))
+        return false;
+    job->cancelled = true;
+    return true;
 }
 
 size_t

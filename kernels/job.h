@@ -4,8 +4,8 @@
  * All memory of a job is counted against one hard limit and freed by
  * moe_job_destroy, whatever was forgotten. Worker threads belong to the job,
  * start with every signal blocked, and are joined by moe_job_destroy.
- * Only the thread that created the job may call these functions, except
- * inside a moe_parallel callback, which may call none of them.
+ * Only the thread that created the job may call these functions, and a
+ * moe_parallel callback none of them but moe_job_cancelled.
  */
 #ifndef MOE_JOB_H
 #define MOE_JOB_H
@@ -32,7 +32,8 @@ moe_code moe_job_create(const moe_job_config *config, moe_job **out);
 void moe_job_destroy(moe_job *job);
 
 int moe_job_threads(const moe_job *job);
-bool moe_job_cancelled(const moe_job *job);
+/* Once true it stays true. The one function here that a moe_parallel callback may call, to leave early. */
+bool moe_job_cancelled(moe_job *job);
 size_t moe_job_memory_used(const moe_job *job);
 size_t moe_job_memory_peak(const moe_job *job);
 

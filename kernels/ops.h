@@ -9,7 +9,8 @@
  * unless said. `add`: the result is added to the output; otherwise the output
  * is written, and its old content (which may be uninitialised) is not read.
  * Arguments have been checked by the caller. A function that runs out of
- * memory records the failure in the job and leaves its output undefined.
+ * memory records the failure in the job and leaves its output undefined; so may
+ * one during which the job is cancelled, and then moe_job_check says so.
  * Results are the same for any number of threads.
  */
 #ifndef MOE_OPS_H

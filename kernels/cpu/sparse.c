@@ -16,6 +16,7 @@
 
 typedef struct sparse_product
 {
+    moe_job *job;
     int64_t cols;
     const moe_sparse *s;
     const int32_t *index;
@@ -63,7 +64,7 @@ moe_cpu_gather(moe_job *job, int64_t n, int64_t cols, const int32_t *index, cons
 {
     if (cols == 0)
         return;
-    sparse_product p = {.cols = cols, .index = index, .x = x, .add = add, .out = out};
+    sparse_product p = {.job = job, .cols = cols, .index = index, .x = x, .add = add, .out = out};
     moe_parallel(job, n, moe_row_grain(cols), gather_range, &p);
 }
 
@@ -93,6 +94,8 @@ aggregate_range(int64_t begin, int64_t end, void *arg)
     const moe_sparse *s = p->s;
     int64_t cols = p->cols;
     int64_t last = s->offset[end];
+    if (moe_job_cancelled(p->job))
+        return;
     for (int64_t i = begin; i < end; i++)
     {
         int64_t from = s->offset[i];
@@ -126,7 +129,7 @@ moe_cpu_aggregate(moe_job *job, const moe_sparse *s, int64_t cols, const float *
 {
     if (cols == 0)
         return;
-    sparse_product p = {.cols = cols, .s = s, .x = x, .add = add, .out = out};
+    sparse_product p = {.job = job, .cols = cols, .s = s, .x = x, .add = add, .out = out};
     /* A quarter of the usual grain: rows have several sources, and not equally many. */
     int64_t grain = moe_row_grain(cols) / 4;
     moe_parallel(job, s->rows, grain, aggregate_range, &p);

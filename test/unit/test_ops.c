@@ -494,6 +494,32 @@ products_of_all_shapes(void **state)
     moe_job_destroy(job);
 }
 
+static _Atomic int polls;
+
+static bool
+cancel_at_third_poll(void *arg)
+{
+    return ++polls == 3;
+}
+
+/* A flag that was seen once counts, though it is down again when the product ends. */
+static void
+products_stop_when_cancelled(void **state)
+{
+    moe_job_config config = {.threads = 2, .cancelled = cancel_at_third_poll};
+    moe_job *job;
+    int64_t rows = 60000, n = 64;
+    assert_int_equal(moe_job_create(&config, &job), MOE_OK);
+    assert_int_equal(moe_blas_open(job), MOE_OK);
+    float *a = moe_alloc(job, rows * n, sizeof(float)), *b = moe_alloc(job, n * n, sizeof(float));
+    float *c = moe_alloc(job, rows * n, sizeof(float));
+    polls = 0;
+    moe_gemm(job, false, false, rows, n, n, a, n, b, n, 0, c, n);
+    assert_int_equal(moe_job_code(job), MOE_CANCELLED);
+    assert_true(polls <= 4);
+    moe_job_destroy(job);
+}
+
 int
 main(void)
 {
@@ -512,6 +538,7 @@ main(void)
         cmocka_unit_test(losses_without_weight_are_zero),
         cmocka_unit_test(logistic_loss_does_not_overflow),
         cmocka_unit_test(products_of_all_shapes),
+        cmocka_unit_test(products_stop_when_cancelled),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
