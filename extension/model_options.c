@@ -389,7 +389,8 @@ append_value(StringInfo json, const option *o, const void *field)
             appendStringInfo(json, INT64_FORMAT, *(const int64 *) field);
             return;
         case OPTION_FLOAT:
-            appendStringInfo(json, "%.9g", *(const float *) field);
+            appendStringInfoString(
+                json, DatumGetCString(DirectFunctionCall1(float4out, Float4GetDatum(*(const float *) field))));
             return;
         case OPTION_TEXT:
         case OPTION_CHOICE:

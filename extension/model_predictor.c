@@ -172,7 +172,7 @@ check_stored(const moe_predictor *predictor, moe_code code)
     if (code == MOE_CORRUPT)
         ereport(ERROR,
                 (errcode(ERRCODE_DATA_CORRUPTED), errmsg("the stored parameters of model \"%s\" are damaged", name),
-                 errdetail_internal("%s.", pstrdup(moe_job_error(predictor->job))),
+                 errdetail("Reading them failed: %s.", pstrdup(moe_job_error(predictor->job))),
                  errhint("REFRESH MODEL %s trains it again.", quote_identifier(name))));
     moe_check(predictor->job, code);
 }
