@@ -59,7 +59,7 @@ List *moe_catalog_list(void);
 
 /* The uuid in a foreign table's option `model`; false if the relation is not a model. */
 bool moe_model_id(Oid relid, pg_uuid_t *id);
-/* The nearest model's name that the user may see, or NULL. */
+/* The nearest name of a model that the user may select from, as one would write it, or NULL. */
 const char *moe_model_nearest(const char *name);
 /* The catalog row of a model's relation; raises when it is gone. */
 moe_model_record *moe_model_load_record(Oid relid, Snapshot snapshot);

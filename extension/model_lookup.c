@@ -120,10 +120,23 @@ all_models(void)
     return models;
 }
 
+/* The name to write for a relation: with its schema where search_path does not find it. */
+static const char *
+name_to_write(Oid relid)
+{
+    char *name = get_rel_name(relid);
+
+    if (RelationIsVisible(relid))
+        return quote_identifier(name);
+    return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)), name);
+}
+
 const char *
 moe_model_nearest(const char *name)
 {
     List *models = all_models();
+    Oid *relids = palloc(sizeof(Oid) * Max(list_length(models), 1));
+    const char *nearest;
     const char **names = palloc(sizeof(char *) * Max(list_length(models), 1));
     int n = 0;
     ListCell *lc;
@@ -133,9 +146,18 @@ moe_model_nearest(const char *name)
         char *relname = get_rel_name(lfirst_oid(lc));
 
         if (relname != NULL && pg_class_aclcheck(lfirst_oid(lc), GetUserId(), ACL_SELECT) == ACLCHECK_OK)
+        {
+            relids[n] = lfirst_oid(lc);
             names[n++] = relname;
+        }
     }
-    return moe_nearest_name(name, names, n);
+    nearest = moe_nearest_name(name, names, n);
+    for (int i = 0; nearest != NULL && i < n; i++)
+    {
+        if (strcmp(names[i], nearest) == 0)
+            return name_to_write(relids[i]);
+    }
+    return NULL;
 }
 
 void
@@ -145,7 +167,7 @@ moe_model_missing(const RangeVar *name)
 
     ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
                     errmsg("model \"%s\" does not exist", NameListToString(moe_model_name_list(name))),
-                    nearest ? errhint("Did you mean model \"%s\"?", nearest)
+                    nearest ? errhint("Did you mean model %s?", nearest)
                             : errhint("SELECT * FROM moe_ml.models lists the models there are.")));
 }
 

@@ -51,7 +51,7 @@ static const option option_table[] = {
     {"experts", OPTION_INT, AT(model.experts), 1, 64},
     {"gate_noise", OPTION_FLOAT, AT(model.gate_noise), 0, 100},
     {"hops", OPTION_INT, AT(model.hops), 1, MOE_MAX_HOPS},
-    {"ignore", OPTION_TEXT, AT(ignore)},
+    {"ignored_columns", OPTION_TEXT, AT(ignored_columns)},
     {"label_window", OPTION_TEXT, AT(label_window)},
     {"learning_rate", OPTION_FLOAT, AT(train.learning_rate), 1e-8, 10},
     {"max_steps", OPTION_INT, AT(train.max_steps), 0, 1000000000},
@@ -251,12 +251,30 @@ read_neighbors(moe_model_options *options, const DefElem *definition, bool hops_
     }
 }
 
+static void
+name_option(void *name)
+{
+    errcontext("model option \"%s\"", (const char *) name);
+}
+
+/* Call a type's input function on an option's text; its errors get the option's name as context. */
+static Datum
+input_option(PGFunction input, const char *name, const char *text)
+{
+    ErrorContextCallback context = {error_context_stack, name_option, (void *) name};
+    Datum result;
+
+    error_context_stack = &context;
+    result = DirectFunctionCall3(input, CStringGetDatum(text), ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+    error_context_stack = context.previous;
+    return result;
+}
+
 /* An interval as microseconds; a month counts 30 days. */
 static int64
 read_interval(const DefElem *definition, const char *text)
 {
-    Interval *interval = DatumGetIntervalP(
-        DirectFunctionCall3(interval_in, CStringGetDatum(text), ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
+    Interval *interval = DatumGetIntervalP(input_option(interval_in, definition->defname, text));
     int64 days = (int64) interval->month * 30 + interval->day;
     int64 result;
 
@@ -313,7 +331,7 @@ derive(moe_model_options *options, List *definitions)
     options->encoder.channels = options->model.channels;
     options->encoder.dropout = options->model.dropout;
     options->time_column_names = split_list(options->time_columns);
-    options->ignored_names = split_list(options->ignore);
+    options->ignored_column_names = split_list(options->ignored_columns);
 }
 
 moe_model_options *
@@ -330,15 +348,7 @@ moe_model_options_parse(List *definitions)
     options->sampling = options->model.sampling == MOE_SAMPLE_LATEST ? "latest" : "uniform";
     options->balance = options->train.balance_classes ? "classes" : "none";
     foreach (lc, definitions)
-    {
-        const DefElem *definition = lfirst(lc);
-
-        if (definition_of(definitions, definition->defname) != definition)
-            ereport(ERROR, (errcode(ERRCODE_SYNTAX_ERROR),
-                            errmsg("model option \"%s\" is given more than once", definition->defname),
-                            errhint("Keep one of them."), moe_statement_position(definition->location)));
-        set_option(options, definition);
-    }
+        set_option(options, lfirst(lc));
     derive(options, definitions);
     return options;
 }
@@ -346,10 +356,7 @@ moe_model_options_parse(List *definitions)
 static int64
 read_time(const char *name, const char *text, Oid time_type)
 {
-    Datum in = CStringGetDatum(text);
-    Datum time = time_type == TIMESTAMPTZOID
-                     ? DirectFunctionCall3(timestamptz_in, in, ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1))
-                     : DirectFunctionCall3(timestamp_in, in, ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+    Datum time = input_option(time_type == TIMESTAMPTZOID ? timestamptz_in : timestamp_in, name, text);
 
     if (TIMESTAMP_NOT_FINITE(DatumGetTimestamp(time)))
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),

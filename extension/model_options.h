@@ -27,9 +27,9 @@ typedef struct moe_model_options
     char *sampling;
     char *neighbors;
     char *time_columns;
-    char *ignore;
+    char *ignored_columns;
     List *time_column_names; /* of char * */
-    List *ignored_names;
+    List *ignored_column_names;
 } moe_model_options;
 
 /* Read the options (of DefElem) over the defaults. Raises for unknown ones (with the list of those there are) and for

@@ -87,6 +87,20 @@ poke_i64(moe_buffer *buffer, int64 at, int64 value)
         buffer->data[at + i] = (uint8) ((uint64) value >> (8 * i));
 }
 
+/* The schema without the planner's estimates, which would make the same training give other bytes another day. */
+static void
+write_schema(moe_buffer *buffer, const moe_schema *schema)
+{
+    moe_schema copy = *schema;
+
+    copy.tables = palloc(sizeof(moe_schema_table) * Max(schema->n_tables, 1));
+    memcpy(copy.tables, schema->tables, sizeof(moe_schema_table) * schema->n_tables);
+    for (int i = 0; i < copy.n_tables; i++)
+        copy.tables[i].rows = 0;
+    moe_schema_write(&copy, buffer);
+    pfree(copy.tables);
+}
+
 void
 moe_store_begin(moe_buffer *buffer, const moe_schema *schema, const moe_features *features,
                 const moe_encoder_config *encoder, const moe_model_config *model, int members)
@@ -100,7 +114,7 @@ moe_store_begin(moe_buffer *buffer, const moe_schema *schema, const moe_features
     moe_put_i64(buffer, (int64) moe_store_signature(schema));
     moe_put_i64(buffer, 0);
     schema_at = buffer->length;
-    moe_schema_write(schema, buffer);
+    write_schema(buffer, schema);
     if (moe_job_code(buffer->job) == MOE_OK)
         poke_i64(buffer, schema_at - 8, buffer->length - schema_at);
     moe_features_write(features, buffer);
@@ -195,6 +209,7 @@ moe_code
 moe_store_next(moe_job *job, moe_stored *stored, moe_member *member)
 {
     memset(member, 0, sizeof(*member));
+    stored->reader.job = job; /* what is read belongs to the job of the parameters */
     member->seed = (uint64) moe_get_i64(&stored->reader);
     member->params = moe_params_create(job, member->seed);
     if (member->params == NULL)

@@ -102,7 +102,7 @@ moe_model_discover(const moe_statement *statement, const moe_model_options *opti
     foreach (lc, statement->using_tables)
         request.using_tables = lappend_oid(request.using_tables, resolve_table(lfirst(lc)));
     request.time_columns = options->time_column_names;
-    request.ignored_columns = options->ignored_names;
+    request.ignored_columns = options->ignored_column_names;
     request.target = moe_label_query_static_target(statement, request.entity);
     request.quiet = quiet;
     return moe_schema_discover(&request);

@@ -121,6 +121,15 @@ SELECT moe_ml.execute($$CREATE MODEL m PREDICT label FOR EACH customers AT at AS
          customer_id % 2 AS label FROM customers$$);
 SELECT count(*) FROM moe_ml.models WHERE name = 'm';
 
+-- REFRESH goes on from the stored parameters: its first epoch is better than the first epoch ever.
+BEGIN;
+SELECT train_loss AS loss FROM moe_ml.training_history WHERE name = 'churn' AND epoch = 1 \gset first_
+SELECT moe_ml.execute('REFRESH MODEL churn');
+SELECT train_loss < :first_loss - 0.05 AS warm, fingerprint('churn') <> :'original' AS changed
+  FROM moe_ml.training_history WHERE name = 'churn' AND epoch = 1;
+ROLLBACK;
+SELECT fingerprint('churn') = :'original' AS rolled_back;
+
 -- Stored parameters are checked before use; REFRESH repairs them.
 BEGIN;
 UPDATE moe_ml.model_parameter p SET data = set_byte(data, 5000, (get_byte(data, 5000) + 1) % 256)
