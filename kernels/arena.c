@@ -6,7 +6,6 @@
  * freed, and all empty blocks are freed before the memory limit is said to be
  * reached, so that what is kept is bounded by what recent steps used.
  */
-#include <stdlib.h>
 #include <string.h>
 
 #include "kernels/memory.h"
