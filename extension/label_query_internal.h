@@ -34,6 +34,7 @@ typedef struct moe_label_aggregate
     int *steps;       /* edges, child to parent: from the aggregate's table up to the entity; at least one */
     int time;         /* the row time is that of the table reached after this many steps; -1: none */
     bool counts;      /* 0, not NULL, over no rows */
+    bool presence;    /* a count from -INF of which only matters whether it is 0 */
     const char *name; /* of its common table expression, "a1" */
 } moe_label_aggregate;
 
@@ -102,6 +103,8 @@ int64 moe_label_times(const char *sql, int64 **times);
 char *moe_label_interval_name(int64 count, moe_unit unit);
 
 /* label_query_logic.c */
+/* Does the comparison only ask whether its left side, a count, is 0? */
+bool moe_label_asks_presence(const moe_node *compare);
 /* Is the value NULL wherever the aggregate has no row? */
 bool moe_label_null_without(const moe_label_context *context, const moe_node *node, const moe_label_aggregate *absent);
 /* Can the condition never be true where the aggregate has no row? */

@@ -60,6 +60,21 @@ false_of_zero(const char *op, const char *constant)
     return strcmp(op, ">=") == 0 && value > 0;
 }
 
+/* Does the comparison only ask whether its left side, a count, is 0? */
+bool
+moe_label_asks_presence(const moe_node *compare)
+{
+    const moe_node *count = compare->left;
+    const char *op = compare->op;
+
+    if (compare->right->kind != MOE_NODE_CONSTANT || count->kind != MOE_NODE_AGGREGATE ||
+        count->aggregate != MOE_AGG_COUNT || count->column->column)
+        return false;
+    if (strcmp(compare->right->constant, "0") == 0)
+        return strcmp(op, ">") == 0 || strcmp(op, "=") == 0 || strcmp(op, "<>") == 0 || strcmp(op, "<=") == 0;
+    return strcmp(compare->right->constant, "1") == 0 && (strcmp(op, ">=") == 0 || strcmp(op, "<") == 0);
+}
+
 /* Can the condition never be true where the aggregate has no row? */
 bool
 moe_label_false_without(const moe_label_context *context, const moe_node *node, const moe_label_aggregate *absent)

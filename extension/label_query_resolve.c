@@ -353,6 +353,7 @@ resolve_filter(const moe_label_context *context, const moe_node *node, const moe
 
     if (!node)
         return;
+    check_stack_depth();
     if (node->kind == MOE_NODE_AGGREGATE)
         ereport(ERROR, (errcode(ERRCODE_SYNTAX_ERROR), errmsg("an aggregate cannot stand inside another's WHERE"),
                         errhint("The WHERE inside an aggregate chooses rows of \"%s\" by their columns.", table->name),
@@ -459,6 +460,8 @@ resolve_node(moe_label_context *context, const moe_node *node, moe_label_side si
         ereport(ERROR, (errcode(ERRCODE_SYNTAX_ERROR), errmsg("a comparison with NULL is never true"),
                         errhint("Write IS NULL or IS NOT NULL."), moe_statement_position(node->right->location)));
     resolve_node(context, node->left, side);
+    if (node->kind == MOE_NODE_COMPARE && moe_label_asks_presence(node) && node->left->start_infinite)
+        ((moe_label_aggregate *) llast(context->aggregates))->presence = true;
     resolve_node(context, node->right, side);
     foreach (cell, node->list)
         resolve_node(context, lfirst(cell), side);

@@ -18,6 +18,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 
 #include "extension/label_query_internal.h"
@@ -96,6 +97,7 @@ write_node(sql_writer *writer, const moe_node *node, const char *row_alias)
 {
     StringInfo sql = writer->sql;
 
+    check_stack_depth();
     moe_label_text_mark(writer->text, node->location, false);
     switch (node->kind)
     {
@@ -303,7 +305,8 @@ write_aggregate(sql_writer *writer, const moe_label_aggregate *aggregate)
     const moe_schema_edge *last = &schema->edges[aggregate->steps[aggregate->n_steps - 1]];
     const char *holder = step_alias(aggregate->n_steps - 1);
     const char *as_of = writer->moment ? writer->moment : "s.as_of";
-    bool grid = node->has_window && !writer->moment;
+    bool since = aggregate->presence && !writer->moment;
+    bool grid = node->has_window && !writer->moment && !since;
     const char *time = NULL;
     StringInfoData keys;
 
@@ -319,18 +322,28 @@ write_aggregate(sql_writer *writer, const moe_label_aggregate *aggregate)
         appendStringInfo(&keys, "%s%s.%s", i > 0 ? ", " : "", holder,
                          column_name(schema, last->child, last->child_columns[i]));
 
-    appendStringInfo(writer->sql, "%s%s (%s", writer->n_ctes ? ",\n" : "WITH ", aggregate->name, grid ? "as_of, " : "");
+    appendStringInfo(writer->sql, "%s%s (%s", writer->n_ctes ? ",\n" : "WITH ", aggregate->name,
+                     grid    ? "as_of, "
+                     : since ? "since, "
+                             : "");
     for (int i = 0; i < last->n_columns; i++)
         appendStringInfo(writer->sql, "k%d, ", i + 1);
-    appendStringInfo(writer->sql, "value) AS (\n    SELECT %s%s, ", grid ? "s.as_of, " : "", keys.data);
-    write_function(writer, aggregate, time);
+    appendStringInfoString(writer->sql, "value) AS (\n    SELECT ");
+    if (since)
+        appendStringInfo(writer->sql, "pg_catalog.min(%s), %s, 1 -- from the first row on there is one", time,
+                         keys.data);
+    else
+    {
+        appendStringInfo(writer->sql, "%s%s, ", grid ? "s.as_of, " : "", keys.data);
+        write_function(writer, aggregate, time);
+    }
     appendStringInfo(writer->sql, "\n    FROM %s AS c", moe_schema_qualified(&schema->tables[aggregate->table]));
     write_path(writer, aggregate);
     if (grid)
         write_windows(writer, aggregate, time);
 
     writer->conditions = false;
-    if (node->has_window)
+    if (node->has_window && !since)
     {
         if (!node->start_infinite)
         {
@@ -382,7 +395,11 @@ write_join(sql_writer *writer, const moe_label_aggregate *aggregate)
     appendStringInfo(writer->sql, "\n%sJOIN %s ON ", joined_inside(writer, aggregate) ? "" : "LEFT ", aggregate->name);
     if (aggregate->node->has_window && !writer->moment)
     {
-        appendStringInfo(writer->sql, "%s.as_of = s.as_of", aggregate->name);
+        if (aggregate->presence)
+            appendStringInfo(writer->sql, "%s.since <= %s", aggregate->name,
+                             moe_label_shifted(schema, "s.as_of", aggregate->node->end, aggregate->node->unit));
+        else
+            appendStringInfo(writer->sql, "%s.as_of = s.as_of", aggregate->name);
         first = false;
     }
     for (int i = 0; i < last->n_columns; i++)

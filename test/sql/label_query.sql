@@ -122,6 +122,24 @@ WHERE label IS DISTINCT FROM
                   WHERE o.customer_id = l.id AND o.placed_at <= l.as_of);
 SELECT DISTINCT as_of, split FROM lines ORDER BY as_of;
 
+-- All of the past: a sum of it, and whether there is any.
+SELECT moe_ml.compile($$
+    CREATE MODEL m PREDICT count(orders.*, 0, 14, days) FOR EACH customers
+    WHERE sum(orders.amount, -INF, 0) > 50 OR count(orders.*, -INF, -20, days) = 0
+$$) AS sql \gset
+CREATE TEMP TABLE past AS :sql;
+CREATE TEMP TABLE expected_past AS
+SELECT c.id, s.as_of, (SELECT count(*) FROM orders AS o WHERE o.customer_id = c.id AND o.placed_at > s.as_of
+                       AND o.placed_at <= s.as_of + INTERVAL '14 days') AS label
+FROM customers AS c, (SELECT DISTINCT as_of FROM past) AS s
+WHERE c.joined <= s.as_of
+  AND ((SELECT sum(o.amount) FROM orders AS o WHERE o.customer_id = c.id AND o.placed_at <= s.as_of) > 50
+       OR NOT EXISTS (SELECT FROM orders AS o WHERE o.customer_id = c.id AND o.placed_at <= s.as_of - INTERVAL '20 days'));
+SELECT count(*) > 50 AS enough,
+       (SELECT count(*) FROM ((TABLE expected_past EXCEPT ALL SELECT id, as_of, label FROM past)
+                              UNION ALL (SELECT id, as_of, label FROM past EXCEPT ALL TABLE expected_past)) AS d) AS differences
+FROM past;
+
 -- Without moments given, the last windows of the data are held out; seed_times keeps the newest.
 SELECT moe_ml.compile($$
     CREATE MODEL m PREDICT count(orders.*, 0, 14, days) FOR EACH customers WITH (seed_times = 2)
