@@ -2,7 +2,7 @@
  * fdw_scan.c: scanning a model: seeds are scored chunk by chunk, as rows are asked for.
  *
  * Chunks begin small, so that LIMIT 10 does not pay for thousands, and grow. A
- * prediction does not depend on the chunk it is made in. The predictor is
+ * prediction depends on the rest of its chunk by rounding alone. The predictor is
  * opened by the first fetch and held until the statement ends; a rescan only
  * looks up other seeds.
  */
