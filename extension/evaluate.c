@@ -270,8 +270,8 @@ evaluate_block(evaluation *evaluation, const char *split, const char *regime, co
     if (!info->is_static) /* a static column has no past */
     {
         entity = allocate(block->n, sizeof(float) * evaluation->width);
-        moe_check(job, moe_baseline_entity(job, info->task, evaluation->width, &evaluation->known, Max(info->window, 1),
-                                           &seeds, entity));
+        moe_check(job, moe_baseline_entity(job, info->task, evaluation->width, &evaluation->training,
+                                           &evaluation->known, Max(info->window, 1), &seeds, entity));
     }
     for (int metric = 0; metric < moe_metric_count(info->task); metric++)
         emit(evaluation, split, regime, metric, block, model, constant, entity);

@@ -315,6 +315,53 @@ make_labelled(row_reader *reader)
     return out;
 }
 
+typedef struct position
+{
+    int64 time;
+    int32 row;
+    int64 index;
+} position;
+
+static int
+compare_positions(const void *a, const void *b)
+{
+    const position *x = a, *y = b;
+
+    if (x->time != y->time)
+        return x->time < y->time ? -1 : 1;
+    if (x->row != y->row)
+        return x->row < y->row ? -1 : 1;
+    return (x->index > y->index) - (x->index < y->index);
+}
+
+/* Permute an array of n items of a size. */
+static void *
+permuted(const void *items, size_t size, const position *order, int64 n)
+{
+    char *out = MemoryContextAllocHuge(CurrentMemoryContext, Max(n, 1) * size);
+
+    for (int64 i = 0; i < n; i++)
+        memcpy(out + i * size, (const char *) items + order[i].index * size, size);
+    return out;
+}
+
+/* Put rows in order of time and entity, so that no sum depends on the order in which a plan gave them. */
+static void
+sort_rows(moe_labelled *out)
+{
+    position *order = MemoryContextAllocHuge(CurrentMemoryContext, Max(out->n, 1) * sizeof(position));
+
+    for (int64 i = 0; i < out->n; i++)
+        order[i] = (position){out->time[i], out->row[i], i};
+    qsort(order, out->n, sizeof(position), compare_positions);
+    out->row = permuted(out->row, sizeof(*out->row), order, out->n);
+    out->time = permuted(out->time, sizeof(*out->time), order, out->n);
+    out->label = permuted(out->label, sizeof(*out->label), order, out->n);
+    out->text = permuted(out->text, sizeof(*out->text), order, out->n);
+    out->split = permuted(out->split, sizeof(*out->split), order, out->n);
+    pfree(order);
+}
+
 moe_labelled *
 moe_labelled_read(const moe_predictor *predictor, const char *query, moe_labelled_kind kind, const char *split)
 {
@@ -328,6 +375,9 @@ moe_labelled_read(const moe_predictor *predictor, const char *query, moe_labelle
     plan = SPI_prepare(query, 0, NULL);
     if (plan == NULL)
         elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+    if (!SPI_is_cursor_plan(plan))
+        ereport(ERROR, (errcode(ERRCODE_INVALID_CURSOR_DEFINITION), errmsg("not one query that returns rows"),
+                        errhint("Give a single SELECT.")));
     portal = SPI_cursor_open(NULL, plan, NULL, NULL, true);
     reader.descriptor = portal->tupDesc;
     find_columns(&reader);
@@ -347,6 +397,7 @@ moe_labelled_read(const moe_predictor *predictor, const char *query, moe_labelle
     }
     SPI_cursor_close(portal);
     SPI_finish();
+    sort_rows(reader.out);
     return reader.out;
 }
 

@@ -18,7 +18,7 @@ typedef enum moe_labelled_kind
 typedef struct moe_labelled
 {
     int64 n;
-    int32 *row; /* entity rows; in the order of the query */
+    int32 *row; /* entity rows; all arrays in order of time, then row */
     int64 *time;
     float *label; /* 0/1, value, or class number; not for PREDICTION */
     char **text;  /* PREDICTION: the label, or NULL */

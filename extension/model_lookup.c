@@ -22,6 +22,7 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/regproc.h"
 #include "utils/rel.h"
 #include "utils/varlena.h"
 
@@ -208,6 +209,20 @@ moe_model_lookup(text *name)
     return relid;
 }
 
+/* The table that a model's entity is today, by its stored name; InvalidOid if there is none. */
+static Oid
+find_entity(const char *qualified)
+{
+#if PG_VERSION_NUM >= 160000
+    List *names = stringToQualifiedNameList(qualified, NULL);
+#else
+    List *names = stringToQualifiedNameList(qualified);
+#endif
+    Oid schema = list_length(names) == 2 ? get_namespace_oid(strVal(linitial(names)), true) : InvalidOid;
+
+    return OidIsValid(schema) ? get_relname_relid(strVal(lsecond(names)), schema) : InvalidOid;
+}
+
 moe_model_record *
 moe_model_load_record(Oid relid, Snapshot snapshot)
 {
@@ -226,6 +241,7 @@ moe_model_load_record(Oid relid, Snapshot snapshot)
                  errhint("Restore the data of schema moe_ml, or DROP FOREIGN TABLE %s and create the model again.",
                          quote_identifier(get_rel_name(relid)))));
     record->info.foreign_table = relid;
+    record->info.entity = find_entity(record->entity);
     return record;
 }
 

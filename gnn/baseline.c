@@ -152,14 +152,16 @@ closed_before(const moe_seeds *seeds, int64_t i, int64_t window)
 }
 
 moe_code
-moe_baseline_entity(moe_job *job, moe_task_type task, int k, const moe_samples *known, int64_t window,
-                    const moe_seeds *seeds, float *out)
+moe_baseline_entity(moe_job *job, moe_task_type task, int k, const moe_samples *training, const moe_samples *known,
+                    int64_t window, const moe_seeds *seeds, float *out)
 {
     int width = columns(task, k);
     past *labels = moe_alloc(job, known->n, sizeof *labels);
     double *sums = known->n > INT64_MAX / (width + 1) - 1 ? NULL : moe_alloc(job, (known->n + 1) * width, sizeof *sums);
     moe_code code = labels == NULL || sums == NULL ? moe_fail(job, MOE_OUT_OF_MEMORY, "out of memory")
-                                                   : moe_baseline_constant(job, task, k, known, seeds->n, out);
+                                                   : moe_baseline_constant(job, task, k, training, seeds->n, out);
+    if (code == MOE_OK)
+        code = check_known(job, task, k, known);
     if (code == MOE_OK)
     {
         for (int64_t i = 0; i < known->n; i++)

@@ -162,9 +162,10 @@ CREATE TABLE wins_before AS SELECT bidder_id, float8send(probability) AS bits FR
 UPDATE bids SET result = 1 - result WHERE closed_at > '2024-10-27';
 SELECT count(*), count(*) FILTER (WHERE float8send(probability) <> bits) AS changed
 FROM wins JOIN wins_before USING (bidder_id) WHERE as_of = '2024-10-27';
--- The result is seen once it is known.
-UPDATE bids SET result = 1 - result WHERE closed_at <= '2024-10-27';
+-- A result is seen once it is known: on the 20th the newest bid is closed.
+CREATE TABLE wins_after AS SELECT bidder_id, float8send(probability) AS bits FROM wins WHERE as_of = '2024-11-20';
+UPDATE bids SET result = 1 - result WHERE closed_at <= '2024-11-20';
 SELECT count(*), count(*) FILTER (WHERE float8send(probability) <> bits) > 0 AS changed
-FROM wins JOIN wins_before USING (bidder_id) WHERE as_of = '2024-10-27';
+FROM wins JOIN wins_after USING (bidder_id) WHERE as_of = '2024-11-20';
 
 DROP SCHEMA time_correct CASCADE;

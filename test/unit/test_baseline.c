@@ -77,7 +77,7 @@ check_against_definition(moe_task_type task, int k, int classes)
     }
     moe_seeds seeds = {.n = SEEDS, .row = row, .time = time, .horizon = horizon};
     assert_int_equal(moe_baseline_constant(job, task, k, &l.known, 1, constant), MOE_OK);
-    assert_int_equal(moe_baseline_entity(job, task, k, &l.known, window, &seeds, out), MOE_OK);
+    assert_int_equal(moe_baseline_entity(job, task, k, &l.known, &l.known, window, &seeds, out), MOE_OK);
     for (int i = 0; i < SEEDS; i++)
         for (int c = 0; c < k; c++)
         {
@@ -117,8 +117,8 @@ labels_that_do_not_fit_are_refused(void **state)
     moe_seeds seeds = {.n = 1, .row = &row, .time = &time};
     moe_job *job = fixture_job(1);
     assert_int_equal(moe_baseline_constant(job, MOE_BINARY, 1, &none, 1, out), MOE_INVALID);
-    assert_int_equal(moe_baseline_entity(job, MOE_BINARY, 1, &nan, 1, &seeds, out), MOE_INVALID);
-    assert_int_equal(moe_baseline_entity(job, MOE_MULTICLASS, 3, &outside, 1, &seeds, out), MOE_INVALID);
+    assert_int_equal(moe_baseline_entity(job, MOE_BINARY, 1, &nan, &nan, 1, &seeds, out), MOE_INVALID);
+    assert_int_equal(moe_baseline_entity(job, MOE_MULTICLASS, 3, &outside, &outside, 1, &seeds, out), MOE_INVALID);
     moe_job_destroy(job);
 }
 
