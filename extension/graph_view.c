@@ -66,10 +66,11 @@ moe_graph_list_tables(PG_FUNCTION_ARGS)
     for (int t = 0; t < schema->n_tables; t++)
     {
         const moe_schema_table *table = &schema->tables[t];
-        bool nulls[7] = {false, false, table->time < 0, false, false, false, table->n_key == 0};
+        char *time = moe_schema_time_name(schema, t);
+        bool nulls[7] = {false, false, time == NULL, false, false, false, table->n_key == 0};
         Datum values[7] = {CStringGetTextDatum(table->schema),
                            CStringGetTextDatum(table->name),
-                           table->time < 0 ? (Datum) 0 : CStringGetTextDatum(table->columns[table->time].name),
+                           time == NULL ? (Datum) 0 : CStringGetTextDatum(time),
                            CStringGetTextDatum(table->time_reason),
                            Int64GetDatum((int64) table->rows),
                            Int32GetDatum(table->n_columns),
@@ -134,7 +135,31 @@ moe_graph_list_columns(PG_FUNCTION_ARGS)
     return (Datum) 0;
 }
 
-/* The graph of the entity table in argument 0, by the key in argument 1 or its primary key. */
+/* An array argument as a list: of Oid, or of char *. NIL for NULL. */
+static List *
+argument_list(FunctionCallInfo fcinfo, int argument, Oid type)
+{
+    List *list = NIL;
+    Datum *items;
+    bool *nulls;
+    int n;
+
+    if (PG_ARGISNULL(argument))
+        return NIL;
+    deconstruct_array(PG_GETARG_ARRAYTYPE_P(argument), type, type == TEXTOID ? -1 : sizeof(Oid), type != TEXTOID,
+                      TYPALIGN_INT, &items, &nulls, &n);
+    for (int i = 0; i < n; i++)
+    {
+        if (nulls[i])
+            continue;
+        list = type == TEXTOID ? lappend(list, TextDatumGetCString(items[i]))
+                               : lappend_oid(list, DatumGetObjectId(items[i]));
+    }
+    return list;
+}
+
+/* The graph of the entity table in argument 0, by the key in argument 1 or its primary key, under the options in
+ * arguments 2 to 4. */
 static moe_schema *
 argument_schema(FunctionCallInfo fcinfo)
 {
@@ -146,6 +171,9 @@ argument_schema(FunctionCallInfo fcinfo)
     request.entity = PG_GETARG_OID(0);
     if (!PG_ARGISNULL(1))
         request.entity_key = NameStr(*PG_GETARG_NAME(1));
+    request.using_tables = argument_list(fcinfo, 2, REGCLASSOID);
+    request.time_columns = argument_list(fcinfo, 3, TEXTOID);
+    request.ignored_columns = argument_list(fcinfo, 4, TEXTOID);
     return moe_schema_discover(&request);
 }
 
@@ -206,7 +234,8 @@ moe_graph_show(PG_FUNCTION_ARGS)
     for (int t = 0; t < schema->n_tables; t++)
     {
         const moe_schema_table *table = &schema->tables[t];
-        bool nulls[5] = {false, false, via[t] < 0, table->time < 0, false};
+        char *time = moe_schema_time_name(schema, t);
+        bool nulls[5] = {false, false, via[t] < 0, time == NULL, false};
         Datum values[5] = {0};
 
         values[0] = Int32GetDatum(hops[t]);
@@ -214,7 +243,7 @@ moe_graph_show(PG_FUNCTION_ARGS)
         if (!nulls[2])
             values[2] = CStringGetTextDatum(describe_link(schema, &schema->edges[via[t]]));
         if (!nulls[3])
-            values[3] = CStringGetTextDatum(table->columns[table->time].name);
+            values[3] = CStringGetTextDatum(time);
         values[4] = Int64GetDatum((int64) table->rows);
         put_row(fcinfo, values, nulls);
     }

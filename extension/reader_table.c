@@ -19,6 +19,7 @@
 
 #include "extension/moe_ml.h"
 #include "extension/reader_internal.h"
+#include "extension/schema_internal.h"
 #include "kernels/random.h"
 
 #define FETCH_ROWS 4096
@@ -32,6 +33,7 @@ typedef struct moe_reading
     const moe_schema_table *schema;
     MemoryContext context; /* for what outlives the reading */
     StringInfoData sql;
+    StringInfoData joins;
     int n_sinks;
     moe_sink *sinks;
     int row_time;  /* sink, -1: none */
@@ -163,6 +165,19 @@ add_key(moe_reading *reading, moe_key_read *read)
     read->values = sink->key;
 }
 
+/* A table without a time column: its rows are visible since their parents are. */
+static void
+add_inherited_time(moe_reading *reading)
+{
+    const moe_schema *schema = reading->data->schema;
+    char *expression = moe_schema_any_time(schema, reading->table, "c", &reading->joins);
+
+    if (expression == NULL)
+        return;
+    reading->row_time = 0;
+    add_sink(reading, SINK_ROW_TIME, -1, expression, schema->time_type);
+}
+
 /* Compose the SELECT and its sinks. */
 static void
 plan_reading(moe_reading *reading, List *key_reads)
@@ -173,12 +188,15 @@ plan_reading(moe_reading *reading, List *key_reads)
     reading->sinks = palloc0(sizeof(moe_sink) * (2 * table->n_columns + list_length(key_reads) + 2));
     reading->row_time = -1;
     initStringInfo(&reading->sql);
+    initStringInfo(&reading->joins);
     appendStringInfoString(&reading->sql, "SELECT ");
     if (table->time >= 0)
     {
         reading->row_time = 0;
         add_plain(reading, SINK_ROW_TIME, table->time);
     }
+    else
+        add_inherited_time(reading);
     for (int i = 0; i < table->n_columns; i++)
     {
         if (table->columns[i].role != MOE_ROLE_FEATURE)
@@ -194,7 +212,7 @@ plan_reading(moe_reading *reading, List *key_reads)
         if (read->table == reading->table)
             add_key(reading, read);
     }
-    appendStringInfo(&reading->sql, " FROM %s c", moe_schema_qualified(table));
+    appendStringInfo(&reading->sql, " FROM %s c%s", moe_schema_qualified(table), reading->joins.data);
 }
 
 static void
@@ -328,11 +346,12 @@ deliver_columns(moe_reading *reading)
     for (int s = 0; s < reading->n_sinks; s++)
     {
         const moe_sink *sink = &reading->sinks[s];
-        const moe_schema_column *source = &reading->schema->columns[sink->column];
+        const moe_schema_column *source;
         moe_column *column = &columns[table->n_columns];
 
         if (sink->kind == SINK_ROW_TIME || sink->kind == SINK_KNOWN_AT || sink->kind == SINK_KEY)
             continue;
+        source = &reading->schema->columns[sink->column];
         table->n_columns++;
         column->name = source->name;
         column->storage = source->storage;

@@ -24,22 +24,46 @@ typedef struct moe_discovery
 {
     const moe_schema_request *request;
     List *keys;   /* all usable foreign keys of the database */
+    List *obeyed; /* items of ignored_columns that left out a key */
     List *tables; /* of Oid, in the order of the graph */
     moe_schema *schema;
 } moe_discovery;
 
-/* Columns that people keep out of the graph's keys: the target, and what is declared or said to be ignored. */
+/* Is a column of the key kept out of the graph: the target, or declared or said to be ignored? */
 static bool
-key_is_left_out(const moe_schema_request *request, const moe_foreign_key *key)
+key_is_left_out(moe_discovery *discovery, const moe_foreign_key *key)
 {
+    const moe_schema_request *request = discovery->request;
+    bool left_out = false;
+    ListCell *cell;
+
     for (int i = 0; i < key->n_columns; i++)
+        left_out |=
+            (request->target != 0 && key->child == request->entity && key->child_columns[i] == request->target) ||
+            moe_schema_declaration(key->child, key->child_columns[i]).what == MOE_DECLARED_IGNORE;
+    foreach (cell, request->ignored_columns)
     {
-        if (key->child == request->entity && request->target != 0 && key->child_columns[i] == request->target)
-            return true;
-        if (moe_schema_declaration(key->child, key->child_columns[i]).what == MOE_DECLARED_IGNORE)
-            return true;
+        if (!moe_schema_ignores_key(key, lfirst(cell)))
+            continue;
+        left_out = true;
+        discovery->obeyed = list_append_unique_ptr(discovery->obeyed, lfirst(cell));
     }
-    return false;
+    return left_out;
+}
+
+/* The foreign keys of the database that may be edges. */
+static List *
+usable_keys(moe_discovery *discovery)
+{
+    List *keys = NIL;
+    ListCell *cell;
+
+    foreach (cell, moe_catalog_foreign_keys())
+    {
+        if (!key_is_left_out(discovery, lfirst(cell)))
+            keys = lappend(keys, lfirst(cell));
+    }
+    return keys;
 }
 
 static bool
@@ -236,20 +260,8 @@ mark_roles(moe_discovery *discovery, const moe_foreign_key *key, int child, int 
     }
 }
 
-/* Does the option ignored_columns name a column of this key? */
-static bool
-key_is_ignored(const moe_schema *schema, const moe_schema_choices *choices, const moe_foreign_key *key, int child)
-{
-    for (int i = 0; i < key->n_columns; i++)
-    {
-        if (bms_is_member(moe_catalog_column(&schema->tables[child], key->child_columns[i]), choices[child].ignored))
-            return true;
-    }
-    return false;
-}
-
 static void
-link_tables(moe_discovery *discovery, const moe_schema_choices *choices)
+link_tables(moe_discovery *discovery)
 {
     moe_schema *schema = discovery->schema;
     ListCell *cell;
@@ -266,8 +278,6 @@ link_tables(moe_discovery *discovery, const moe_schema_choices *choices)
         int child = table_index(discovery, key->child);
         int parent = table_index(discovery, key->parent);
 
-        if (child >= 0 && key_is_ignored(schema, choices, key, child))
-            continue;
         mark_roles(discovery, key, child, parent);
         if (child >= 0 && parent >= 0)
             add_edge(schema, key, child, parent);
@@ -352,7 +362,9 @@ tell_times(const moe_schema *schema)
 
         if (strncmp(table->time_reason, "by rule", 7) != 0)
             continue;
-        if (table->time >= 0)
+        if (table->time < 0 && moe_schema_time_name(schema, t) != NULL)
+            moe_notice("time of \"%s\": %s (%s)", table->name, moe_schema_time_name(schema, t), table->time_reason);
+        else if (table->time >= 0)
             moe_notice("time column of \"%s\": \"%s\" (%s)", table->name, table->columns[table->time].name,
                        table->time_reason);
         else
@@ -366,9 +378,9 @@ settle(moe_discovery *discovery)
 {
     const moe_schema_request *request = discovery->request;
     moe_schema *schema = discovery->schema;
-    moe_schema_choices *choices = moe_schema_choose(schema, request);
+    moe_schema_choices *choices = moe_schema_choose(schema, request, discovery->obeyed);
 
-    link_tables(discovery, choices);
+    link_tables(discovery);
     if (OidIsValid(request->entity))
     {
         settle_entity_key(schema, request);
@@ -376,6 +388,7 @@ settle(moe_discovery *discovery)
     }
     for (int t = 0; t < schema->n_tables; t++)
         moe_rules_apply(&schema->tables[t], &choices[t]);
+    moe_schema_inherit_times(schema, OidIsValid(request->entity));
     moe_schema_settle_time_type(schema);
 }
 
@@ -383,16 +396,9 @@ moe_schema *
 moe_schema_discover(const moe_schema_request *request)
 {
     moe_discovery discovery = {.request = request};
-    List *usable = NIL;
-    ListCell *cell;
 
     check_kind(request->entity);
-    foreach (cell, moe_catalog_foreign_keys())
-    {
-        if (!key_is_left_out(request, lfirst(cell)))
-            usable = lappend(usable, lfirst(cell));
-    }
-    discovery.keys = usable;
+    discovery.keys = usable_keys(&discovery);
     discovery.schema = palloc0(sizeof(moe_schema));
     reach(&discovery);
     check_using(&discovery);
@@ -431,11 +437,7 @@ moe_schema_survey(void)
     moe_discovery discovery = {.request = &request};
     ListCell *cell;
 
-    foreach (cell, moe_catalog_foreign_keys())
-    {
-        if (!key_is_left_out(&request, lfirst(cell)))
-            discovery.keys = lappend(discovery.keys, lfirst(cell));
-    }
+    discovery.keys = usable_keys(&discovery);
     foreach (cell, visible_tables(discovery.keys))
         discovery.tables = lappend_oid(discovery.tables, ((moe_neighbour *) lfirst(cell))->relid);
     discovery.schema = palloc0(sizeof(moe_schema));

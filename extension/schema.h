@@ -62,6 +62,9 @@ typedef struct moe_schema_edge /* a foreign key */
     int n_columns;
     int *child_columns; /* indices */
     int *parent_columns;
+    /* The child has no time column of its own: its rows are visible since their parent's row time (the latest, over
+     * several such edges). */
+    bool gives_time;
 } moe_schema_edge;
 
 typedef struct moe_schema
@@ -113,5 +116,8 @@ int64 moe_schema_newest(const moe_schema *schema, int64 not_after);
  * date and timestamp count as UTC when mixed with timestamptz), e.g. `c."placed_at"`.
  */
 char *moe_schema_time_expression(const moe_schema *schema, int table, const char *alias);
+
+/* The row time for people: a column's name, "orders.order_date" where parents give it, or NULL. */
+char *moe_schema_time_name(const moe_schema *schema, int table);
 
 #endif

@@ -392,6 +392,32 @@ moe_catalog_not_null(Oid relid, AttrNumber attnum)
     return not_null;
 }
 
+/* By an index, not by declaration. */
+static bool
+has_primary_key(Oid relid)
+{
+    Bitmapset *columns;
+    Oid constraint;
+
+    columns = get_primary_key_attnos(relid, false, &constraint);
+    return columns != NULL;
+}
+
+bool
+moe_catalog_is_primary_key(const moe_schema_table *table, int n, const int *columns)
+{
+    int found = 0;
+
+    if (n != table->n_key || !has_primary_key(table->relid))
+        return false;
+    for (int i = 0; i < n; i++)
+    {
+        for (int k = 0; k < table->n_key; k++)
+            found += table->key[k] == columns[i];
+    }
+    return found == n;
+}
+
 bool
 moe_catalog_is_unique(Relation relation, AttrNumber attnum)
 {

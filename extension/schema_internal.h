@@ -5,6 +5,7 @@
 #define MOE_SCHEMA_INTERNAL_H
 
 #include "extension/schema.h"
+#include "lib/stringinfo.h"
 #include "nodes/bitmapset.h"
 #include "utils/relcache.h"
 
@@ -63,6 +64,8 @@ int moe_catalog_column(const moe_schema_table *table, AttrNumber attnum);
 int moe_catalog_column_named(const moe_schema_table *table, const char *name);
 /* Is the column NOT NULL? */
 bool moe_catalog_not_null(Oid relid, AttrNumber attnum);
+/* Do these columns make up the table's primary key, as an index enforces it? */
+bool moe_catalog_is_primary_key(const moe_schema_table *table, int n, const int *columns);
 /* Does a single-column unique index cover this column? */
 bool moe_catalog_is_unique(Relation relation, AttrNumber attnum);
 /* Columns generated from a column, and the column itself: attribute numbers. */
@@ -89,10 +92,24 @@ bool moe_rules_storage(Oid type, moe_storage *storage, moe_encoding *encoding, c
 bool moe_rules_is_time(Oid type);
 
 /* schema_options.c */
-moe_schema_choices *moe_schema_choose(const moe_schema *schema, const moe_schema_request *request);
+/* Does an item of ignored_columns name a column of this foreign key? */
+bool moe_schema_ignores_key(const moe_foreign_key *key, const char *text);
+/* obeyed: items of ignored_columns (pointers) that were obeyed by leaving out foreign keys. */
+moe_schema_choices *moe_schema_choose(const moe_schema *schema, const moe_schema_request *request, const List *obeyed);
 
 /* schema_sql.c */
 void moe_schema_settle_time_type(moe_schema *schema);
+
+/* schema_time.c */
+/* Let tables without a time column take their row times from parents; the entity (if the schema has one) does not. */
+void moe_schema_inherit_times(moe_schema *schema, bool has_entity);
+/* Does following the edges that give times end at tables with a time column? */
+bool moe_schema_times_are_sound(const moe_schema *schema);
+/*
+ * The row time of alias as SQL of schema->time_type, from the table's own
+ * column or from parents; joins gets the LEFT JOINs it needs. NULL: none.
+ */
+char *moe_schema_any_time(const moe_schema *schema, int table, const char *alias, StringInfo joins);
 
 /* schema.c */
 /* Every table with a foreign key that the current user may see, without an entity: for the views. */

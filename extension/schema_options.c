@@ -6,6 +6,7 @@
 
 #include "access/relation.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/varlena.h"
 
@@ -51,9 +52,9 @@ find_table(const moe_schema *schema, const char *namespace, const char *name, co
     return found;
 }
 
-/* Cut "[schema.]table.column" and find the table; column is what stands last. */
-static int
-parse_column(const moe_schema *schema, const char *text, const char *option, char **column)
+/* "[schema.]table.column" cut into its parts. */
+static List *
+split_column(const char *text, const char *option)
 {
     List *parts;
 
@@ -61,9 +62,46 @@ parse_column(const moe_schema *schema, const char *text, const char *option, cha
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
                         errmsg("option %s does not name a column: \"%s\"", option, text),
                         errhint("Write 'table.column' or 'schema.table.column'; several are separated by commas.")));
+    return parts;
+}
+
+static const char *
+schema_part(const List *parts)
+{
+    return list_length(parts) == 3 ? linitial(parts) : NULL;
+}
+
+static const char *
+table_part(const List *parts)
+{
+    return list_nth(parts, list_length(parts) - 2);
+}
+
+/* Find the table of a column option; column is what stands last. */
+static int
+parse_column(const moe_schema *schema, const char *text, const char *option, char **column)
+{
+    List *parts = split_column(text, option);
+
     *column = llast(parts);
-    return find_table(schema, list_length(parts) == 3 ? linitial(parts) : NULL, list_nth(parts, list_length(parts) - 2),
-                      option);
+    return find_table(schema, schema_part(parts), table_part(parts), option);
+}
+
+bool
+moe_schema_ignores_key(const moe_foreign_key *key, const char *text)
+{
+    List *parts = split_column(text, "ignored_columns");
+    const char *namespace = schema_part(parts);
+
+    if (strcmp(get_rel_name(key->child), table_part(parts)) != 0 ||
+        (namespace != NULL && strcmp(get_namespace_name(get_rel_namespace(key->child)), namespace) != 0))
+        return false;
+    for (int i = 0; i < key->n_columns; i++)
+    {
+        if (strcmp(get_attname(key->child, key->child_columns[i], false), llast(parts)) == 0)
+            return true;
+    }
+    return false;
 }
 
 static void
@@ -103,7 +141,7 @@ choose_ignored_column(const moe_schema *schema, moe_schema_choices *choices, con
 }
 
 moe_schema_choices *
-moe_schema_choose(const moe_schema *schema, const moe_schema_request *request)
+moe_schema_choose(const moe_schema *schema, const moe_schema_request *request, const List *obeyed)
 {
     moe_schema_choices *choices = palloc0(sizeof(*choices) * Max(schema->n_tables, 1));
     ListCell *cell;
@@ -113,7 +151,10 @@ moe_schema_choose(const moe_schema *schema, const moe_schema_request *request)
     foreach (cell, request->time_columns)
         choose_time_column(schema, choices, lfirst(cell));
     foreach (cell, request->ignored_columns)
-        choose_ignored_column(schema, choices, lfirst(cell));
+    {
+        if (!list_member_ptr(obeyed, lfirst(cell)))
+            choose_ignored_column(schema, choices, lfirst(cell));
+    }
     if (request->target != 0)
     {
         Relation entity = relation_open(request->entity, AccessShareLock);

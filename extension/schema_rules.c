@@ -195,10 +195,9 @@ time_rank(const char *table, const char *column)
 {
     static const char *const created[] = {"creat", "insert", "added", NULL};
     static const char *const beginning[] = {
-        "occur",  "order",    "place",  "start", "begin",   "began",     "open", "sign",   "regist",
-        "join",   "hire",     "hiring", "post",  "submit",  "receiv",    "log",  "record", "book",
-        "issue",  "transact", "sold",   "sale",  "purchas", "paid",      "pay",  "measur", "visit",
-        "happen", "event",    "enter",  "enrol", "admit",   "admission", "sent", "from",   NULL};
+        "occur",  "order",  "place",  "start",  "begin",  "began", "open",  "sign",     "regist",    "join", "hire",
+        "hiring", "post",   "submit", "log",    "record", "book",  "issue", "transact", "sold",      "sale", "purchas",
+        "pay",    "measur", "visit",  "happen", "event",  "enter", "enrol", "admit",    "admission", "from", NULL};
     static const char *const date[] = {"date", "time", "timestamp", "datetime", "ts", "at", "on", "day", "when", NULL};
 
     if (names_own_event(table, column))
@@ -234,6 +233,7 @@ choose_time(moe_schema_table *table, const moe_schema_choices *choices, const bo
 {
     int candidates = 0;
     int best = -1;
+    bool rejected = false;
     moe_time_rank best_rank = RANK_ANY;
 
     table->time_reason = "no date or time column";
@@ -249,11 +249,12 @@ choose_time(moe_schema_table *table, const moe_schema_choices *choices, const bo
         stem = means_something_else(column->name);
         if (is_overwritten(column->name) || (stem != NULL && !table_speaks_of(table->name, stem)))
         {
-            if (best < 0)
+            if (!rejected)
                 table->time_reason =
                     psprintf(is_overwritten(column->name) ? "by rule: \"%s\" is overwritten in place"
                                                           : "by rule: \"%s\" does not say when the row began",
                              column->name);
+            rejected = true;
             continue;
         }
         candidates++;
@@ -389,6 +390,8 @@ settle_feature(moe_schema_table *table, int i, const moe_schema_choices *choices
         ignore(column, "overwritten in place");
         return;
     }
+    if (declared->what == MOE_DECLARED_KNOWN || declared->what == MOE_DECLARED_KNOWN_AT)
+        column->reason = "declared";
     column->known_at = known_at(table, i, declared);
 }
 

@@ -74,6 +74,7 @@ moe_schema_write(const moe_schema *schema, moe_buffer *buffer)
         moe_put_string(buffer, edge->name);
         moe_put_i32(buffer, edge->child);
         moe_put_i32(buffer, edge->parent);
+        moe_put_u8(buffer, edge->gives_time);
         write_indices(buffer, edge->n_columns, edge->child_columns);
         write_indices(buffer, edge->n_columns, edge->parent_columns);
     }
@@ -259,6 +260,7 @@ read_edge(moe_reader *reader, const moe_schema *schema, moe_schema_edge *edge)
     edge->name = read_string(reader);
     edge->child = read_index(reader, 0, schema->n_tables);
     edge->parent = read_index(reader, 0, schema->n_tables);
+    edge->gives_time = read_enum(reader, 1) != 0;
     edge->child_columns = read_indices(reader, &edge->n_columns, schema->tables[edge->child].n_columns);
     edge->parent_columns = read_indices(reader, &n_parent, schema->tables[edge->parent].n_columns);
     check(reader, edge->n_columns > 0 && n_parent == edge->n_columns);
@@ -284,6 +286,7 @@ moe_schema_read(moe_reader *reader)
         palloc_extended(mul_size(sizeof(moe_schema_edge), Max(schema->n_edges, 1)), MCXT_ALLOC_ZERO | MCXT_ALLOC_HUGE);
     for (int e = 0; e < schema->n_edges; e++)
         read_edge(reader, schema, &schema->edges[e]);
+    check(reader, moe_schema_times_are_sound(schema));
     schema->key = read_indices(reader, &schema->n_key, schema->tables[0].n_columns);
     check(reader, schema->n_key > 0);
     for (int i = 0; i < schema->n_key; i++)

@@ -58,21 +58,26 @@ COMMENT ON COLUMN @extschema@.graph_columns.role IS 'key, foreign key, time, fea
 COMMENT ON COLUMN @extschema@.graph_columns.known_at IS
     'the column whose time says when the value became known; NULL: together with the row';
 
-CREATE FUNCTION @extschema@.graph(entity regclass, key name DEFAULT NULL,
+CREATE FUNCTION @extschema@.graph(
+        entity regclass, key name DEFAULT NULL, using_tables regclass[] DEFAULT NULL,
+        time_columns text[] DEFAULT NULL, ignored_columns text[] DEFAULT NULL,
         OUT hops integer, OUT table_name regclass, OUT link text, OUT time_column text, OUT rows bigint)
     RETURNS SETOF record
     AS 'MODULE_PATHNAME', 'moe_graph_show'
     LANGUAGE C STABLE;
-COMMENT ON FUNCTION @extschema@.graph(regclass, name) IS
-    'the tables that a model FOR EACH row of this table would learn from';
+COMMENT ON FUNCTION @extschema@.graph(regclass, name, regclass[], text[], text[]) IS
+    'the tables that a model FOR EACH row of this table would learn from; '
+    'the further arguments are those of CREATE MODEL';
 
-CREATE FUNCTION @extschema@.graph_check(entity regclass, key name DEFAULT NULL,
+CREATE FUNCTION @extschema@.graph_check(
+        entity regclass, key name DEFAULT NULL, using_tables regclass[] DEFAULT NULL,
+        time_columns text[] DEFAULT NULL, ignored_columns text[] DEFAULT NULL,
         OUT item text, OUT rows bigint, OUT nulls bigint, OUT dangling bigint, OUT not_finite bigint,
         OUT first_time timestamp, OUT last_time timestamp)
     RETURNS SETOF record
     AS 'MODULE_PATHNAME', 'moe_graph_check'
     LANGUAGE C STABLE;
-COMMENT ON FUNCTION @extschema@.graph_check(regclass, name) IS
+COMMENT ON FUNCTION @extschema@.graph_check(regclass, name, regclass[], text[], text[]) IS
     'read the graph of a table; per table its rows, NaN and infinite values and time range (UTC), '
     'per foreign key its NULL and dangling values';
 
