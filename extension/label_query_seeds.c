@@ -61,15 +61,23 @@ moe_label_microseconds(int64 count, moe_unit unit, int location)
     return length;
 }
 
+/* The time `count` units later. Raises near the ends of the calendar, before the server's own arithmetic would. */
 int64
 moe_label_shift(int64 time, int64 count, moe_unit unit)
 {
+    int64 margin = (int64) 400 * 366 * USECS_PER_DAY; /* months are not all 30 days long */
+    int64 distance;
+    int64 sum;
     Interval span = {0};
 
+    if (pg_mul_s64_overflow(count, unit_lengths[unit], &distance) || pg_add_s64_overflow(time, distance, &sum) ||
+        sum < MIN_TIMESTAMP + margin || sum >= END_TIMESTAMP - margin)
+        ereport(ERROR, (errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE), errmsg("seed time out of range"),
+                        errhint("Use a shorter window, or other moments for validation_from and test_from.")));
     if (unit == MOE_UNIT_MONTHS)
         span.month = (int32) count;
     else
-        span.time = moe_label_microseconds(count, unit, -1);
+        span.time = distance;
     return DatumGetTimestamp(
         DirectFunctionCall2(timestamp_pl_interval, TimestampGetDatum(time), IntervalPGetDatum(&span)));
 }

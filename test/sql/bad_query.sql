@@ -66,6 +66,8 @@ SELECT moe_ml.compile('CREATE MODEL m PREDICT count(orders.*, 0, 9, days) FOR EA
 SELECT moe_ml.compile('CREATE MODEL m PREDICT count(orders.*, 0, 9, days) FOR EACH customers
     WITH (validation_from = ''2024-03-01'', test_from = ''2024-03-05'')');
 SELECT moe_ml.compile('CREATE MODEL m PREDICT count(orders.*, 0, 9, days) FOR EACH customers WITH (split_column = part)');
+SELECT moe_ml.compile('CREATE MODEL m PREDICT count(orders.*, 0, 9, days) FOR EACH customers WITH (test_from = ''294276-12-31'')');
+SELECT moe_ml.compile('CREATE MODEL m PREDICT count(orders.*, 0, 99999, months) FOR EACH customers');
 BEGIN;
 TRUNCATE orders;
 SELECT moe_ml.compile('CREATE MODEL m PREDICT count(orders.*, 0, 9, days) FOR EACH customers');
