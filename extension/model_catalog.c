@@ -79,7 +79,7 @@ enum
     COL_METRIC,
     COL_VALIDATION_METRIC,
     COL_TRAIN_SECONDS,
-    COL_STAGE_SECONDS,
+    COL_STAGES,
     COL_PEAK_MEMORY,
     COL_PARAMETERS,
     N_MODEL_COLUMNS
@@ -211,7 +211,7 @@ insert_model(const moe_model_record *record)
     nulls[COL_VALIDATION_METRIC] = isnan(record->validation_metric);
     values[COL_VALIDATION_METRIC] = Float8GetDatum(record->validation_metric);
     values[COL_TRAIN_SECONDS] = Float8GetDatum(record->train_seconds);
-    values[COL_STAGE_SECONDS] = json_datum(record->stage_seconds);
+    values[COL_STAGES] = json_datum(record->stages);
     values[COL_PEAK_MEMORY] = Int64GetDatum(record->peak_memory);
     values[COL_PARAMETERS] = Int64GetDatum(record->parameters);
     insert_row(rel, values, nulls);

@@ -22,7 +22,7 @@ typedef struct moe_model_record /* row of moe_ml.model */
     const char *metric;       /* name */
     double validation_metric; /* NaN: none */
     double train_seconds;
-    char *stage_seconds; /* JSON */
+    char *stages; /* JSON */
     int64 peak_memory;
     int64 parameters;
 } moe_model_record;

@@ -93,16 +93,34 @@ find_option(const DefElem *definition)
     return NULL;
 }
 
+/* An option's value as text; a list's items with commas in between. */
+static char *
+text_of(const DefElem *definition)
+{
+    StringInfoData text;
+    ListCell *lc;
+
+    if (definition->arg == NULL || !IsA(definition->arg, List))
+        return definition->arg ? defGetString((DefElem *) definition) : "";
+    initStringInfo(&text);
+    foreach (lc, (List *) definition->arg)
+    {
+        DefElem item = *definition;
+
+        item.arg = lfirst(lc);
+        appendStringInfo(&text, "%s%s", text.len ? ", " : "", defGetString(&item));
+    }
+    return text.data;
+}
+
 static void bad_value(const DefElem *definition, const char *expected) pg_attribute_noreturn();
 
 static void
 bad_value(const DefElem *definition, const char *expected)
 {
-    ereport(ERROR,
-            (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-             errmsg("invalid value for model option \"%s\"%s%s%s", definition->defname, definition->arg ? ": \"" : "",
-                    definition->arg ? defGetString((DefElem *) definition) : "", definition->arg ? "\"" : ""),
-             errhint("Expected is %s.", expected), moe_statement_position(definition->location)));
+    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                    errmsg("invalid value for model option \"%s\": \"%s\"", definition->defname, text_of(definition)),
+                    errhint("Expected is %s.", expected), moe_statement_position(definition->location)));
 }
 
 /* A number from an Integer, a Float, or a String that is one. */
@@ -113,9 +131,7 @@ number_of(const DefElem *definition, const char *expected)
     char *end;
     double value;
 
-    if (definition->arg == NULL)
-        bad_value(definition, expected);
-    text = defGetString((DefElem *) definition);
+    text = text_of(definition);
     errno = 0;
     value = strtod(text, &end);
     if (end == text || *end != '\0' || errno != 0 || !isfinite(value))
@@ -143,7 +159,7 @@ set_number(const option *o, const DefElem *definition, void *field)
 static void
 set_choice(const option *o, const DefElem *definition, void *field)
 {
-    char *value = definition->arg ? defGetString((DefElem *) definition) : "";
+    char *value = text_of(definition);
     StringInfoData expected;
 
     initStringInfo(&expected);
@@ -159,21 +175,6 @@ set_choice(const option *o, const DefElem *definition, void *field)
     bad_value(definition, expected.data);
 }
 
-/* An option's text; a list in parentheses is its items with commas between. */
-static char *
-text_of(const DefElem *definition)
-{
-    StringInfoData text;
-    ListCell *cell;
-
-    if (!IsA(definition->arg, List))
-        return defGetString((DefElem *) definition);
-    initStringInfo(&text);
-    foreach (cell, (List *) definition->arg)
-        appendStringInfo(&text, "%s%s", text.len > 0 ? ", " : "", strVal(lfirst(cell)));
-    return text.data;
-}
-
 static void
 set_option(moe_model_options *options, const DefElem *definition)
 {
@@ -184,8 +185,6 @@ set_option(moe_model_options *options, const DefElem *definition)
         set_choice(o, definition, field);
     else if (o->kind != OPTION_TEXT)
         set_number(o, definition, field);
-    else if (definition->arg == NULL)
-        bad_value(definition, "a string");
     else
         *(char **) field = text_of(definition);
 }

@@ -450,7 +450,7 @@ fill_record(run *r, const moe_statement *statement, double start)
     record->validation_metric = r->metric_count ? r->metric_sum / r->metric_count : NAN;
     record->trained_at = GetCurrentTimestamp();
     record->train_seconds = moe_seconds() - start;
-    record->stage_seconds = stages_json(r);
+    record->stages = stages_json(r);
     record->peak_memory = (int64) moe_job_memory_peak(r->job);
 }
 

@@ -30,7 +30,7 @@ CREATE TABLE moe_ml.model
     metric            text NOT NULL,
     validation_metric double precision,
     train_seconds     double precision NOT NULL,
-    stage_seconds     jsonb NOT NULL,
+    stages            jsonb NOT NULL,
     peak_memory       bigint NOT NULL,
     parameters        bigint NOT NULL
 );
@@ -82,6 +82,7 @@ COMMENT ON COLUMN moe_ml.model.label_window IS 'microseconds after as_of until t
 COMMENT ON COLUMN moe_ml.model.validation_from IS 'first validation seed time (UTC); infinity: no validation block';
 COMMENT ON COLUMN moe_ml.model.test_from IS 'first test seed time (UTC); infinity: no test block';
 COMMENT ON COLUMN moe_ml.model.options IS 'options in effect, defaults included';
+COMMENT ON COLUMN moe_ml.model.stages IS 'seconds of each stage of the training';
 COMMENT ON COLUMN moe_ml.model.peak_memory IS 'largest memory of the training job, in bytes';
 COMMENT ON COLUMN moe_ml.model.parameters IS 'trained numbers of one ensemble member';
 COMMENT ON TABLE moe_ml.model_parameter IS 'tables'' shapes, column statistics and trained numbers of models, in parts';
