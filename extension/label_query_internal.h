@@ -31,10 +31,12 @@ typedef struct moe_label_aggregate
     moe_label_side side;
     int table; /* in the schema */
     int n_steps;
-    int *steps;       /* edges, child to parent: from the aggregate's table up to the entity; at least one */
-    int time;         /* the row time is that of the table reached after this many steps; -1: none */
-    bool counts;      /* 0, not NULL, over no rows */
-    bool presence;    /* a count from -INF of which only matters whether it is 0 */
+    int *steps;     /* edges, child to parent: from the aggregate's table up to the entity; at least one */
+    int time_table; /* whose time is the row time: on the path below the entity, or the parent of time_edge; -1: none */
+    int time_step;  /* its place on the path, -1: not on it */
+    int time_edge;  /* from the aggregate's table off the path, -1 */
+    bool counts;    /* 0, not NULL, over no rows */
+    bool presence;  /* a count from -INF of which only matters whether it is 0 */
     const char *name; /* of its common table expression, "a1" */
 } moe_label_aggregate;
 

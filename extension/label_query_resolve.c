@@ -240,7 +240,10 @@ find_path(const moe_label_context *context, moe_label_aggregate *aggregate)
             }
 }
 
-/* The nearest row time on the path, the entity's own excepted: it says when the entity began, not when this happened.
+/*
+ * The nearest row time on the path; the entity's own excepted, for it says when
+ * the entity began, not when this happened. Else that of the one parent that
+ * the table's rows came with (the lines of an order, counted for a product).
  */
 static void
 find_time(const moe_label_context *context, moe_label_aggregate *aggregate)
@@ -248,15 +251,30 @@ find_time(const moe_label_context *context, moe_label_aggregate *aggregate)
     const moe_schema *schema = context->schema;
     int table = aggregate->table;
 
-    aggregate->time = -1;
+    aggregate->time_table = aggregate->time_step = aggregate->time_edge = -1;
     for (int step = 0; step < aggregate->n_steps; step++)
     {
         if (schema->tables[table].time >= 0)
         {
-            aggregate->time = step;
+            aggregate->time_table = table;
+            aggregate->time_step = step;
             return;
         }
         table = schema->edges[aggregate->steps[step]].parent;
+    }
+    for (int e = 0; e < schema->n_edges; e++)
+    {
+        const moe_schema_edge *edge = &schema->edges[e];
+
+        if (edge->child != aggregate->table || !edge->gives_time || e == aggregate->steps[0])
+            continue;
+        if (aggregate->time_edge >= 0 || schema->tables[edge->parent].time < 0)
+        {
+            aggregate->time_table = aggregate->time_edge = -1;
+            return;
+        }
+        aggregate->time_edge = e;
+        aggregate->time_table = edge->parent;
     }
 }
 
@@ -268,7 +286,7 @@ check_window(const moe_label_context *context, const moe_label_aggregate *aggreg
     const char *function = aggregate_names[node->aggregate];
     bool forward = aggregate->side != MOE_SIDE_WHERE;
 
-    if (aggregate->time < 0 && (node->has_window || forward))
+    if (aggregate->time_table < 0 && (node->has_window || forward))
         ereport(ERROR,
                 (errcode(ERRCODE_INVALID_TABLE_DEFINITION),
                  errmsg("table \"%s\" has no row time, which the window of %s needs", table->name, function),
@@ -276,7 +294,7 @@ check_window(const moe_label_context *context, const moe_label_aggregate *aggreg
                          "(time_columns = '%s.column').",
                          quote_qualified_identifier(table->schema, table->name), table->name),
                  moe_statement_position(node->location)));
-    if (!node->has_window && aggregate->time >= 0)
+    if (!node->has_window && aggregate->time_table >= 0)
         ereport(ERROR, (errcode(ERRCODE_SYNTAX_ERROR), errmsg("%s over \"%s\" needs a window", function, table->name),
                         forward ? errhint("Add its start and end after the seed time, as in %s(%s.%s, 0, 30, days).",
                                           function, table->name, node->column->column ? node->column->column : "*")
@@ -398,7 +416,7 @@ resolve_aggregate(moe_label_context *context, const moe_node *node, moe_label_si
     find_time(context, aggregate);
     check_argument(aggregate, table->relid);
     check_window(context, aggregate);
-    if ((node->aggregate == MOE_AGG_FIRST || node->aggregate == MOE_AGG_LAST) && aggregate->time < 0)
+    if ((node->aggregate == MOE_AGG_FIRST || node->aggregate == MOE_AGG_LAST) && aggregate->time_table < 0)
         ereport(ERROR, (errcode(ERRCODE_INVALID_TABLE_DEFINITION),
                         errmsg("table \"%s\" has no row time, which %s orders by", table->name,
                                aggregate_names[node->aggregate]),

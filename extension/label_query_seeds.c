@@ -118,14 +118,12 @@ oldest_time(const moe_label_context *context)
     {
         const moe_label_aggregate *aggregate = lfirst(cell);
         const moe_schema *schema = context->schema;
-        int table = aggregate->table;
+        int table = aggregate->time_table;
         char *expression;
         int64 *times;
 
         if (aggregate->side != MOE_SIDE_TARGET)
             continue;
-        for (int step = 0; step < aggregate->time; step++)
-            table = schema->edges[aggregate->steps[step]].parent;
         name = schema->tables[table].name;
         expression = moe_schema_time_expression(schema, table, "t");
         if (moe_label_times(psprintf("SELECT pg_catalog.min(%s) FROM %s AS t WHERE pg_catalog.isfinite(%s)", expression,

@@ -247,24 +247,30 @@ write_function(sql_writer *writer, const moe_label_aggregate *aggregate, const c
     moe_label_text_mark(writer->text, -1, false);
 }
 
-/* JOIN the tables on the path below the entity; the last of them holds the key of the entity. */
+/* JOIN the parent of a foreign key. */
+static void
+write_parent(sql_writer *writer, const moe_schema_edge *edge, const char *child, const char *parent)
+{
+    const moe_schema *schema = writer->schema;
+
+    appendStringInfo(writer->sql, "\n    JOIN %s AS %s ON ", moe_schema_qualified(&schema->tables[edge->parent]),
+                     parent);
+    for (int i = 0; i < edge->n_columns; i++)
+        appendStringInfo(writer->sql, "%s%s.%s = %s.%s", i > 0 ? " AND " : "", parent,
+                         column_name(schema, edge->parent, edge->parent_columns[i]), child,
+                         column_name(schema, edge->child, edge->child_columns[i]));
+}
+
+/* JOIN the tables on the path below the entity, the last of which holds the key of the entity, and the row time's. */
 static void
 write_path(sql_writer *writer, const moe_label_aggregate *aggregate)
 {
     const moe_schema *schema = writer->schema;
 
     for (int step = 0; step + 1 < aggregate->n_steps; step++)
-    {
-        const moe_schema_edge *edge = &schema->edges[aggregate->steps[step]];
-        const char *parent = step_alias(step + 1);
-
-        appendStringInfo(writer->sql, "\n    JOIN %s AS %s ON ", moe_schema_qualified(&schema->tables[edge->parent]),
-                         parent);
-        for (int i = 0; i < edge->n_columns; i++)
-            appendStringInfo(writer->sql, "%s%s.%s = %s.%s", i > 0 ? " AND " : "", parent,
-                             column_name(schema, edge->parent, edge->parent_columns[i]), step_alias(step),
-                             column_name(schema, edge->child, edge->child_columns[i]));
-    }
+        write_parent(writer, &schema->edges[aggregate->steps[step]], step_alias(step), step_alias(step + 1));
+    if (aggregate->time_edge >= 0)
+        write_parent(writer, &schema->edges[aggregate->time_edge], "c", "t");
 }
 
 /* JOIN the seeds whose window may hold the row. */
@@ -310,13 +316,9 @@ write_aggregate(sql_writer *writer, const moe_label_aggregate *aggregate)
     const char *time = NULL;
     StringInfoData keys;
 
-    if (aggregate->time >= 0)
-    {
-        int table =
-            aggregate->time == 0 ? aggregate->table : schema->edges[aggregate->steps[aggregate->time - 1]].parent;
-
-        time = moe_schema_time_expression(schema, table, step_alias(aggregate->time));
-    }
+    if (aggregate->time_table >= 0)
+        time = moe_schema_time_expression(schema, aggregate->time_table,
+                                          aggregate->time_edge >= 0 ? "t" : step_alias(aggregate->time_step));
     initStringInfo(&keys);
     for (int i = 0; i < last->n_columns; i++)
         appendStringInfo(&keys, "%s%s.%s", i > 0 ? ", " : "", holder,

@@ -122,6 +122,15 @@ WHERE label IS DISTINCT FROM
                   WHERE o.customer_id = l.id AND o.placed_at <= l.as_of);
 SELECT DISTINCT as_of, split FROM lines ORDER BY as_of;
 
+-- The time of a parent that is not on the path: a line came with its order.
+SELECT moe_ml.compile('CREATE MODEL m PREDICT sum(order_lines.quantity, 0, 10, days) FOR EACH products') AS sql \gset
+\echo :sql
+CREATE TEMP TABLE sold AS :sql;
+SELECT count(*) > 50 AS enough, count(*) FILTER (WHERE label IS DISTINCT FROM
+      (SELECT coalesce(sum(x.quantity), 0) FROM order_lines AS x JOIN orders AS o ON o.id = x.order_id
+       WHERE x.product_id = s.id AND o.placed_at > s.as_of AND o.placed_at <= s.as_of + INTERVAL '10 days')) AS differences
+FROM sold AS s;
+
 -- All of the past: a sum of it, and whether there is any.
 SELECT moe_ml.compile($$
     CREATE MODEL m PREDICT count(orders.*, 0, 14, days) FOR EACH customers
