@@ -11,6 +11,7 @@
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
+#include "miscadmin.h"
 #include "parser/parse_coerce.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
@@ -361,6 +362,8 @@ moe_key_index_create(moe_job *job, moe_key_column *const *columns, int n, int64 
         uint64 hash;
         uint64 at;
 
+        if (row % 65536 == 0)
+            CHECK_FOR_INTERRUPTS();
         if (!row_key(n, columns, row, key))
             continue;
         hash = hash_key(index, key);

@@ -288,6 +288,8 @@ compare_rows(const void *a, const void *b)
     const moe_sort_row *x = a;
     const moe_sort_row *y = b;
 
+    /* Nothing is lost by leaving the sort: its memory is the job's. */
+    CHECK_FOR_INTERRUPTS();
     if (x->time != y->time)
         return x->time < y->time ? -1 : 1;
     if (x->hash != y->hash)
