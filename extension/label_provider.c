@@ -8,13 +8,14 @@
  */
 #include "postgres.h"
 
+#include "access/relation.h"
 #include "catalog/pg_class.h"
 #include "commands/seclabel.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/syscache.h"
+#include "utils/rel.h"
 
 #include "extension/moe_ml.h"
 #include "extension/schema_internal.h"
@@ -95,6 +96,47 @@ check_known_at(Oid relid, const char *column)
                         errhint("Name the column that says when the value became known.")));
 }
 
+/* A row time is a date or timestamp, and a table has one. */
+static void
+check_time(Oid relid, AttrNumber attnum)
+{
+    Relation relation = relation_open(relid, AccessShareLock);
+    int n = RelationGetNumberOfAttributes(relation);
+
+    relation_close(relation, NoLock);
+    if (!moe_rules_is_time(getBaseType(get_atttype(relid, attnum))))
+        ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
+                        errmsg("column \"%s\" of table \"%s\" is not a date or timestamp",
+                               get_attname(relid, attnum, false), get_rel_name(relid)),
+                        errhint("A row time is a column of type date, timestamp or timestamptz.")));
+    for (AttrNumber other = 1; other <= n; other++)
+    {
+        if (other == attnum || moe_schema_declaration(relid, other).what != MOE_DECLARED_TIME)
+            continue;
+        ereport(ERROR, (errcode(ERRCODE_DUPLICATE_OBJECT),
+                        errmsg("column \"%s\" is already declared as the time of table \"%s\"",
+                               get_attname(relid, other, false), get_rel_name(relid)),
+                        errhint("Take it back first: SELECT moe_ml.declare('%s', '%s', NULL).", get_rel_name(relid),
+                                get_attname(relid, other, false))));
+    }
+}
+
+static void
+check_numeric(Oid relid, AttrNumber attnum)
+{
+    moe_storage storage;
+    moe_encoding encoding;
+    char *reason;
+
+    if (moe_rules_storage(getBaseType(get_atttype(relid, attnum)), &storage, &encoding, &reason) &&
+        (storage == MOE_STORE_NUMBER || storage == MOE_STORE_BOOL))
+        return;
+    ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
+                    errmsg("column \"%s\" of table \"%s\" is not a number", get_attname(relid, attnum, false),
+                           get_rel_name(relid)),
+                    errhint("Declare it 'category' or 'text', or let a generated column turn it into a number.")));
+}
+
 /* Refuse a label that this module would not understand. */
 static void
 check_label(const ObjectAddress *object, const char *label)
@@ -115,13 +157,10 @@ check_label(const ObjectAddress *object, const char *label)
                            : errhint("On a table write 'timeless' or 'ignore'.")));
     if (declaration.what == MOE_DECLARED_KNOWN_AT)
         check_known_at(object->objectId, declaration.argument);
-    if (declaration.what == MOE_DECLARED_TIME &&
-        !moe_rules_is_time(getBaseType(get_atttype(object->objectId, object->objectSubId))))
-        ereport(ERROR,
-                (errcode(ERRCODE_WRONG_OBJECT_TYPE),
-                 errmsg("column \"%s\" of table \"%s\" is not a date or timestamp",
-                        get_attname(object->objectId, object->objectSubId, false), get_rel_name(object->objectId)),
-                 errhint("A row time is a column of type date, timestamp or timestamptz.")));
+    if (declaration.what == MOE_DECLARED_TIME)
+        check_time(object->objectId, object->objectSubId);
+    if (declaration.what == MOE_DECLARED_NUMERIC)
+        check_numeric(object->objectId, object->objectSubId);
 }
 
 void

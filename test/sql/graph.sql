@@ -89,8 +89,17 @@ SELECT moe_ml.declare('orders', 'nothing', 'time');
 SELECT moe_ml.declare(NULL, 'nothing', 'time');
 SECURITY LABEL FOR moe_ml ON FUNCTION moe_ml.load() IS 'time';
 SELECT moe_ml.declare('orders', 'state', 'numeric');
+SELECT moe_ml.declare('orders', 'placed_at', 'time');
+SELECT moe_ml.declare('orders', 'shipped_at', 'time');
+SELECT moe_ml.declare('orders', 'placed_at', NULL);
+-- A declaration that a later change made void is told where it is used.
+SELECT moe_ml.declare('orders', 'order_id', 'numeric');
+ALTER TABLE orders ADD COLUMN size int;
+SELECT moe_ml.declare('orders', 'size', 'numeric');
+ALTER TABLE orders ALTER COLUMN size TYPE text;
 SELECT hops, table_name, link, time_column FROM moe_ml.graph('customers');
-SELECT moe_ml.declare('orders', 'state', NULL);
+ALTER TABLE orders DROP COLUMN size;
+SELECT moe_ml.declare('orders', 'order_id', NULL);
 \set VERBOSITY default
 SELECT moe_ml.declare('orders', 'total', 'money');
 
