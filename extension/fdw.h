@@ -16,6 +16,10 @@
 #include "nodes/execnodes.h"
 #include "nodes/pathnodes.h"
 
+#if PG_VERSION_NUM >= 180000
+#include "commands/explain_state.h"
+#endif
+
 #include "extension/model.h"
 
 #define MOE_SERVER_NAME "moe_ml"

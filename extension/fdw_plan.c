@@ -243,6 +243,7 @@ add_lateral(PlannerInfo *root, RelOptInfo *rel, int source)
     Relids needed = bms_union(bms_make_singleton(source), giver->lateral_relids);
     int member = -1;
 
+    root->hasLateralRTEs = true; /* or the order of joins is not checked for it */
     rel->direct_lateral_relids = bms_add_member(rel->direct_lateral_relids, source);
     rel->lateral_relids = bms_add_members(rel->lateral_relids, needed);
     for (int i = 1; i < root->simple_rel_array_size; i++)

@@ -132,6 +132,15 @@ SELECT c.customer_id, q.as_of FROM customers AS c, picked AS p, quiet AS q
 WHERE q.customer_id = c.customer_id AND q.as_of = p.at AND c.customer_id = p.id ORDER BY 1;
 SELECT count(*) FROM quiet AS q, (SELECT at FROM picked) AS p WHERE q.as_of = p.at;
 SELECT count(*) FROM picked AS p WHERE EXISTS (SELECT 1 FROM quiet AS q WHERE q.customer_id = p.id AND q.as_of = p.at);
+SELECT count(*) FROM picked AS p, customers AS c
+WHERE c.customer_id = p.id AND EXISTS (SELECT 1 FROM quiet AS q WHERE q.customer_id = c.customer_id AND q.as_of = p.at);
+SELECT count(*) FROM picked AS p, quiet AS q
+WHERE q.as_of = p.at AND EXISTS (SELECT 1 FROM quiet AS r WHERE r.as_of = q.as_of AND r.customer_id = q.customer_id);
+SELECT count(*) FROM picked AS p, customers AS c, (SELECT customer_id, as_of FROM quiet UNION ALL SELECT customer_id, as_of FROM spend) AS u
+WHERE u.as_of = p.at AND u.customer_id = c.customer_id;
+SELECT c.customer_id, q.as_of FROM customers AS c LEFT JOIN (picked AS p JOIN quiet AS q ON q.as_of = p.at AND q.customer_id = p.id)
+    ON c.customer_id = p.id WHERE c.customer_id BETWEEN 6 AND 8 ORDER BY 1;
+SELECT count(*) FROM quiet AS q LEFT JOIN picked AS p ON q.as_of = p.at;
 SELECT count(*) FROM quiet AS a JOIN spend AS b ON a.customer_id = b.customer_id AND a.as_of = b.as_of;
 SELECT count(*) FROM quiet WHERE as_of = ANY (ARRAY(SELECT at FROM picked));
 SELECT count(*) FROM quiet WHERE as_of IN (SELECT at FROM picked);
