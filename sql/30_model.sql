@@ -105,7 +105,7 @@ COMMENT ON VIEW moe_ml.model_relations IS
 
 CREATE VIEW moe_ml.models AS
     SELECT schema, name, owner, entity, task, train_rows AS rows,
-           pg_catalog.round(validation_metric::pg_catalog.numeric, 4) AS validation, metric,
+           pg_catalog.round(validation_metric::pg_catalog.numeric, 4) AS validation,
            trained_at::pg_catalog.date AS trained
       FROM moe_ml.model_relations
      ORDER BY schema, name;
@@ -113,8 +113,8 @@ COMMENT ON VIEW moe_ml.models IS 'models that the current user may select from';
 COMMENT ON COLUMN moe_ml.models.entity IS 'the table whose rows get predictions';
 COMMENT ON COLUMN moe_ml.models.task IS 'binary, regression or multiclass';
 COMMENT ON COLUMN moe_ml.models.rows IS 'labelled rows that were trained on';
-COMMENT ON COLUMN moe_ml.models.validation IS 'metric on the validation block; null: there was none';
-COMMENT ON COLUMN moe_ml.models.metric IS 'auroc (binary), mae (regression) or accuracy (multiclass)';
+COMMENT ON COLUMN moe_ml.models.validation IS
+    'on the validation rows: auroc (binary), mae (regression), accuracy (multiclass); null: there were none';
 
 CREATE VIEW moe_ml.training_history AS
     SELECT r.schema, r.name, e.ensemble, e.epoch,

@@ -25,7 +25,7 @@ SELECT moe_ml.execute('CREATE MODEL churn PREDICT count(orders.*, 0, 14, days) =
                        WITH (epochs = 12, channels = 16, batch_size = 128)');
 SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute
  WHERE attrelid = 'churn'::regclass AND attnum > 0 ORDER BY attnum;
-SELECT schema, name, entity, task, rows, validation > 0.9 AS learned, metric FROM moe_ml.models;
+SELECT schema, name, entity, task, rows, validation > 0.9 AS learned FROM moe_ml.models;
 SELECT avg(probability) FILTER (WHERE plan = 'basic') - avg(probability) FILTER (WHERE plan = 'gold') > 0.3 AS learned,
        count(*), bool_and(prediction = (probability >= 0.5)) AS consistent
   FROM churn JOIN customers USING (customer_id);
