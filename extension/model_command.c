@@ -15,8 +15,10 @@
 #include "catalog/pg_collation.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_foreign_server.h"
+#include "catalog/pg_namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/tablecmds.h"
+#include "common/hashfn.h"
 #include "foreign/foreign.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
@@ -262,18 +264,32 @@ install_model(moe_training *training, Oid existing, Oid schema, const RangeVar *
     moe_catalog_store(&training->record, &training->parameters, training->epochs, training->experts);
 }
 
+/*
+ * Let no other session make a model of this name until the transaction ends: the second is to learn that the name is
+ * taken before it trains, not after. Two names of one hash merely wait for each other.
+ */
+static void
+lock_name(Oid schema, const char *name)
+{
+    uint32 hash = hash_bytes((const unsigned char *) name, (int) strlen(name));
+
+    LockDatabaseObject(NamespaceRelationId, schema, (uint16) (hash % 65535 + 1), ExclusiveLock);
+}
+
 static void
 create_model(moe_statement *statement)
 {
     RangeVar *name = statement->name;
-    Oid existing = InvalidOid;
     moe_training *training;
+    Oid existing;
     Oid schema;
 
-    schema = RangeVarGetAndCheckCreationNamespace(name, NoLock, &existing);
+    schema = RangeVarGetAndCheckCreationNamespace(name, NoLock, NULL);
     if (name->relpersistence == RELPERSISTENCE_TEMP || isTempNamespace(schema))
         ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("a model cannot be temporary"),
                         errhint("Create it in another schema; a transaction that is rolled back leaves nothing.")));
+    lock_name(schema, name->relname);
+    existing = get_relname_relid(name->relname, schema);
     if (OidIsValid(existing) && statement->if_exists)
     {
         ereport(NOTICE,
