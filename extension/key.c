@@ -8,6 +8,8 @@
  */
 #include "postgres.h"
 
+#include <math.h>
+
 #include "access/htup_details.h"
 #include "catalog/pg_cast.h"
 #include "catalog/pg_type.h"
@@ -150,6 +152,16 @@ numeric_to_integer(Datum value, Oid to, Datum *out)
     return integer_datum(number, to, out);
 }
 
+/* Convert a floating-point number to an integer key; false for what no integer equals. */
+static bool
+float_to_integer(double number, Oid to, Datum *out)
+{
+    /* 2^63 itself is beyond; NaN compares false. */
+    if (!(number >= -9223372036854775808.0 && number < 9223372036854775808.0) || number != floor(number))
+        return false;
+    return integer_datum((int64) number, to, out);
+}
+
 /* Convert one value to a key column's type as SQL would without an explicit cast. */
 static bool
 convert_value(const moe_predictor *predictor, Datum value, Oid type, const moe_schema_column *column, Datum *out)
@@ -162,6 +174,10 @@ convert_value(const moe_predictor *predictor, Datum value, Oid type, const moe_s
         return moe_key_convert(value, from, column->type, out);
     if (from == NUMERICOID && is_integer(column->type))
         return numeric_to_integer(value, column->type, out);
+    if (from == FLOAT8OID && is_integer(column->type))
+        return float_to_integer(DatumGetFloat8(value), column->type, out);
+    if (from == FLOAT4OID && is_integer(column->type))
+        return float_to_integer(DatumGetFloat4(value), column->type, out);
     if (from == TEXTOID || from == VARCHAROID)
     {
         Oid input, parameter;

@@ -36,8 +36,10 @@ moe_label_query_sql_compile(PG_FUNCTION_ARGS)
     bool population = PG_GETARG_BOOL(1);
     moe_source previous = moe_statement_set_source((moe_source){source, false});
     moe_label_query *volatile query = NULL;
+    moe_read_only reading;
     const char *sql;
 
+    moe_read_only_begin(&reading);
     PG_TRY();
     {
         query = compile(source);
@@ -47,6 +49,7 @@ moe_label_query_sql_compile(PG_FUNCTION_ARGS)
         moe_statement_set_source(previous);
     }
     PG_END_TRY();
+    moe_read_only_end(&reading);
 
     sql = population ? query->population : query->sql;
     if (sql == NULL)

@@ -133,7 +133,7 @@ oldest_time(const moe_label_context *context)
     }
     if (oldest == DT_NOEND)
         ereport(ERROR, (errcode(ERRCODE_NO_DATA_FOUND), errmsg("table \"%s\" has no rows to make labels from", name),
-                        errhint("Load the table first; rows whose time is NULL do not count.")));
+                        errhint("Load the table first; rows whose time is NULL or infinite do not count.")));
     return oldest;
 }
 

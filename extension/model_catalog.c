@@ -36,8 +36,9 @@
 
 #include "extension/model_catalog.h"
 
-#define PART_BYTES (256 * 1024)
-#define MAX_PARTS  (1 << 20)
+#define PART_BYTES  (256 * 1024)
+#define MAX_PARTS   (1 << 20)
+#define MAX_EXPERTS 64 /* as the option "experts" */
 
 typedef enum catalog_table
 {
@@ -350,7 +351,7 @@ read_task(const char *name, moe_task_type *task)
 }
 
 static moe_model_record *
-record_from(Datum *values, bool *nulls)
+record_from(Datum *values, bool *nulls, const char *name)
 {
     moe_model_record *record = palloc0(sizeof(moe_model_record));
     moe_model_info *info = &record->info;
@@ -374,16 +375,16 @@ record_from(Datum *values, bool *nulls)
     record->search_path = TextDatumGetCString(values[COL_SEARCH_PATH]);
     record->entity = TextDatumGetCString(values[COL_ENTITY]);
     if (!read_task(TextDatumGetCString(values[COL_TASK]), &info->task) || info->n_classes < 1 ||
-        (info->task == MOE_MULTICLASS) != (info->classes != NULL) || info->ensembles < 1 || info->experts < 1)
-        ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
-                        errmsg("the row of moe_ml.model for %s is not valid",
-                               DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&info->id)))),
-                        errhint("Drop the model and create it again.")));
+        (info->task == MOE_MULTICLASS) != (info->classes != NULL) || info->ensembles < 1 || info->experts < 1 ||
+        info->experts > MAX_EXPERTS)
+        ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("the stored row of model \"%s\" is damaged", name),
+                        errdetail("The table moe_ml.model has values that no training gives."),
+                        errhint("DROP MODEL %s, and create it again.", quote_identifier(name))));
     return record;
 }
 
 moe_model_record *
-moe_catalog_read(const pg_uuid_t *id, Snapshot snapshot)
+moe_catalog_read(const pg_uuid_t *id, const char *name, Snapshot snapshot)
 {
     Relation rel = table_open(table_oid(TABLE_MODEL, false), AccessShareLock);
     moe_model_record *record = NULL;
@@ -399,7 +400,7 @@ moe_catalog_read(const pg_uuid_t *id, Snapshot snapshot)
         bool *nulls = palloc(sizeof(bool) * RelationGetNumberOfAttributes(rel));
 
         heap_deform_tuple(tuple, RelationGetDescr(rel), values, nulls);
-        record = record_from(values, nulls);
+        record = record_from(values, nulls, name);
     }
     systable_endscan(scan);
     table_close(rel, AccessShareLock);

@@ -50,8 +50,8 @@ void moe_catalog_store(const moe_model_record *record, const moe_buffer *paramet
 void moe_catalog_delete(const pg_uuid_t *id);
 /* A registered snapshot of now, for reads that belong together. */
 Snapshot moe_catalog_snapshot(void);
-/* The row of moe_ml.model, or NULL. */
-moe_model_record *moe_catalog_read(const pg_uuid_t *id, Snapshot snapshot);
+/* The row of moe_ml.model, or NULL. name: the model's, for errors about a row that is not valid. */
+moe_model_record *moe_catalog_read(const pg_uuid_t *id, const char *name, Snapshot snapshot);
 /* The stored parameters' bytes in one piece, palloc'd; NULL if there are none or a part is missing. */
 uint8 *moe_catalog_read_parameters(const pg_uuid_t *id, Snapshot snapshot, int64 *length);
 /* The uuids (pg_uuid_t *) of all models stored. */

@@ -301,6 +301,9 @@ create_model(moe_statement *statement)
                 (errcode(ERRCODE_DUPLICATE_TABLE), errmsg("relation \"%s\" already exists", name->relname),
                  moe_model_is(existing) ? errhint("CREATE OR REPLACE MODEL replaces it, REFRESH MODEL trains it again.")
                                         : errhint("Choose another name.")));
+    if (OidIsValid(existing) && !moe_model_is(existing))
+        ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("\"%s\" is not a model", name->relname),
+                        errhint("CREATE OR REPLACE MODEL replaces models only. Choose another name.")));
     if (OidIsValid(existing))
         existing =
             owned_model(makeRangeVar(get_namespace_name(schema), name->relname, -1), ShareUpdateExclusiveLock, false);

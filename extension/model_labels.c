@@ -15,6 +15,7 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/rls.h"
 #include "utils/timestamp.h"
 
 #include "extension/model_labels.h"
@@ -308,7 +309,8 @@ report_unusable(const collector *c)
 
     if (c->not_finite > 0)
         ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
-                        errmsg(INT64_FORMAT " of " INT64_FORMAT " labels are infinite or NaN", c->not_finite, c->total),
+                        errmsg(INT64_FORMAT " of " INT64_FORMAT " labels are infinite, NaN or beyond 3.4e38",
+                               c->not_finite, c->total),
                         errhint("Leave such rows out with a condition (WHERE or ASSUMING) or in the label query.")));
     if (c->not_binary > 0)
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -412,16 +414,37 @@ one_class(const moe_samples *samples)
     return true;
 }
 
+/* Raise for a training without a row, saying what the rows there were lack. */
+static void
+no_training_labels(const collector *c)
+{
+    const moe_schema_table *entity = &c->data->schema->tables[0];
+
+    if (c->data->graph_tables[0].n_rows == 0)
+        ereport(ERROR,
+                (errcode(ERRCODE_NO_DATA_FOUND), errmsg("table \"%s\" has no rows", entity->name),
+                 check_enable_rls(entity->relid, InvalidOid, true) == RLS_ENABLED
+                     ? errhint("Row-level security hides rows from \"%s\": ask its owner for a policy that shows them.",
+                               GetUserNameFromId(GetUserId(), false))
+                     : errhint("Load the table first.")));
+    ereport(ERROR,
+            (errcode(ERRCODE_NO_DATA_FOUND), errmsg("there are no training labels"),
+             errdetail("Of " INT64_FORMAT " rows of the training query " INT64_FORMAT " have no label, " INT64_FORMAT
+                       " no time or split, " INT64_FORMAT " no row in table \"%s\", " INT64_FORMAT
+                       " one that is newer, and the rest is for validation and test.",
+                       c->total, c->unlabelled, c->timeless, c->dangling, entity->name, c->invisible),
+             c->query->is_static ? errhint("The target must have a value in some rows of table \"%s\".", entity->name)
+             : c->query->window > 0 ? errhint("Widen the target's window, loosen WHERE or ASSUMING, or set "
+                                              "validation_from and test_from later.")
+                                    : errhint("Let the label query return more rows, or set validation_from and "
+                                              "test_from later.")));
+}
+
 static void
 check_training_labels(const collector *c, moe_labels *labels)
 {
     if (labels->train.n == 0)
-        ereport(ERROR,
-                (errcode(ERRCODE_NO_DATA_FOUND), errmsg("there are no training labels"),
-                 errdetail("The training query gave " INT64_FORMAT " rows, " INT64_FORMAT " of them without a label.",
-                           c->total, c->unlabelled),
-                 errhint("Widen the target's window, loosen WHERE or ASSUMING, or set validation_from and "
-                         "test_from later.")));
+        no_training_labels(c);
     if (labels->task != MOE_REGRESSION && one_class(&labels->train))
         ereport(ERROR,
                 (errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -213,26 +213,35 @@ moe_model_lookup(text *name)
 static Oid
 find_entity(const char *qualified)
 {
-#if PG_VERSION_NUM >= 160000
-    List *names = stringToQualifiedNameList(qualified, NULL);
-#else
-    List *names = stringToQualifiedNameList(qualified);
-#endif
-    Oid schema = list_length(names) == 2 ? get_namespace_oid(strVal(linitial(names)), true) : InvalidOid;
+    List *names;
+    Oid schema;
 
-    return OidIsValid(schema) ? get_relname_relid(strVal(lsecond(names)), schema) : InvalidOid;
+    if (!SplitIdentifierString(pstrdup(qualified), '.', &names) || list_length(names) != 2)
+        return InvalidOid;
+    schema = get_namespace_oid(linitial(names), true);
+    return OidIsValid(schema) ? get_relname_relid(lsecond(names), schema) : InvalidOid;
+}
+
+/* Errors of the server's own functions, which know of no model. */
+static void
+name_stored_row(void *name)
+{
+    errcontext("stored row of model \"%s\"", (const char *) name);
 }
 
 moe_model_record *
 moe_model_load_record(Oid relid, Snapshot snapshot)
 {
+    ErrorContextCallback context = {error_context_stack, name_stored_row, get_rel_name(relid)};
     moe_model_record *record = NULL;
     pg_uuid_t id;
 
     if (!moe_model_id(relid, &id))
         ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("\"%s\" is not a model", get_rel_name(relid)),
                         errhint("Make models with CREATE MODEL.")));
-    record = moe_catalog_read(&id, snapshot);
+    error_context_stack = &context;
+    record = moe_catalog_read(&id, get_rel_name(relid), snapshot);
+    error_context_stack = context.previous;
     if (record == NULL)
         ereport(ERROR,
                 (errcode(ERRCODE_UNDEFINED_OBJECT),

@@ -221,7 +221,7 @@ load(moe_predictor *predictor, Oid relid)
     job = predictor->job = moe_job_in_context(CurrentMemoryContext);
     check_stored(predictor, moe_store_open(job, bytes, length, &stored));
     check_record(predictor, &stored);
-    predictor->schema = moe_schema_read(&stored.schema);
+    predictor->schema = moe_schema_read(&stored.schema, get_rel_name(relid));
     check_stored(predictor, moe_reader_code(&stored.schema));
     predictor->data = moe_data_read(predictor->schema, job);
     predictor->read_seconds = moe_seconds() - start;
@@ -245,19 +245,59 @@ load(moe_predictor *predictor, Oid relid)
     predictor->build_seconds = moe_seconds() - start;
 }
 
+/* Models being opened, innermost first: a view that a model reads may ask that model. */
+typedef struct opening
+{
+    struct opening *outer;
+    Oid relid;
+} opening;
+
+static opening *openings = NULL;
+
+static void
+end_opening(const opening *self)
+{
+    openings = self->outer;
+}
+
+static void
+begin_opening(opening *self, Oid relid)
+{
+    for (const opening *o = openings; o != NULL; o = o->outer)
+    {
+        if (o->relid == relid)
+            ereport(ERROR, (errcode(ERRCODE_INVALID_RECURSION),
+                            errmsg("model \"%s\" reads its own predictions", get_rel_name(relid)),
+                            errhint("Leave out the view over the model among its tables: list them in USING (...).")));
+    }
+    self->outer = openings;
+    self->relid = relid;
+    openings = self;
+}
+
 /* Open anew, in a context of its own that an error takes along with the current one. */
 static entry *
 open_entry(const predictor_key *key)
 {
     MemoryContext caller = CurrentMemoryContext;
     MemoryContext context = AllocSetContextCreate(caller, "moe_ml predictor", ALLOCSET_DEFAULT_SIZES);
+    opening self;
     entry *e;
 
     MemoryContextSwitchTo(context);
     e = palloc0(sizeof(entry));
     e->key = *key;
     e->predictor.context = context;
-    load(&e->predictor, key->relid);
+    begin_opening(&self, key->relid);
+    PG_TRY();
+    {
+        load(&e->predictor, key->relid);
+    }
+    PG_FINALLY();
+    {
+        end_opening(&self);
+    }
+    PG_END_TRY();
     MemoryContextSwitchTo(caller);
     MemoryContextSetParent(context, TopMemoryContext);
     e->next = entries;
@@ -394,6 +434,20 @@ sort_unique(int32 *rows, int64 n)
     return kept;
 }
 
+/* The population query, as stored, must give what keys are found by. */
+static void
+check_population(const moe_predictor *predictor, Portal portal)
+{
+    const moe_schema *schema = predictor->schema;
+    bool fits = portal != NULL && portal->tupDesc != NULL && portal->tupDesc->natts >= schema->n_key;
+
+    for (int i = 0; fits && i < schema->n_key; i++)
+        fits = getBaseType(SPI_gettypeid(portal->tupDesc, i + 1)) == schema->tables[0].columns[schema->key[i]].type;
+    if (!fits)
+        check_stored(predictor, moe_fail(predictor->job, MOE_CORRUPT,
+                                         "the population query in moe_ml.model does not give the keys"));
+}
+
 /* Run the model's population query for a time; rows that are not visible then do not count. */
 static int64
 query_population(moe_predictor *predictor, int64 time, int64 visible, int32 **rows)
@@ -410,11 +464,8 @@ query_population(moe_predictor *predictor, int64 time, int64 visible, int32 **ro
     *rows = MemoryContextAllocHuge(context, capacity * sizeof(int32));
     SPI_connect();
     plan = SPI_prepare(predictor->info->population, 1, &type);
-    if (plan == NULL)
-        elog(ERROR, "could not prepare the population query: %s", SPI_result_code_string(SPI_result));
-    portal = SPI_cursor_open(NULL, plan, &argument, NULL, true);
-    if (portal->tupDesc->natts < schema->n_key)
-        elog(ERROR, "population query has too few columns");
+    portal = plan && SPI_is_cursor_plan(plan) ? SPI_cursor_open(NULL, plan, &argument, NULL, true) : NULL;
+    check_population(predictor, portal);
     for (;;)
     {
         SPI_cursor_fetch(portal, true, FETCH_ROWS);

@@ -464,11 +464,13 @@ moe_model_train(const moe_statement *statement, const char *name, const moe_mode
     run *r = palloc0(sizeof(run));
     double start = moe_seconds();
     moe_stored stored = {0};
+    moe_read_only reading;
     moe_schema *schema;
     bool warm;
 
     result->context = context;
     r->result = result;
+    moe_read_only_begin(&reading);
     PushActiveSnapshot(GetTransactionSnapshot());
     r->options = moe_model_options_parse(statement->options);
     schema = moe_model_discover(statement, r->options, false);
@@ -488,6 +490,7 @@ moe_model_train(const moe_statement *statement, const char *name, const moe_mode
     moe_store_end(&result->parameters);
     moe_check(r->job, moe_job_code(r->job));
     PopActiveSnapshot();
+    moe_read_only_end(&reading);
     fill_record(r, statement, start);
     if (isnan(result->record.validation_metric))
         moe_notice("trained model \"%s\" in %.1f s", name, result->record.train_seconds);

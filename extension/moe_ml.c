@@ -7,6 +7,7 @@
 #include <limits.h>
 #include <unistd.h>
 
+#include "access/xact.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "portability/instr_time.h"
@@ -137,6 +138,31 @@ moe_check_ptr(moe_job *job, void *ptr)
     if (ptr == NULL)
         moe_check(job, moe_job_code(job));
     return ptr;
+}
+
+static void
+explain_reading(void *arg)
+{
+    if (geterrcode() == ERRCODE_READ_ONLY_SQL_TRANSACTION)
+        errhint("Labels and tables are only read: leave out functions that write.");
+}
+
+void
+moe_read_only_begin(moe_read_only *reading)
+{
+    reading->previous = XactReadOnly;
+    reading->context.previous = error_context_stack;
+    reading->context.callback = explain_reading;
+    reading->context.arg = NULL;
+    error_context_stack = &reading->context;
+    XactReadOnly = true;
+}
+
+void
+moe_read_only_end(const moe_read_only *reading)
+{
+    XactReadOnly = reading->previous;
+    error_context_stack = reading->context.previous;
 }
 
 void

@@ -44,6 +44,17 @@ void moe_check(moe_job *job, moe_code code);
 void *moe_check_ptr(moe_job *job, void *ptr);
 
 /* A NOTICE for a phase of work ("reading 9 tables ..."), silenced by moe_ml.notices = off. */
+/* A time in which nothing may be written, whatever functions and views a query of the user's calls. */
+typedef struct moe_read_only
+{
+    bool previous;
+    ErrorContextCallback context;
+} moe_read_only;
+
+/* On error it ends with the transaction or subtransaction that the error aborts. */
+void moe_read_only_begin(moe_read_only *reading);
+void moe_read_only_end(const moe_read_only *reading);
+
 void moe_notice(const char *format, ...) pg_attribute_printf(1, 2);
 
 /* Seconds since some moment, for stage times. */

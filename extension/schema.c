@@ -16,6 +16,7 @@
 #include "utils/rel.h"
 #include "utils/varlena.h"
 
+#include "extension/model.h"
 #include "extension/moe_ml.h"
 #include "extension/schema_internal.h"
 
@@ -153,6 +154,10 @@ check_kind(Oid relid)
     if (!moe_catalog_is_table(get_rel_relkind(relid)))
         ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("\"%s\" is not a table or view", name),
                         errhint("Name a table, a partitioned table, a foreign table or a view.")));
+    if (moe_model_is(relid))
+        ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("\"%s\" is a model", name),
+                        errdetail("Its rows are predictions of today, not known at a seed time."),
+                        errhint("Name a table that holds data.")));
     if (moe_catalog_root(relid) != relid)
         ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("\"%s\" is a partition", name),
                         errhint("Name the partitioned table \"%s\" instead.", get_rel_name(moe_catalog_root(relid)))));
@@ -404,7 +409,7 @@ moe_schema_discover(const moe_schema_request *request)
     check_using(&discovery);
     describe_tables(&discovery);
     settle(&discovery);
-    moe_catalog_check_privileges(discovery.schema);
+    moe_catalog_check_privileges(discovery.schema, NULL);
     if (!request->quiet)
         tell_times(discovery.schema);
     return discovery.schema;

@@ -100,7 +100,7 @@ void moe_schema_write(const moe_schema *schema, moe_buffer *buffer);
  * Read back and bind to today's catalog. Raises ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE naming the table
  * or column that was dropped, renamed or retyped (HINT: REFRESH MODEL).
  */
-moe_schema *moe_schema_read(moe_reader *reader);
+moe_schema *moe_schema_read(moe_reader *reader, const char *model);
 
 /* "schema"."name", quoted. */
 char *moe_schema_qualified(const moe_schema_table *table);

@@ -457,7 +457,7 @@ moe_catalog_derived(Relation relation, AttrNumber attnum)
 }
 
 static void
-check_table_privileges(const moe_schema *schema, int t)
+check_table_privileges(const moe_schema *schema, int t, const char *model)
 {
     const moe_schema_table *table = &schema->tables[t];
 
@@ -471,9 +471,12 @@ check_table_privileges(const moe_schema *schema, int t)
         ereport(ERROR,
                 (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
                  errmsg("permission denied for column \"%s\" of table \"%s\"", table->columns[i].name, table->name),
-                 errdetail("A model may learn only from what its user may SELECT."),
-                 errhint("Ask the owner for GRANT SELECT, or leave it out: list the tables to use in USING (...), or "
-                         "name the column in the option ignored_columns.")));
+                 model ? errdetail("Predictions of model \"%s\" read it as whoever asks.", model)
+                       : errdetail("A model may learn only from what its user may SELECT."),
+                 model ? errhint("Ask the owner for GRANT SELECT ON %s TO %s.", moe_schema_qualified(table),
+                                 quote_identifier(GetUserNameFromId(GetUserId(), false)))
+                       : errhint("Ask the owner for GRANT SELECT, or leave it out: list the tables to use in "
+                                 "USING (...), or name the column in the option ignored_columns.")));
     }
 }
 
@@ -498,17 +501,20 @@ moe_catalog_is_visible(Oid relid)
 }
 
 void
-moe_catalog_check_privileges(const moe_schema *schema)
+moe_catalog_check_privileges(const moe_schema *schema, const char *model)
 {
     for (int t = 0; t < schema->n_tables; t++)
     {
         const moe_schema_table *table = &schema->tables[t];
 
         if (schema_usage(table->relid) != ACLCHECK_OK)
-            ereport(ERROR,
-                    (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-                     errmsg("permission denied for schema \"%s\" of table \"%s\"", table->schema, table->name),
-                     errhint("Ask its owner for GRANT USAGE ON SCHEMA, or list the tables to use in USING (...).")));
-        check_table_privileges(schema, t);
+            ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+                            errmsg("permission denied for schema \"%s\" of table \"%s\"", table->schema, table->name),
+                            model ? errhint("Ask its owner for GRANT USAGE ON SCHEMA %s TO %s.",
+                                            quote_identifier(table->schema),
+                                            quote_identifier(GetUserNameFromId(GetUserId(), false)))
+                                  : errhint("Ask its owner for GRANT USAGE ON SCHEMA, or list the tables to use in "
+                                            "USING (...).")));
+        check_table_privileges(schema, t, model);
     }
 }

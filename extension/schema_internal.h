@@ -73,7 +73,7 @@ Bitmapset *moe_catalog_derived(Relation relation, AttrNumber attnum);
 /* May the current user read at least a column of the table? */
 bool moe_catalog_is_visible(Oid relid);
 /* Raise if the current user lacks SELECT on a column that would be read. */
-void moe_catalog_check_privileges(const moe_schema *schema);
+void moe_catalog_check_privileges(const moe_schema *schema, const char *model);
 
 /* schema_rules.c */
 typedef struct moe_schema_choices /* of one table, from the statement's options */

@@ -81,76 +81,89 @@ moe_schema_write(const moe_schema *schema, moe_buffer *buffer)
     write_indices(buffer, schema->n_key, schema->key);
 }
 
+/* Bytes, and the model that they are of. */
+typedef struct source
+{
+    moe_reader *reader;
+    const char *model;
+} source;
+
 /* Stop at bytes that do not read back. */
 static void
-check(moe_reader *reader, bool sane)
+check(const source *in, bool sane)
 {
-    if (moe_reader_code(reader) != MOE_OK)
-        moe_check(reader->job, moe_reader_code(reader));
-    if (!sane)
-        moe_check(reader->job, moe_fail(reader->job, MOE_CORRUPT, "the stored graph of the model does not make sense"));
+    if (sane && moe_reader_code(in->reader) == MOE_OK)
+        return;
+    ereport(ERROR,
+            (errcode(ERRCODE_DATA_CORRUPTED), errmsg("the stored parameters of model \"%s\" are damaged", in->model),
+             errdetail("Reading them failed: %s.", moe_reader_code(in->reader) == MOE_OK
+                                                       ? "the graph of tables does not make sense"
+                                                       : pstrdup(moe_job_error(in->reader->job))),
+             errhint("REFRESH MODEL %s trains it again.", quote_identifier(in->model))));
 }
 
 static int
-read_count(moe_reader *reader, size_t size, int limit)
+read_count(source *in, size_t size, int limit)
 {
-    int64 n = moe_get_count(reader, size);
+    int64 n = moe_get_count(in->reader, size);
 
-    check(reader, n >= 0 && n <= limit);
+    check(in, n >= 0 && n <= limit);
     return (int) n;
 }
 
 static int
-read_index(moe_reader *reader, int lowest, int n)
+read_index(source *in, int lowest, int n)
 {
-    int index = moe_get_i32(reader);
+    int index = moe_get_i32(in->reader);
 
-    check(reader, index >= lowest && index < n);
+    check(in, index >= lowest && index < n);
     return index;
 }
 
 static int *
-read_indices(moe_reader *reader, int *count, int n)
+read_indices(source *in, int *count, int n)
 {
     int *indices;
 
-    *count = read_count(reader, sizeof(int32), INDEX_MAX_KEYS);
+    *count = read_count(in, sizeof(int32), INDEX_MAX_KEYS);
     indices = palloc(sizeof(int) * Max(*count, 1));
     for (int i = 0; i < *count; i++)
-        indices[i] = read_index(reader, 0, n);
+        indices[i] = read_index(in, 0, n);
     return indices;
 }
 
 static char *
-read_string(moe_reader *reader)
+read_string(source *in)
 {
-    char *string = moe_get_string(reader);
+    char *string = moe_get_string(in->reader);
 
-    check(reader, string != NULL);
+    check(in, string != NULL);
     return pstrdup(string);
 }
 
 static uint8
-read_enum(moe_reader *reader, int last)
+read_enum(source *in, int last)
 {
-    uint8 value = moe_get_u8(reader);
+    uint8 value = moe_get_u8(in->reader);
 
-    check(reader, value <= last);
+    check(in, value <= last);
     return value;
 }
 
 /* What the stored model saw is no longer so. */
 static void
-changed(const char *what, const char *table, const char *detail)
+changed(const source *in, const char *table, const char *detail)
 {
-    ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("%s of the model has changed", what),
-                    errdetail("Table \"%s\": %s.", table, detail),
-                    errhint("REFRESH MODEL learns the tables as they are now.")));
+    ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                    errmsg("table \"%s\" has changed since model \"%s\" was trained", table, in->model),
+                    errdetail("%s.", detail),
+                    errhint("REFRESH MODEL %s learns the tables as they are now.", quote_identifier(in->model))));
 }
 
 /* Find today's column of a stored one. */
 static void
-bind_column(const moe_schema_table *table, Relation relation, moe_schema_column *column, const char *type)
+bind_column(const source *in, const moe_schema_table *table, Relation relation, moe_schema_column *column,
+            const char *type)
 {
     AttrNumber attnum = get_attnum(table->relid, column->name);
     Form_pg_attribute attribute;
@@ -160,7 +173,7 @@ bind_column(const moe_schema_table *table, Relation relation, moe_schema_column 
         /* What was ignored may go. */
         if (column->role == MOE_ROLE_IGNORED)
             return;
-        changed(psprintf("column \"%s\"", column->name), table->name, "the column no longer exists");
+        changed(in, table->name, psprintf("Column \"%s\" no longer exists", column->name));
     }
     attribute = TupleDescAttr(RelationGetDescr(relation), attnum - 1);
     column->attnum = attnum;
@@ -168,27 +181,27 @@ bind_column(const moe_schema_table *table, Relation relation, moe_schema_column 
     column->type = getBaseTypeAndTypmod(attribute->atttypid, &column->typmod);
     column->collation = attribute->attcollation;
     if (column->role != MOE_ROLE_IGNORED && strcmp(type_name(column), type) != 0)
-        changed(psprintf("column \"%s\"", column->name), table->name,
-                psprintf("the type was %s and is now %s", type, type_name(column)));
+        changed(in, table->name,
+                psprintf("The type of column \"%s\" was %s and is now %s", column->name, type, type_name(column)));
 }
 
 static void
-read_column(moe_reader *reader, const moe_schema_table *table, Relation relation, moe_schema_column *column)
+read_column(source *in, const moe_schema_table *table, Relation relation, moe_schema_column *column)
 {
     char *type;
 
-    column->name = read_string(reader);
-    type = read_string(reader);
-    column->role = read_enum(reader, MOE_ROLE_IGNORED);
-    column->storage = read_enum(reader, MOE_STORE_VECTOR);
-    column->encoding = read_enum(reader, MOE_ENCODE_VECTOR);
-    column->known_at = read_index(reader, -1, table->n_columns);
-    column->reason = read_string(reader);
-    bind_column(table, relation, column, type);
+    column->name = read_string(in);
+    type = read_string(in);
+    column->role = read_enum(in, MOE_ROLE_IGNORED);
+    column->storage = read_enum(in, MOE_STORE_VECTOR);
+    column->encoding = read_enum(in, MOE_ENCODE_VECTOR);
+    column->known_at = read_index(in, -1, table->n_columns);
+    column->reason = read_string(in);
+    bind_column(in, table, relation, column, type);
 }
 
 static Relation
-open_table(const moe_schema_table *table)
+open_table(const source *in, const moe_schema_table *table)
 {
     Oid namespace = get_namespace_oid(table->schema, true);
     Oid relid = OidIsValid(namespace) ? get_relname_relid(table->name, namespace) : InvalidOid;
@@ -196,19 +209,20 @@ open_table(const moe_schema_table *table)
 
     if (relation == NULL)
         ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-                        errmsg("table \"%s\" of the model no longer exists", table->name),
-                        errdetail("The model was trained with \"%s\".\"%s\".", table->schema, table->name),
-                        errhint("Restore the table, or REFRESH MODEL to learn the tables as they are now.")));
+                        errmsg("table \"%s\" of model \"%s\" no longer exists", table->name, in->model),
+                        errdetail("The model was trained with %s.", moe_schema_qualified(table)),
+                        errhint("Restore the table, or REFRESH MODEL %s to learn the tables as they are now.",
+                                quote_identifier(in->model))));
     if (!moe_catalog_is_table(relation->rd_rel->relkind))
-        changed("a table", table->name, "it is no longer a table or view");
+        changed(in, table->name, "It is no longer a table or view");
     return relation;
 }
 
 /* The stored storage must still be what the type gives: the reader trusts it. */
 static void
-check_columns(moe_reader *reader, const moe_schema_table *table)
+check_columns(source *in, const moe_schema_table *table)
 {
-    check(reader, table->time < 0 || moe_rules_is_time(table->columns[table->time].type));
+    check(in, table->time < 0 || moe_rules_is_time(table->columns[table->time].type));
     for (int i = 0; i < table->n_columns; i++)
     {
         const moe_schema_column *column = &table->columns[i];
@@ -220,78 +234,81 @@ check_columns(moe_reader *reader, const moe_schema_table *table)
         if (column->role != MOE_ROLE_FEATURE)
             continue;
         encodable = moe_rules_storage(column->type, &storage, &encoding, &reason);
-        check(reader, column->storage == MOE_STORE_STRING || (encodable && column->storage == storage) ||
-                          (encodable && column->storage == MOE_STORE_NUMBER && storage == MOE_STORE_BOOL));
+        check(in, column->storage == MOE_STORE_STRING || (encodable && column->storage == storage) ||
+                      (encodable && column->storage == MOE_STORE_NUMBER && storage == MOE_STORE_BOOL));
         if (column->known_at < 0)
             continue;
         if (!moe_rules_is_time(table->columns[column->known_at].type))
-            changed(psprintf("column \"%s\"", table->columns[column->known_at].name), table->name,
-                    "it no longer says when other columns became known");
+            changed(in, table->name,
+                    psprintf("Column \"%s\" no longer says when other columns became known",
+                             table->columns[column->known_at].name));
     }
 }
 
 static void
-read_table(moe_reader *reader, moe_schema_table *table)
+read_table(source *in, moe_schema_table *table)
 {
     Relation relation;
 
-    table->schema = read_string(reader);
-    table->name = read_string(reader);
-    table->time = moe_get_i32(reader);
-    table->time_reason = read_string(reader);
-    table->rows = moe_get_f64(reader);
-    table->n_columns = read_count(reader, 1, MaxHeapAttributeNumber);
-    check(reader, table->time >= -1 && table->time < table->n_columns);
+    table->schema = read_string(in);
+    table->name = read_string(in);
+    table->time = moe_get_i32(in->reader);
+    table->time_reason = read_string(in);
+    table->rows = moe_get_f64(in->reader);
+    table->n_columns = read_count(in, 1, MaxHeapAttributeNumber);
+    check(in, table->time >= -1 && table->time < table->n_columns);
     table->columns = palloc0(sizeof(moe_schema_column) * Max(table->n_columns, 1));
-    relation = open_table(table);
+    relation = open_table(in, table);
     table->relid = RelationGetRelid(relation);
     for (int i = 0; i < table->n_columns; i++)
-        read_column(reader, table, relation, &table->columns[i]);
+        read_column(in, table, relation, &table->columns[i]);
     relation_close(relation, NoLock);
-    table->key = read_indices(reader, &table->n_key, table->n_columns);
-    check_columns(reader, table);
+    table->key = read_indices(in, &table->n_key, table->n_columns);
+    check_columns(in, table);
 }
 
 static void
-read_edge(moe_reader *reader, const moe_schema *schema, moe_schema_edge *edge)
+read_edge(source *in, const moe_schema *schema, moe_schema_edge *edge)
 {
     int n_parent;
 
-    edge->name = read_string(reader);
-    edge->child = read_index(reader, 0, schema->n_tables);
-    edge->parent = read_index(reader, 0, schema->n_tables);
-    edge->gives_time = read_enum(reader, 1) != 0;
-    edge->child_columns = read_indices(reader, &edge->n_columns, schema->tables[edge->child].n_columns);
-    edge->parent_columns = read_indices(reader, &n_parent, schema->tables[edge->parent].n_columns);
-    check(reader, edge->n_columns > 0 && n_parent == edge->n_columns);
+    edge->name = read_string(in);
+    edge->child = read_index(in, 0, schema->n_tables);
+    edge->parent = read_index(in, 0, schema->n_tables);
+    edge->gives_time = read_enum(in, 1) != 0;
+    edge->child_columns = read_indices(in, &edge->n_columns, schema->tables[edge->child].n_columns);
+    edge->parent_columns = read_indices(in, &n_parent, schema->tables[edge->parent].n_columns);
+    check(in, edge->n_columns > 0 && n_parent == edge->n_columns);
     for (int i = 0; i < n_parent; i++)
-        check(reader, schema->tables[edge->child].columns[edge->child_columns[i]].attnum != 0 &&
-                          schema->tables[edge->parent].columns[edge->parent_columns[i]].attnum != 0);
+        check(in, schema->tables[edge->child].columns[edge->child_columns[i]].attnum != 0 &&
+                      schema->tables[edge->parent].columns[edge->parent_columns[i]].attnum != 0);
 }
 
 moe_schema *
-moe_schema_read(moe_reader *reader)
+moe_schema_read(moe_reader *reader, const char *model)
 {
     moe_schema *schema = palloc0(sizeof(moe_schema));
+    source from = {reader, model};
+    source *in = &from;
 
-    check(reader, moe_get_i32(reader) == STORE_VERSION);
-    schema->n_tables = read_count(reader, 1, INT_MAX);
-    check(reader, schema->n_tables > 0);
+    check(in, moe_get_i32(in->reader) == STORE_VERSION);
+    schema->n_tables = read_count(in, 1, INT_MAX);
+    check(in, schema->n_tables > 0);
     schema->tables =
         palloc_extended(mul_size(sizeof(moe_schema_table), schema->n_tables), MCXT_ALLOC_ZERO | MCXT_ALLOC_HUGE);
     for (int t = 0; t < schema->n_tables; t++)
-        read_table(reader, &schema->tables[t]);
-    schema->n_edges = read_count(reader, 1, INT_MAX);
+        read_table(in, &schema->tables[t]);
+    schema->n_edges = read_count(in, 1, INT_MAX);
     schema->edges =
         palloc_extended(mul_size(sizeof(moe_schema_edge), Max(schema->n_edges, 1)), MCXT_ALLOC_ZERO | MCXT_ALLOC_HUGE);
     for (int e = 0; e < schema->n_edges; e++)
-        read_edge(reader, schema, &schema->edges[e]);
-    check(reader, moe_schema_times_are_sound(schema));
-    schema->key = read_indices(reader, &schema->n_key, schema->tables[0].n_columns);
-    check(reader, schema->n_key > 0);
+        read_edge(in, schema, &schema->edges[e]);
+    check(in, moe_schema_times_are_sound(schema));
+    schema->key = read_indices(in, &schema->n_key, schema->tables[0].n_columns);
+    check(in, schema->n_key > 0);
     for (int i = 0; i < schema->n_key; i++)
-        check(reader, schema->tables[0].columns[schema->key[i]].attnum != 0);
+        check(in, schema->tables[0].columns[schema->key[i]].attnum != 0);
     moe_schema_settle_time_type(schema);
-    moe_catalog_check_privileges(schema);
+    moe_catalog_check_privileges(schema, model);
     return schema;
 }

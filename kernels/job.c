@@ -222,7 +222,7 @@ moe_fail_alloc(moe_job *job, size_t size)
     {
         double limit = (double) job->config.memory_limit;
         double excess = (double) job->used + (double) size + OVERHEAD - limit;
-        return moe_fail(job, MOE_LIMIT, "needs %.0f MB more than the limit of %.0f MB",
+        return moe_fail(job, MOE_LIMIT, "the work needs %.0f MB more than the memory limit of %.0f MB",
                         excess < MEGABYTE ? 1.0 : excess / MEGABYTE, limit / MEGABYTE);
     }
     return moe_fail(job, MOE_OUT_OF_MEMORY, "out of memory: the system did not give %.0f MB",

@@ -73,7 +73,7 @@ limit_is_reported_with_how_much_is_missing(void **state)
     assert_non_null(moe_alloc(job, 100, MEGABYTE));
     assert_null(moe_alloc(job, 535, MEGABYTE));
     assert_int_equal(moe_job_code(job), MOE_LIMIT);
-    assert_string_equal(moe_job_error(job), "needs 123 MB more than the limit of 512 MB");
+    assert_string_equal(moe_job_error(job), "the work needs 123 MB more than the memory limit of 512 MB");
     assert_true(moe_job_memory_peak(job) < 512 * MEGABYTE);
     moe_job_destroy(job);
 }
