@@ -33,6 +33,7 @@ typedef struct moe_sink
 {
     moe_sink_kind kind;
     int column; /* of the schema's table */
+    int group;  /* of late columns, -1: known with the row */
     Oid type;   /* of the item */
     moe_text_form text_form;
     FmgrInfo output;

@@ -2,8 +2,10 @@
  * reader_table.c: one table through one cursor.
  *
  * The SELECT names each value that is wanted, once per use; each item has a
- * sink. A row's hash is taken over all items, so that rows of one moment stand
- * in an order that only their content decides.
+ * sink. Rows of one moment stand in an order that only their content decides:
+ * by a hash of what was known with the row, then by what became known of it
+ * later, in the order in which it did. So what is not yet known to a seed moves
+ * no row that the seed could tell from another.
  */
 #include "postgres.h"
 
@@ -42,7 +44,8 @@ typedef struct moe_reading
     int hidden_sink[8];
     int64 n_rows;
     int64 capacity;
-    uint64 *hash;
+    uint64 *hash;         /* of what is known with the row */
+    uint64 *late_hash[8]; /* of each group */
 } moe_reading;
 
 char *
@@ -184,6 +187,7 @@ plan_reading(moe_reading *reading, List *key_reads)
 {
     const moe_schema_table *table = reading->schema;
     ListCell *cell;
+    int feature;
 
     reading->sinks = palloc0(sizeof(moe_sink) * (2 * table->n_columns + list_length(key_reads) + 2));
     reading->row_time = -1;
@@ -201,9 +205,10 @@ plan_reading(moe_reading *reading, List *key_reads)
     {
         if (table->columns[i].role != MOE_ROLE_FEATURE)
             continue;
+        feature = reading->n_sinks;
         add_feature(reading, i);
         if (table->columns[i].known_at >= 0)
-            hidden_group(reading, table->columns[i].known_at);
+            reading->sinks[feature].group = hidden_group(reading, table->columns[i].known_at);
     }
     foreach (cell, key_reads)
     {
@@ -228,6 +233,9 @@ reserve(moe_reading *reading)
                         errhint("Let the model read a view of its newer rows, or leave it out with USING.")));
     reading->capacity = reading->capacity == 0 ? FETCH_ROWS : Min(reading->capacity * 2, PG_INT32_MAX);
     reading->hash = moe_check_ptr(job, moe_realloc(job, reading->hash, reading->capacity, sizeof(uint64)));
+    for (int g = 0; g < reading->n_hidden; g++)
+        reading->late_hash[g] =
+            moe_check_ptr(job, moe_realloc(job, reading->late_hash[g], reading->capacity, sizeof(uint64)));
     for (int s = 0; s < reading->n_sinks; s++)
         moe_sink_reserve(&reading->sinks[s], job, reading->capacity);
 }
@@ -235,13 +243,24 @@ reserve(moe_reading *reading)
 static void
 take_row(moe_reading *reading, Datum *values, bool *nulls)
 {
+    int64 row = reading->n_rows;
     uint64 hash = 0;
 
     reserve(reading);
+    for (int g = 0; g < reading->n_hidden; g++)
+        reading->late_hash[g][row] = 0;
     for (int s = 0; s < reading->n_sinks; s++)
-        hash =
-            moe_key(hash, moe_sink_put(&reading->sinks[s], reading->data->job, reading->n_rows, values[s], nulls[s]));
-    reading->hash[reading->n_rows++] = hash;
+    {
+        moe_sink *sink = &reading->sinks[s];
+        uint64 value = moe_sink_put(sink, reading->data->job, row, values[s], nulls[s]);
+
+        if (sink->group >= 0)
+            reading->late_hash[sink->group][row] = moe_key(reading->late_hash[sink->group][row], value);
+        else if (sink->kind != SINK_KNOWN_AT)
+            hash = moe_key(hash, value);
+    }
+    reading->hash[row] = hash;
+    reading->n_rows++;
 }
 
 /* Run the cursor to its end. */
@@ -282,11 +301,63 @@ typedef struct moe_sort_row
     int32 row;
 } moe_sort_row;
 
+/* Something that became known of a row: one group of late columns. */
+typedef struct moe_event
+{
+    int64 time;
+    int group;
+    uint64 hash;
+} moe_event;
+
 static int
-compare_rows(const void *a, const void *b)
+compare_events(const moe_event *x, const moe_event *y)
+{
+    if (x->time != y->time)
+        return x->time < y->time ? -1 : 1;
+    if (x->group != y->group)
+        return x->group < y->group ? -1 : 1;
+    return x->hash < y->hash ? -1 : x->hash > y->hash;
+}
+
+/* What became known of a row, earliest first. */
+static void
+row_events(const moe_reading *reading, int32 row, moe_event *events)
+{
+    for (int g = 0; g < reading->n_hidden; g++)
+    {
+        moe_event event = {reading->sinks[reading->hidden_sink[g]].time[row], g, reading->late_hash[g][row]};
+        int at = g;
+
+        for (; at > 0 && compare_events(&events[at - 1], &event) > 0; at--)
+            events[at] = events[at - 1];
+        events[at] = event;
+    }
+}
+
+/* The first difference decides, so that what comes after a horizon orders only rows that are alike up to it. */
+static int
+compare_late(const moe_reading *reading, int32 x, int32 y)
+{
+    moe_event events_x[8], events_y[8];
+
+    row_events(reading, x, events_x);
+    row_events(reading, y, events_y);
+    for (int i = 0; i < reading->n_hidden; i++)
+    {
+        int difference = compare_events(&events_x[i], &events_y[i]);
+
+        if (difference != 0)
+            return difference;
+    }
+    return 0;
+}
+
+static int
+compare_rows(const void *a, const void *b, void *reading)
 {
     const moe_sort_row *x = a;
     const moe_sort_row *y = b;
+    int late;
 
     /* Nothing is lost by leaving the sort: its memory is the job's. */
     CHECK_FOR_INTERRUPTS();
@@ -294,7 +365,10 @@ compare_rows(const void *a, const void *b)
         return x->time < y->time ? -1 : 1;
     if (x->hash != y->hash)
         return x->hash < y->hash ? -1 : 1;
-    return x->row < y->row ? -1 : 1;
+    late = compare_late(reading, x->row, y->row);
+    if (late != 0)
+        return late;
+    return x->row < y->row ? -1 : x->row > y->row;
 }
 
 /* The canonical order of the rows read: [n_rows], the job's. */
@@ -311,7 +385,7 @@ canonical_order(moe_reading *reading)
         rows[i].hash = reading->hash[i];
         rows[i].row = (int32) i;
     }
-    qsort(rows, reading->n_rows, sizeof(moe_sort_row), compare_rows);
+    qsort_arg(rows, reading->n_rows, sizeof(moe_sort_row), compare_rows, reading);
     for (int64 i = 0; i < reading->n_rows; i++)
         order[i] = rows[i].row;
     moe_free(job, rows);
@@ -333,6 +407,8 @@ sort_rows(moe_reading *reading)
     }
     moe_free(job, order);
     moe_free(job, reading->hash);
+    for (int g = 0; g < reading->n_hidden; g++)
+        moe_free(job, reading->late_hash[g]);
 }
 
 /* The columns as embed/ takes them. */

@@ -53,6 +53,7 @@ moe_sink_init(moe_sink *sink, moe_sink_kind kind, int column, Oid type)
     memset(sink, 0, sizeof(*sink));
     sink->kind = kind;
     sink->column = column;
+    sink->group = -1;
     sink->type = type;
     if (kind == SINK_STRING)
         init_text(sink);
