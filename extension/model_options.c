@@ -10,6 +10,7 @@
 #include <math.h>
 
 #include "commands/defrem.h"
+#include "common/int.h"
 #include "lib/stringinfo.h"
 #include "nodes/value.h"
 #include "utils/builtins.h"

@@ -3,7 +3,11 @@
 -- Customers order every so often, each in a rhythm of their own. Some orders lead to a support
 -- ticket. THE CAUSE: a customer whose ticket waited more than two days for an answer mostly leaves.
 -- Returns happen too, and mean nothing. Nothing here is random: every draw is a hash of what it is
--- for, so that the shop is the same on every machine.
+-- for, so that the shop is the same on every machine. psql -v customers=N makes it smaller or larger.
+
+\if :{?customers} \else
+\set customers 3000
+\endif
 
 CREATE SCHEMA shop;
 SET search_path = shop;
@@ -56,7 +60,7 @@ SELECT i,
            || ' ' || chr(65 + (draw(2, i) * 26)::int % 26) || '.',
        (ARRAY['AT','BR','DE','FR','IN','JP','PL','US'])[1 + (draw(3, i) * 8)::int % 8],
        timestamp '2024-01-01' + draw(4, i) * interval '450 days'
-FROM generate_series(1, 3000) AS i;
+FROM generate_series(1, :customers) AS i;
 
 INSERT INTO products
 SELECT i, 'Product ' || i,

@@ -1,4 +1,4 @@
-# Every SQL example of README.md and docs/ runs, in order, on the demonstration's shop.
+# Every SQL example of README.md and docs/ runs, in order, on a small version of the demonstration's shop.
 use strict;
 use warnings;
 use Test::More;
@@ -14,7 +14,7 @@ for my $page ('README.md', sort glob('docs/*.md'))
     next unless @blocks;
     (my $database = lc $page) =~ s/\W+/_/g;
     $server->query("CREATE DATABASE $database");
-    system('test/server', 'psql', 'examples', '-q', '-d', $database, '-f', 'docs/demo/shop.sql') == 0
+    system('test/server', 'psql', 'examples', '-q', '-d', $database, '-v', 'customers=250', '-f', 'docs/demo/shop.sql') == 0
         or die 'the shop did not load';
     my $sql = "CREATE EXTENSION IF NOT EXISTS moe_ml;\nSET search_path = shop, public;\nSET client_min_messages = warning;\n"
         . join("\n", @blocks);
