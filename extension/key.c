@@ -178,10 +178,10 @@ convert_value(const moe_predictor *predictor, Datum value, Oid type, const moe_s
         return float_to_integer(DatumGetFloat8(value), column->type, out);
     if (from == FLOAT4OID && is_integer(column->type))
         return float_to_integer(DatumGetFloat4(value), column->type, out);
-    if (from == TEXTOID || from == VARCHAROID)
+    if (from == TEXTOID || from == VARCHAROID || from == UNKNOWNOID)
     {
         Oid input, parameter;
-        char *string = TextDatumGetCString(value);
+        char *string = from == UNKNOWNOID ? DatumGetCString(value) : TextDatumGetCString(value);
 
         getTypeInputInfo(column->type, &input, &parameter);
         *out = OidInputFunctionCall(input, string, parameter, -1);

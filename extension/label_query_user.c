@@ -32,7 +32,7 @@ check_query(const moe_label_context *context)
     moe_label_text_mark(&text, statement->label_query_location, true);
     appendStringInfoString(&text.sql, statement->label_query);
     query = moe_label_text_check(&text, NULL, 0);
-    if (query->commandType != CMD_SELECT || query->utilityStmt || query->hasModifyingCTE)
+    if (query->commandType != CMD_SELECT || query->utilityStmt || query->hasModifyingCTE || query->rowMarks != NIL)
         ereport(ERROR, (errcode(ERRCODE_SYNTAX_ERROR), errmsg("the labels must come from a query that only reads"),
                         errhint("Write a SELECT after AS."), moe_statement_position(statement->label_query_location)));
     return query;
@@ -213,9 +213,11 @@ choose_moments(const moe_label_context *context, moe_label_query *query, const c
                                  statement->label_query, quote_identifier(statement->label)),
                         &times);
     if (n == 0)
-        ereport(ERROR, (errcode(ERRCODE_NO_DATA_FOUND), errmsg("the query returns no labels"),
-                        errhint("Run it alone: it must return rows whose \"%s\" and \"%s\" are not NULL.",
-                                statement->label, statement->label_time)));
+        ereport(
+            ERROR,
+            (errcode(ERRCODE_NO_DATA_FOUND), errmsg("the query returns no labels"),
+             errhint("Run it alone: it must return rows whose \"%s\" is not NULL and whose \"%s\" is a finite time.",
+                     statement->label, statement->label_time)));
     if (!options->has_validation_from && !options->has_test_from && n < 3)
         return false;
 

@@ -313,15 +313,26 @@ create_model(moe_statement *statement)
     MemoryContextDelete(training->context);
 }
 
+/* Names that the definition has and the tables no longer have are mended in the definition. */
+static void
+name_definition(void *name)
+{
+    if (ERRCODE_TO_CATEGORY(geterrcode()) == ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION)
+        errcontext("definition of model \"%s\", which CREATE OR REPLACE MODEL can change", (const char *) name);
+}
+
 /* Parse a stored definition and train it, names being looked up as they were when it was made. */
 static moe_training *
 train_again(Oid relid, const moe_model_record *record, const uint8 *parameters, int64 length)
 {
     const char *definition = record->info.definition;
-    moe_statement *statement = moe_statement_parse(definition, 0, (int) strlen(definition));
+    ErrorContextCallback context = {error_context_stack, name_definition, get_rel_name(relid)};
     int nest = NewGUCNestLevel();
+    moe_statement *statement;
     moe_training *training;
 
+    error_context_stack = &context;
+    statement = moe_statement_parse(definition, 0, (int) strlen(definition));
     if (statement->kind != MOE_CREATE_MODEL)
         ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
                         errmsg("the stored definition of model \"%s\" is no CREATE MODEL", get_rel_name(relid)),
@@ -329,6 +340,7 @@ train_again(Oid relid, const moe_model_record *record, const uint8 *parameters, 
     set_config_option("search_path", record->search_path, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
     training = moe_model_train(statement, get_rel_name(relid), record, parameters, length);
     AtEOXact_GUC(true, nest);
+    error_context_stack = context.previous;
     return training;
 }
 
@@ -346,11 +358,13 @@ refresh_model(const moe_statement *statement)
     UnregisterSnapshot(snapshot);
     training = train_again(relid, record, parameters, length);
     if (!has_columns(relid, model_columns(training->schema, training->record.info.task)))
-        ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-                        errmsg("the columns of model \"%s\" would change", get_rel_name(relid)),
-                        errdetail("The labels now make a %s task, or the key of table %s has changed.",
-                                  moe_model_task_name(training->record.info.task), training->record.entity),
-                        errhint("CREATE OR REPLACE MODEL makes it anew.")));
+        ereport(
+            ERROR,
+            (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+             errmsg("the columns of model \"%s\" would change", get_rel_name(relid)),
+             errdetail("The labels now make a %s task, the key of table %s has changed, or they were changed by hand.",
+                       moe_model_task_name(training->record.info.task), training->record.entity),
+             errhint("CREATE OR REPLACE MODEL makes it anew.")));
     training->record.info.id = record->info.id;
     training->record.created_at = record->created_at;
     depend_on_entity(relid, training->schema->tables[0].relid);

@@ -415,26 +415,47 @@ one_class(const moe_samples *samples)
     return true;
 }
 
-/* Raise for a training without a row, saying what the rows there were lack. */
+/* Raise for an entity table without a row that its user sees. */
 static void
-no_training_labels(const collector *c)
+check_entity(const collector *c)
 {
     const moe_schema_table *entity = &c->data->schema->tables[0];
 
-    if (c->data->graph_tables[0].n_rows == 0)
-        ereport(ERROR,
-                (errcode(ERRCODE_NO_DATA_FOUND), errmsg("table \"%s\" has no rows", entity->name),
-                 check_enable_rls(entity->relid, InvalidOid, true) == RLS_ENABLED
-                     ? errhint("Row-level security hides rows from \"%s\": ask its owner for a policy that shows them.",
-                               GetUserNameFromId(GetUserId(), false))
-                     : errhint("Load the table first.")));
+    if (c->data->graph_tables[0].n_rows > 0)
+        return;
     ereport(ERROR,
-            (errcode(ERRCODE_NO_DATA_FOUND), errmsg("there are no training labels"),
-             errdetail("Of " INT64_FORMAT " rows of the training query " INT64_FORMAT " have no label, " INT64_FORMAT
-                       " no time or split, " INT64_FORMAT " no row in table \"%s\", " INT64_FORMAT
-                       " one that is newer, and the rest is for validation and test.",
-                       c->total, c->unlabelled, c->timeless, c->dangling, entity->name, c->invisible),
-             c->query->is_static ? errhint("The target must have a value in some rows of table \"%s\".", entity->name)
+            (errcode(ERRCODE_NO_DATA_FOUND), errmsg("table \"%s\" has no rows", entity->name),
+             check_enable_rls(entity->relid, InvalidOid, true) == RLS_ENABLED
+                 ? errhint("Row-level security hides rows from \"%s\": ask the owner for a policy that shows them.",
+                           GetUserNameFromId(GetUserId(), false))
+                 : errhint("Load the table first.")));
+}
+
+static void
+append_count(StringInfo text, int64 n, const char *what)
+{
+    if (n > 0)
+        appendStringInfo(text, ", " INT64_FORMAT " %s", n, what);
+}
+
+/* Raise for a training without a row, saying what the rows there were lack. */
+static void
+no_training_labels(const collector *c, const moe_labels *labels)
+{
+    const char *entity = c->data->schema->tables[0].name;
+    StringInfoData detail;
+
+    initStringInfo(&detail);
+    appendStringInfo(&detail, "The training query gave " INT64_FORMAT " %s", c->total, c->total == 1 ? "row" : "rows");
+    append_count(&detail, c->unlabelled, "without a label");
+    append_count(&detail, c->timeless, "without a time or a split");
+    append_count(&detail, c->dangling, psprintf("whose key is not in table \"%s\"", entity));
+    append_count(&detail, c->invisible, psprintf("whose row of table \"%s\" is newer", entity));
+    append_count(&detail, labels->rows[1], "for validation");
+    append_count(&detail, labels->rows[2], "for the test");
+    ereport(ERROR,
+            (errcode(ERRCODE_NO_DATA_FOUND), errmsg("there are no training labels"), errdetail("%s.", detail.data),
+             c->query->is_static    ? errhint("The target must have values in more rows of table \"%s\".", entity)
              : c->query->window > 0 ? errhint("Widen the target's window, loosen WHERE or ASSUMING, or set "
                                               "validation_from and test_from later.")
                                     : errhint("Let the label query return more rows, or set validation_from and "
@@ -445,7 +466,7 @@ static void
 check_training_labels(const collector *c, moe_labels *labels)
 {
     if (labels->train.n == 0)
-        no_training_labels(c);
+        no_training_labels(c, labels);
     if (labels->task != MOE_REGRESSION && one_class(&labels->train))
         ereport(ERROR,
                 (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -566,6 +587,7 @@ moe_labels_read(const moe_label_query *query, const moe_data *data)
     c->context = CurrentMemoryContext;
     c->task = query->task_from_values ? MOE_BINARY : query->task;
     collect(c);
+    check_entity(c);
     report_unusable(c);
     settle_task(c);
     labels->task = c->task;

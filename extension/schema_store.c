@@ -160,6 +160,15 @@ changed(const source *in, const char *table, const char *detail)
                     errhint("REFRESH MODEL %s learns the tables as they are now.", quote_identifier(in->model))));
 }
 
+/* A type's name as people write it. */
+static const char *
+plain(const char *type)
+{
+    const char *prefix = "pg_catalog.";
+
+    return strncmp(type, prefix, strlen(prefix)) == 0 ? type + strlen(prefix) : type;
+}
+
 /* Find today's column of a stored one. */
 static void
 bind_column(const source *in, const moe_schema_table *table, Relation relation, moe_schema_column *column,
@@ -182,7 +191,8 @@ bind_column(const source *in, const moe_schema_table *table, Relation relation, 
     column->collation = attribute->attcollation;
     if (column->role != MOE_ROLE_IGNORED && strcmp(type_name(column), type) != 0)
         changed(in, table->name,
-                psprintf("The type of column \"%s\" was %s and is now %s", column->name, type, type_name(column)));
+                psprintf("The type of column \"%s\" was %s and is now %s", column->name, plain(type),
+                         plain(type_name(column))));
 }
 
 static void
