@@ -229,6 +229,7 @@ configure(run *r)
 
     config->task = r->labels->task;
     config->n_classes = r->labels->n_classes;
+    config->staleness = moe_graph_staleness(r->graph, r->labels->train.time, r->labels->train.n);
     if (config->task != MOE_REGRESSION)
         return;
     config->shift = r->labels->shift;
@@ -478,8 +479,8 @@ moe_model_train(const moe_statement *statement, const char *name, const moe_mode
     moe_model_options_times(r->options, schema->time_type);
     r->job = moe_job_in_context(context);
     read_all(r, statement, schema);
-    configure(r);
     build_graph(r);
+    configure(r);
     warm = previous != NULL && warm_start(r, previous, previous_parameters, previous_length, &stored);
 
     moe_buffer_init(&result->parameters, r->job);

@@ -6,7 +6,7 @@
 #include <float.h>
 #include <math.h>
 
-#define FORMAT       1
+#define FORMAT       2
 #define MAX_CLASSES  4096
 #define MAX_CHANNELS 1024
 #define MAX_EXPERTS  64
@@ -27,6 +27,7 @@ moe_model_config_defaults(moe_model_config *config)
         .gate_noise = 0.1f,
         .balance_weight = 0.01f,
         .z_weight = 0.001f,
+        .staleness = INT64_MAX,
         .shift = 0,
         .scale = 1,
         .low = -DBL_MAX,
@@ -61,6 +62,8 @@ config_problem(const moe_model_config *c)
         return "gate noise must be between 0 and 100";
     if (!(c->balance_weight >= 0 && c->balance_weight <= 1000) || !(c->z_weight >= 0 && c->z_weight <= 1000))
         return "weights of the router losses must be between 0 and 1000";
+    if (c->staleness < 0)
+        return "staleness must not be negative";
     if (!isfinite(c->shift) || !isfinite(c->scale) || !(c->scale > 0))
         return "scale of the target must be positive and finite";
     if (!(c->low <= c->high))
@@ -92,6 +95,7 @@ moe_model_config_write(const moe_model_config *c, moe_buffer *buffer)
     moe_put_f32(buffer, c->gate_noise);
     moe_put_f32(buffer, c->balance_weight);
     moe_put_f32(buffer, c->z_weight);
+    moe_put_i64(buffer, c->staleness);
     moe_put_f64(buffer, c->shift);
     moe_put_f64(buffer, c->scale);
     moe_put_f64(buffer, c->low);
@@ -116,6 +120,7 @@ moe_model_config_read(moe_reader *reader, moe_model_config *config)
     c.gate_noise = moe_get_f32(reader);
     c.balance_weight = moe_get_f32(reader);
     c.z_weight = moe_get_f32(reader);
+    c.staleness = moe_get_i64(reader);
     c.shift = moe_get_f64(reader);
     c.scale = moe_get_f64(reader);
     c.low = moe_get_f64(reader);

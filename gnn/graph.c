@@ -232,3 +232,19 @@ moe_graph_newest(const moe_graph *graph, int64_t horizon)
     }
     return newest == INT64_MIN ? horizon : newest;
 }
+
+int64_t
+moe_graph_staleness(const moe_graph *graph, const int64_t *time, int64_t n)
+{
+    int64_t longest = 0;
+    for (int64_t i = 0; i < n; i++)
+    {
+        int64_t gap;
+        if (i > 0 && time[i] == time[i - 1])
+            continue;
+        if (__builtin_sub_overflow(time[i], moe_graph_newest(graph, time[i]), &gap))
+            return INT64_MAX;
+        longest = gap > longest ? gap : longest;
+    }
+    return longest;
+}

@@ -49,6 +49,9 @@ int64_t moe_graph_children(const moe_graph *graph, int key, int32_t parent, cons
 int64_t moe_graph_visible_children(const moe_graph *graph, int key, int32_t parent, int64_t horizon);
 /* Whether a row is visible at the horizon: row time <= horizon. */
 bool moe_graph_visible(const moe_graph *graph, int table, int32_t row, int64_t horizon);
+/* The longest time from the newest row that is not after a seed's time to that time: [n] seed times; microseconds, 0 or
+ * more. */
+int64_t moe_graph_staleness(const moe_graph *graph, const int64_t *time, int64_t n);
 /* The newest row time of any table that is not after the horizon; the horizon itself if there is none. */
 int64_t moe_graph_newest(const moe_graph *graph, int64_t horizon);
 

@@ -221,8 +221,11 @@ moe_model_predict(moe_model *model, const moe_seeds *seeds, uint64_t key, const 
                   float *prediction, float *gates)
 {
     moe_code code = MOE_OK;
-    moe_sampler_config sampler = {
-        .hops = model->config.hops, .sampling = model->config.sampling, .key = key, .disabled_tables = disabled_tables};
+    moe_sampler_config sampler = {.hops = model->config.hops,
+                                  .sampling = model->config.sampling,
+                                  .staleness = model->config.staleness,
+                                  .key = key,
+                                  .disabled_tables = disabled_tables};
     if (seeds->table != model->entity)
         return moe_fail(model->job, MOE_INVALID, "seeds are not rows of the model's entity table");
     memcpy(sampler.fanout, model->config.fanout, sizeof sampler.fanout);

@@ -35,6 +35,7 @@ typedef struct moe_model_config
     float gate_noise;     /* router noise in training */
     float balance_weight; /* of the load-balancing loss */
     float z_weight;       /* of the router z-loss */
+    int64_t staleness;    /* as in sampler.h: the longest any training seed knew (moe_graph_staleness) */
     /* REGRESSION: the target is trained as (y - shift) / scale, and predictions are clamped to [low, high] */
     double shift, scale, low, high;
 } moe_model_config;

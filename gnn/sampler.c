@@ -39,7 +39,7 @@ typedef struct sampler
     const moe_sampler_config *config;
     moe_sample *sample;
     frontier *frontiers; /* as sample->levels */
-    int64_t *clock;      /* [seeds] newest row time visible to each seed: ages count back from it */
+    int64_t *clock;      /* [seeds] what ages count back from */
     /* of the pass that runs now */
     int depth;
     int edge_type;
@@ -58,27 +58,32 @@ disabled(const sampler *s, int table)
     return s->config->disabled_tables != NULL && s->config->disabled_tables[table];
 }
 
-/* Microseconds from a row to the newest visible row, never negative; 0 for rows without a time. */
+/* Microseconds from a row to the seed's clock, never negative; 0 for rows without a time. */
 static int64_t
 age_of(const sampler *s, int table, int32_t row, int32_t seed)
 {
     const int64_t *time = moe_graph_table_at(s->graph, table)->time;
     int64_t age;
-    if (time == NULL || time[row] == INT64_MIN)
+    if (time == NULL || time[row] == INT64_MIN || s->clock[seed] <= time[row])
         return 0;
-    if (__builtin_sub_overflow(s->clock[seed], time[row], &age))
-        return s->clock[seed] > time[row] ? INT64_MAX : 0;
-    return age > 0 ? age : 0;
+    return __builtin_sub_overflow(s->clock[seed], time[row], &age) ? INT64_MAX : age;
 }
 
 /* Seeds share few horizons and often stand in their order, so the last answer is kept. */
 static void
 set_clocks(sampler *s)
 {
+    int64_t newest = 0;
     for (int64_t i = 0; i < s->seeds->n; i++)
-        s->clock[i] = i > 0 && horizon_of(s, (int32_t) i) == horizon_of(s, (int32_t) i - 1)
-                          ? s->clock[i - 1]
-                          : moe_graph_newest(s->graph, horizon_of(s, (int32_t) i));
+    {
+        int64_t latest;
+        int64_t horizon = horizon_of(s, (int32_t) i);
+        if (i == 0 || horizon != horizon_of(s, (int32_t) i - 1))
+            newest = moe_graph_newest(s->graph, horizon);
+        if (__builtin_add_overflow(newest, s->config->staleness, &latest))
+            latest = INT64_MAX;
+        s->clock[i] = s->seeds->time[i] < latest ? s->seeds->time[i] : latest;
+    }
 }
 
 static inline void

@@ -7,9 +7,10 @@
  * the mask of what is hidden from that seed) behind all occurrences are listed
  * once each, so that a row is encoded once however often it occurs.
  *
- * Ages count back from the newest row, of any table, that the seed may see: a
- * prediction asked for long after the last row (or of a database cut off in
- * the past) then looks like the ones made in training, where data is fresh.
+ * Ages count back from the seed time, but from no more than `staleness` after
+ * the newest row, of any table, that the seed may see: a prediction asked for
+ * long after the last row (or of a database cut off in the past) then looks
+ * like the ones made in training, whose data is never staler than that.
  *
  * A draw is a function of (random key, seed row, seed time, path, position in
  * the visible prefix) alone: no row that is not visible, and no other seed of
@@ -43,6 +44,7 @@ typedef struct moe_sampler_config
     int hops;                 /* 1..MOE_MAX_HOPS */
     int fanout[MOE_MAX_HOPS]; /* 1..MOE_MAX_FANOUT */
     moe_sampling sampling;
+    int64_t staleness;           /* microseconds, 0 or more; INT64_MAX: ages count back from the seed time always */
     uint64_t key;                /* of the random draws */
     const bool *disabled_tables; /* NULL, or per table: treat as if it had no rows (for explanation) */
 } moe_sampler_config;
@@ -53,7 +55,7 @@ typedef struct moe_level
     int64_t n;
     int32_t *seed;   /* [n] which seed's tree */
     int32_t *unique; /* [n] index into the table's unique rows; -1: a seed whose own row may not be seen */
-    int64_t *age; /* [n] microseconds from the row to the newest row visible to the seed; 0 for rows without a time */
+    int64_t *age;    /* [n] microseconds from the row to the seed time, see above; 0 for rows without a time */
 } moe_level;
 
 /* Messages of one edge type into the occurrences of its destination table at depth d, from depth d + 1. */

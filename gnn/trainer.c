@@ -340,8 +340,10 @@ train_batch(moe_trainer *t)
     moe_progress *progress = &t->progress;
     uint64_t seed = moe_key(moe_key(t->config.seed, t->epoch), t->step);
     moe_seeds seeds = {.table = model->entity, .n = fill_batch(t), .row = t->row, .time = t->time};
-    moe_sampler_config sampler = {
-        .hops = model->config.hops, .sampling = model->config.sampling, .key = moe_key(seed, KEY_SAMPLE)};
+    moe_sampler_config sampler = {.hops = model->config.hops,
+                                  .sampling = model->config.sampling,
+                                  .staleness = model->config.staleness,
+                                  .key = moe_key(seed, KEY_SAMPLE)};
     moe_sample *sample;
     moe_outputs outputs;
     moe_var *fit = NULL;

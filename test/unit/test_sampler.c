@@ -32,7 +32,7 @@ make_seeds(batch *b)
 static moe_sampler_config
 small_fanout(void)
 {
-    return (moe_sampler_config){.hops = 3, .fanout = {4, 3, 2}, .key = 11};
+    return (moe_sampler_config){.hops = 3, .fanout = {4, 3, 2}, .staleness = 20 * DAY, .key = 11};
 }
 
 /* By definition: the newest row time of any table that is not after the horizon. */
@@ -45,6 +45,14 @@ newest_visible(const fixture *f, int64_t horizon)
             if (f->tables[t].time[i] <= horizon && f->tables[t].time[i] > newest)
                 newest = f->tables[t].time[i];
     return newest == INT64_MIN ? horizon : newest;
+}
+
+/* By definition: the seed time, or the newest visible row time plus the staleness if that is earlier. */
+static int64_t
+clock_of(const fixture *f, const batch *b, int32_t seed, int64_t staleness)
+{
+    int64_t latest = newest_visible(f, b->horizon[seed]) + staleness;
+    return b->time[seed] < latest ? b->time[seed] : latest;
 }
 
 static int
@@ -143,9 +151,10 @@ only_visible_neighbours_over_true_edges_and_at_most_the_fanout(void **state)
                     assert_int_equal(far->seed[edges->source[j]], near->seed[i]);
                     assert_int_equal(e % 2 == 0 ? parent_of[neighbour] : parent_of[row], e % 2 == 0 ? row : neighbour);
                     assert_true(moe_graph_visible(graph, from, neighbour, horizon));
-                    assert_int_equal(far->age[edges->source[j]], time == NULL || time[neighbour] == INT64_MIN
-                                                                     ? 0
-                                                                     : newest_visible(&f, horizon) - time[neighbour]);
+                    assert_int_equal(far->age[edges->source[j]],
+                                     time == NULL || time[neighbour] == INT64_MIN
+                                         ? 0
+                                         : clock_of(&f, &b, near->seed[i], config.staleness) - time[neighbour]);
                     if (j > edges->offset[i]) /* ascending, so no row twice */
                         assert_true(neighbour > s->row[from][far->unique[edges->source[j - 1]]]);
                     if (from == 1)
