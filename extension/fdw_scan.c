@@ -52,7 +52,6 @@ moe_fdw_begin(ForeignScanState *node, int eflags)
             scan->key_is_given = true;
     }
     scan->context = AllocSetContextCreate(CurrentMemoryContext, "moe_ml scan", ALLOCSET_DEFAULT_SIZES);
-    scan->load = palloc0(sizeof(double) * Max(scan->info->experts, 1));
     node->fdw_state = scan;
 }
 
@@ -80,6 +79,10 @@ start(ForeignScanState *node, moe_scan *scan)
         moe_predictor_hold(predictor, node->ss.ps.state->es_query_cxt);
         moe_shape_check(scan->shape, predictor);
         scan->predictor = predictor;
+        /* The model may have been trained again since the scan began, with other experts and classes. */
+        scan->info = predictor->info;
+        scan->load =
+            MemoryContextAllocZero(node->ss.ps.state->es_query_cxt, sizeof(double) * Max(scan->info->experts, 1));
     }
     MemoryContextReset(scan->context);
     old = MemoryContextSwitchTo(scan->context);
