@@ -309,7 +309,8 @@ moe_ml_forget_dropped_models(PG_FUNCTION_ARGS)
     if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
         ereport(ERROR, (errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED),
                         errmsg("%s must be called as an event trigger", "moe_ml.forget_dropped_models()")));
-    if (!foreign_table_dropped())
+    /* Without the server, be it renamed or gone, no foreign table is known for a model, and all would be forgotten. */
+    if (!foreign_table_dropped() || GetForeignServerByName("moe_ml", true) == NULL)
         PG_RETURN_NULL();
     stored = moe_catalog_list(); /* before the relations: what is created meanwhile is in neither list */
     foreach (lc, all_models())
