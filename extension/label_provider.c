@@ -16,6 +16,7 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/varlena.h"
 
 #include "extension/moe_ml.h"
 #include "extension/schema_internal.h"
@@ -63,6 +64,18 @@ parse_declaration(const char *text, bool on_column, moe_declaration *out)
         }
     }
     return false;
+}
+
+List *
+moe_schema_referenced_name(const char *argument)
+{
+    List *names = textToQualifiedNameList(cstring_to_text(argument));
+
+    if (list_length(names) > 2)
+        ereport(ERROR,
+                (errcode(ERRCODE_SYNTAX_ERROR), errmsg("improper qualified name (too many dotted names): %s", argument),
+                 errhint("Write 'references ' and the name of a table, or schema.table.")));
+    return names;
 }
 
 moe_declaration
@@ -157,6 +170,8 @@ check_label(const ObjectAddress *object, const char *label)
                            : errhint("On a table write 'timeless' or 'ignore'.")));
     if (declaration.what == MOE_DECLARED_KNOWN_AT)
         check_known_at(object->objectId, declaration.argument);
+    if (declaration.what == MOE_DECLARED_REFERENCES)
+        (void) moe_schema_referenced_name(declaration.argument);
     if (declaration.what == MOE_DECLARED_TIME)
         check_time(object->objectId, object->objectSubId);
     if (declaration.what == MOE_DECLARED_NUMERIC)
@@ -182,6 +197,7 @@ moe_graph_declare(PG_FUNCTION_ARGS)
     char *label = PG_ARGISNULL(2) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(2));
     AttrNumber attnum = 0;
 
+    PreventCommandIfReadOnly("moe_ml.declare()");
     if (PG_ARGISNULL(0))
         ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("the table must not be NULL"),
                         errhint("Write moe_ml.declare('table', 'column', 'time').")));

@@ -23,7 +23,6 @@
 #include "catalog/pg_seclabel.h"
 #include "commands/extension.h"
 #include "miscadmin.h"
-#include "nodes/makefuncs.h"
 #include "optimizer/optimizer.h"
 #include "optimizer/plancat.h"
 #include "utils/acl.h"
@@ -32,10 +31,6 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
-#include "utils/varlena.h"
-#if PG_VERSION_NUM >= 160000
-#include "utils/regproc.h"
-#endif
 
 #include "extension/schema_internal.h"
 
@@ -191,6 +186,19 @@ single_key(Oid relid)
     return found;
 }
 
+/* The table that a declaration names, whether or not the caller may see it: another user's must not fail here. */
+static Oid
+referenced_table(const char *name)
+{
+    List *names = moe_schema_referenced_name(name);
+    Oid schema;
+
+    if (list_length(names) == 1)
+        return RelnameGetRelid(strVal(linitial(names)));
+    schema = get_namespace_oid(strVal(linitial(names)), true);
+    return OidIsValid(schema) ? get_relname_relid(strVal(lsecond(names)), schema) : InvalidOid;
+}
+
 /* Links that people declared for relations which cannot have foreign keys: 'references <table>' on a column. */
 static List *
 declared_keys(void)
@@ -212,13 +220,7 @@ declared_keys(void)
         declaration = moe_schema_declaration(form->objoid, form->objsubid);
         if (declaration.what != MOE_DECLARED_REFERENCES)
             continue;
-        parent = RangeVarGetRelid(
-#if PG_VERSION_NUM >= 160000
-            makeRangeVarFromNameList(stringToQualifiedNameList(declaration.argument, NULL)),
-#else
-            makeRangeVarFromNameList(textToQualifiedNameList(cstring_to_text(declaration.argument))),
-#endif
-            NoLock, true);
+        parent = referenced_table(declaration.argument);
         if (!OidIsValid(parent))
             continue;
         key = palloc0(sizeof(*key));

@@ -35,6 +35,8 @@ typedef struct moe_declaration
 /* The declaration on a table (attnum 0) or column. Text that does not parse (labels set without the library) counts as
  * none. */
 moe_declaration moe_schema_declaration(Oid relid, AttrNumber attnum);
+/* The one or two names (of String) in the argument of 'references'; raises for what is no name of a table. */
+List *moe_schema_referenced_name(const char *argument);
 
 /* A foreign key as the catalog (or a declaration) has it, partitions mapped to their root. */
 typedef struct moe_foreign_key
