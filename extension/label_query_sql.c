@@ -17,9 +17,12 @@
  */
 #include "postgres.h"
 
+#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/ruleutils.h"
+#include "utils/typcache.h"
 
 #include "extension/label_query_internal.h"
 
@@ -193,9 +196,9 @@ write_seeds(sql_writer *writer, const moe_seed_times *times)
             appendStringInfoString(writer->sql, "\n    UNION ALL");
         if (calendar)
             anchor = psprintf("(%s AT TIME ZONE 'UTC'", anchor);
-        appendStringInfo(writer->sql, "\n    SELECT %s %c n * %s%s, '%s'", anchor, block->sign < 0 ? '-' : '+',
-                         moe_label_interval(schema, times->step, times->unit), calendar ? ") AT TIME ZONE 'UTC'" : "",
-                         block->split);
+        appendStringInfo(writer->sql, "\n    SELECT %s %c CAST(n AS double precision) * %s%s, '%s'", anchor,
+                         block->sign < 0 ? '-' : '+', moe_label_interval(schema, times->step, times->unit),
+                         calendar ? ") AT TIME ZONE 'UTC'" : "", block->split);
         appendStringInfo(writer->sql, "\n    FROM pg_catalog.generate_series(%d, %d) AS n", block->first, block->last);
     }
     appendStringInfoString(writer->sql, "\n)");
@@ -247,6 +250,23 @@ write_function(sql_writer *writer, const moe_label_aggregate *aggregate, const c
     moe_label_text_mark(writer->text, -1, false);
 }
 
+/*
+ * A foreign key's equality. A bare = is what people read; it is safe where
+ * pg_catalog has one for exactly these types, and no other schema on the path
+ * can offer a better one. Elsewhere the operator is the key's own, by name.
+ */
+static void
+write_equality(sql_writer *writer, const char *left, Oid left_type, const char *right, Oid right_type)
+{
+    List *name = list_make2(makeString("pg_catalog"), makeString("="));
+
+    if (OidIsValid(OpernameGetOprid(name, left_type, right_type)))
+        appendStringInfo(writer->sql, "%s = %s", left, right);
+    else
+        generate_operator_clause(writer->sql, left, left_type, lookup_type_cache(left_type, TYPECACHE_EQ_OPR)->eq_opr,
+                                 right, right_type);
+}
+
 /* JOIN the parent of a foreign key. */
 static void
 write_parent(sql_writer *writer, const moe_schema_edge *edge, const char *child, const char *parent)
@@ -256,9 +276,17 @@ write_parent(sql_writer *writer, const moe_schema_edge *edge, const char *child,
     appendStringInfo(writer->sql, "\n    JOIN %s AS %s ON ", moe_schema_qualified(&schema->tables[edge->parent]),
                      parent);
     for (int i = 0; i < edge->n_columns; i++)
-        appendStringInfo(writer->sql, "%s%s.%s = %s.%s", i > 0 ? " AND " : "", parent,
-                         column_name(schema, edge->parent, edge->parent_columns[i]), child,
-                         column_name(schema, edge->child, edge->child_columns[i]));
+    {
+        int to = edge->parent_columns[i];
+        int from = edge->child_columns[i];
+
+        if (i > 0)
+            appendStringInfoString(writer->sql, " AND ");
+        write_equality(writer, psprintf("%s.%s", parent, column_name(schema, edge->parent, to)),
+                       schema->tables[edge->parent].columns[to].type,
+                       psprintf("%s.%s", child, column_name(schema, edge->child, from)),
+                       schema->tables[edge->child].columns[from].type);
+    }
 }
 
 /* JOIN the tables on the path below the entity, the last of which holds the key of the entity, and the row time's. */
@@ -294,7 +322,8 @@ write_windows(sql_writer *writer, const moe_label_aggregate *aggregate, const ch
     width = node->unit == MOE_UNIT_MONTHS ? moe_label_interval(schema, span * 31, MOE_UNIT_DAYS)
                                           : moe_label_interval(schema, span, node->unit);
     appendStringInfo(writer->sql,
-                     "\n    JOIN (SELECT s.as_of, n * %s -- the bins narrow the search, the range below decides"
+                     "\n    JOIN (SELECT s.as_of, CAST(n AS double precision) * %s -- the bins narrow the search, the "
+                     "range below decides"
                      "\n              + pg_catalog.date_bin(%s, %s, %s) AS bin"
                      "\n          FROM seeds AS s, (VALUES (0), (1)) AS bins (n)"
                      "\n         ) AS s ON s.bin = pg_catalog.date_bin(%s, %s, %s)",
@@ -406,8 +435,13 @@ write_join(sql_writer *writer, const moe_label_aggregate *aggregate)
     }
     for (int i = 0; i < last->n_columns; i++)
     {
-        appendStringInfo(writer->sql, "%s%s.k%d = e.%s", first ? "" : " AND ", aggregate->name, i + 1,
-                         column_name(schema, 0, last->parent_columns[i]));
+        int to = last->parent_columns[i];
+
+        if (!first)
+            appendStringInfoString(writer->sql, " AND ");
+        write_equality(writer, psprintf("%s.k%d", aggregate->name, i + 1),
+                       schema->tables[last->child].columns[last->child_columns[i]].type,
+                       psprintf("e.%s", column_name(schema, 0, to)), schema->tables[0].columns[to].type);
         first = false;
     }
 }
@@ -524,8 +558,8 @@ moe_label_hash_bucket(const moe_label_context *context, const char *alias)
     initStringInfo(&key);
     for (int i = 0; i < schema->n_key; i++)
         appendStringInfo(&key, "%s%s.%s", i > 0 ? ", " : "", alias, column_name(schema, 0, schema->key[i]));
-    return psprintf("pg_catalog.abs(pg_catalog.hashtextextended(CAST(%s%s%s AS pg_catalog.text) "
-                    "COLLATE \"C\", 0) %% 10)",
+    return psprintf("pg_catalog.abs(pg_catalog.mod(pg_catalog.hashtextextended(CAST(%s%s%s AS pg_catalog.text) "
+                    "COLLATE \"C\", 0), 10))",
                     schema->n_key > 1 ? "ROW(" : "", key.data, schema->n_key > 1 ? ")" : "");
 }
 

@@ -18,6 +18,7 @@
 #include "extension/key.h"
 #include "extension/labelled.h"
 #include "extension/moe_ml.h"
+#include "extension/schema_sql.h"
 
 #define BATCH      10000
 #define MAX_SPLITS 64
@@ -369,8 +370,11 @@ moe_labelled_read(const moe_predictor *predictor, const char *query, moe_labelle
     MemoryContext batch, old;
     SPIPlanPtr plan;
     Portal portal;
+    int level = 0;
 
     reader.out = make_labelled(&reader);
+    if (kind == MOE_LABELLED_OWN)
+        level = moe_sql_begin_path(predictor->info->search_path);
     SPI_connect();
     plan = SPI_prepare(query, 0, NULL);
     if (plan == NULL)
@@ -397,6 +401,8 @@ moe_labelled_read(const moe_predictor *predictor, const char *query, moe_labelle
     }
     SPI_cursor_close(portal);
     SPI_finish();
+    if (kind == MOE_LABELLED_OWN)
+        moe_sql_end(level);
     sort_rows(reader.out);
     return reader.out;
 }

@@ -25,7 +25,8 @@ typedef struct moe_model_info /* row of moe_ml.model */
     Oid entity;       /* the table of FOR EACH as it is today; InvalidOid if it is gone */
     char *definition; /* the statement's text */
     char *training_query;
-    char *population; /* or NULL */
+    char *population;  /* or NULL */
+    char *search_path; /* that the names in these were looked up in */
     moe_task_type task;
     int n_classes;
     char **classes; /* MULTICLASS: the labels as text, by class number */

@@ -188,7 +188,7 @@ insert_model(const moe_model_record *record)
     values[COL_CREATED_AT] = TimestampTzGetDatum(record->created_at);
     values[COL_TRAINED_AT] = TimestampTzGetDatum(record->trained_at);
     values[COL_DEFINITION] = CStringGetTextDatum(info->definition);
-    values[COL_SEARCH_PATH] = CStringGetTextDatum(record->search_path);
+    values[COL_SEARCH_PATH] = CStringGetTextDatum(info->search_path);
     values[COL_ENTITY] = CStringGetTextDatum(record->entity);
     values[COL_TRAINING_QUERY] = CStringGetTextDatum(info->training_query);
     nulls[COL_POPULATION] = info->population == NULL;
@@ -372,7 +372,7 @@ record_from(Datum *values, bool *nulls, const char *name)
     info->experts = DatumGetInt32(values[COL_EXPERTS]);
     record->created_at = DatumGetTimestampTz(values[COL_CREATED_AT]);
     record->trained_at = DatumGetTimestampTz(values[COL_TRAINED_AT]);
-    record->search_path = TextDatumGetCString(values[COL_SEARCH_PATH]);
+    info->search_path = TextDatumGetCString(values[COL_SEARCH_PATH]);
     record->entity = TextDatumGetCString(values[COL_ENTITY]);
     if (!read_task(TextDatumGetCString(values[COL_TASK]), &info->task) || info->n_classes < 1 ||
         (info->task == MOE_MULTICLASS) != (info->classes != NULL) || info->ensembles < 1 || info->experts < 1 ||

@@ -15,7 +15,6 @@ typedef struct moe_model_record /* row of moe_ml.model */
 {
     moe_model_info info;
     TimestampTz created_at, trained_at;
-    char *search_path;
     char *entity;
     char *options;            /* JSON */
     int64 rows[3];            /* train, validation, test */

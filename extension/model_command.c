@@ -38,6 +38,7 @@
 #include "extension/model_command.h"
 #include "extension/model_train.h"
 #include "extension/moe_ml.h"
+#include "extension/schema_sql.h"
 
 /* Run a utility statement made here. */
 static void
@@ -327,7 +328,7 @@ train_again(Oid relid, const moe_model_record *record, const uint8 *parameters, 
 {
     const char *definition = record->info.definition;
     ErrorContextCallback context = {error_context_stack, name_definition, get_rel_name(relid)};
-    int nest = NewGUCNestLevel();
+    int level = moe_sql_begin_path(record->info.search_path);
     moe_statement *statement;
     moe_training *training;
 
@@ -337,9 +338,8 @@ train_again(Oid relid, const moe_model_record *record, const uint8 *parameters, 
         ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
                         errmsg("the stored definition of model \"%s\" is no CREATE MODEL", get_rel_name(relid)),
                         errhint("Drop the model and create it again.")));
-    set_config_option("search_path", record->search_path, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
     training = moe_model_train(statement, get_rel_name(relid), record, parameters, length);
-    AtEOXact_GUC(true, nest);
+    moe_sql_end(level);
     error_context_stack = context.previous;
     return training;
 }

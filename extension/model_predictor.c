@@ -4,7 +4,7 @@
  * Opening reads the stored parameters, binds the stored schema to the catalog,
  * reads all its tables as the caller and builds graph, inputs and models. That
  * is paid once per statement: an open predictor is kept and used again as long
- * as statement, snapshot, user and row_security are the same.
+ * as statement, snapshot, user, row_security and text settings are the same.
  *
  * Life: each predictor has a memory context and is pinned by every memory
  * context that it was opened in or is held by (through a reset callback), so
@@ -19,12 +19,15 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
+#include "common/hashfn.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
+#include "utils/guc_tables.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rls.h"
@@ -34,6 +37,7 @@
 #include "extension/model_catalog.h"
 #include "extension/model_store.h"
 #include "extension/moe_ml.h"
+#include "extension/schema_sql.h"
 #include "kernels/blas.h"
 
 #define FETCH_ROWS 4096
@@ -47,7 +51,9 @@ typedef struct predictor_key
     TimestampTz statement;
     TransactionId xmin, xmax;
     uint32 xcnt;
+    int32 subxcnt; /* on a standby the transactions in progress are counted here */
     CommandId curcid;
+    uint64 settings;
 } predictor_key;
 
 typedef struct entry
@@ -147,6 +153,39 @@ moe_predictor_hold(moe_predictor *predictor, MemoryContext context)
     e->pins++;
 }
 
+/*
+ * The values of all settings that are text. Policies and views may depend on
+ * them (current_setting('app.tenant')), and a function can change them within
+ * the statement. search_path is left out: rows are read under a fixed one.
+ */
+static uint64
+hash_settings(void)
+{
+#if PG_VERSION_NUM >= 160000
+    int n;
+    struct config_generic **variables = get_guc_variables(&n);
+#else
+    int n = GetNumConfigOptions();
+    struct config_generic **variables = get_guc_variables();
+#endif
+    uint64 hash = 0;
+
+    for (int i = 0; i < n; i++)
+    {
+        struct config_string *variable = (struct config_string *) variables[i];
+        const char *value;
+
+        if (variable->gen.vartype != PGC_STRING || variable->variable == &namespace_search_path)
+            continue;
+        value = *variable->variable;
+        hash = hash_bytes_extended((const unsigned char *) (value ? value : ""), value ? strlen(value) : 0, hash);
+    }
+#if PG_VERSION_NUM >= 160000
+    pfree(variables);
+#endif
+    return hash;
+}
+
 static void
 current_key(Oid relid, predictor_key *key)
 {
@@ -160,7 +199,9 @@ current_key(Oid relid, predictor_key *key)
     key->xmin = snapshot->xmin;
     key->xmax = snapshot->xmax;
     key->xcnt = snapshot->xcnt;
+    key->subxcnt = snapshot->subxcnt;
     key->curcid = snapshot->curcid;
+    key->settings = hash_settings();
 }
 
 /* Raise what reading the stored parameters failed with, naming the model. */
@@ -460,8 +501,10 @@ query_population(moe_predictor *predictor, int64 time, int64 visible, int32 **ro
     int64 capacity = FETCH_ROWS;
     SPIPlanPtr plan;
     Portal portal;
+    int level;
 
     *rows = MemoryContextAllocHuge(context, capacity * sizeof(int32));
+    level = moe_sql_begin_path(predictor->info->search_path);
     SPI_connect();
     plan = SPI_prepare(predictor->info->population, 1, &type);
     portal = plan && SPI_is_cursor_plan(plan) ? SPI_cursor_open(NULL, plan, &argument, NULL, true) : NULL;
@@ -493,6 +536,7 @@ query_population(moe_predictor *predictor, int64 time, int64 visible, int32 **ro
     }
     SPI_cursor_close(portal);
     SPI_finish();
+    moe_sql_end(level);
     return sort_unique(*rows, n);
 }
 
@@ -506,14 +550,16 @@ population_at(moe_predictor *predictor, int64 time, const int32 **rows)
     if (!members->has_population || members->population_time != time)
     {
         int64 visible = count_visible(&predictor->data->graph_tables[0], time);
+        int32 *population; /* the query may ask this predictor something itself */
+        int64 n;
 
+        old = MemoryContextSwitchTo(predictor->context);
+        n = query_population(predictor, time, visible, &population);
+        MemoryContextSwitchTo(old);
         if (members->population != NULL)
             pfree(members->population);
-        members->population = NULL;
-        members->has_population = false;
-        old = MemoryContextSwitchTo(predictor->context);
-        members->n_population = query_population(predictor, time, visible, &members->population);
-        MemoryContextSwitchTo(old);
+        members->population = population;
+        members->n_population = n;
         members->population_time = time;
         members->has_population = true;
     }

@@ -443,7 +443,7 @@ fill_record(run *r, const moe_statement *statement, double start)
     info->window = r->labels->window;
     info->ensembles = r->options->ensembles;
     info->experts = r->options->model.experts;
-    record->search_path = current_path();
+    info->search_path = current_path();
     record->entity = moe_schema_qualified(&r->data->schema->tables[0]);
     record->options = moe_model_options_json(r->options);
     memcpy(record->rows, r->labels->rows, sizeof(record->rows));

@@ -29,6 +29,15 @@ moe_sql_begin(void)
     return level;
 }
 
+int
+moe_sql_begin_path(const char *search_path)
+{
+    int level = NewGUCNestLevel();
+
+    set_config_option("search_path", search_path, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+    return level;
+}
+
 void
 moe_sql_end(int level)
 {

@@ -12,6 +12,8 @@
  * undoes it with the transaction.
  */
 int moe_sql_begin(void);
+/* Set only search_path until moe_sql_end: that of a model, for the SQL that is stored with it. */
+int moe_sql_begin_path(const char *search_path);
 void moe_sql_end(int level);
 
 /* A date, timestamp or timestamptz on the common axis; infinities are DT_NOBEGIN and DT_NOEND. */
