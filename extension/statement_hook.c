@@ -1,13 +1,13 @@
 /*
  * statement_hook.c: the bare statement.
  *
- * moe_raw_parser() stands in for the server's raw_parser(). A string without
- * the word "model" goes straight to the original. Otherwise it is scanned and
- * split; our statements are blanked out in a copy of the same length, the
- * original parses that copy, so that every position in its result or its
- * errors is right, and our statements are put back in their places as nodes
- * the server knows: DO blocks of language moe_ml. Nothing here looks at the
- * catalog, since the transaction may be an aborted one.
+ * moe_raw_parser() stands in for the server's raw_parser(). A string in which
+ * no "model" follows CREATE or the like goes straight to the original.
+ * Otherwise it is scanned and split; our statements are blanked out in a copy
+ * of the same length, the original parses that copy, so that every position in
+ * its result or its errors is right, and our statements are put back in their
+ * places as nodes the server knows: DO blocks of language moe_ml. Nothing here
+ * looks at the catalog, since the transaction may be an aborted one.
  *
  * A ProcessUtility hook tells the language's inline handler where in the
  * client's string the statement stands, for error positions, says clearly
@@ -16,10 +16,13 @@
  */
 #include "postgres.h"
 
+#include <ctype.h>
+
 #include "commands/extension.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/value.h"
+#include "parser/scansup.h"
 #include "tcop/utility.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -48,12 +51,63 @@ moe_raw_parser_calls(void)
     return calls;
 }
 
-static bool
-mentions_model(const char *source)
+/* The next "model" in any case, or NULL. */
+static const char *
+find_word(const char *source)
 {
     for (; (source = strpbrk(source, "mM")) != NULL; source++)
     {
         if (pg_strncasecmp(source, "model", 5) == 0)
+            return source;
+    }
+    return NULL;
+}
+
+static bool
+in_identifier(char c)
+{
+    return isalnum((unsigned char) c) || c == '_' || c == '$' || IS_HIGHBIT_SET(c);
+}
+
+/* May what ends at `end` be the words before MODEL: CREATE, CREATE OR REPLACE, DROP, ALTER, REFRESH? */
+static bool
+may_precede(const char *source, const char *end)
+{
+    static const char *const words[] = {"create", "replace", "drop", "alter", "refresh"};
+    const char *at = end;
+
+    while (at > source && scanner_isspace(at[-1]))
+    {
+        if (*--at == '\n' || *at == '\r')
+            return true; /* a comment may end there */
+    }
+    if (at == end || at == source)
+        return at != source && at[-1] == '/';
+    if (at[-1] == '/')
+        return true;
+    for (int i = 0; i < lengthof(words); i++)
+    {
+        size_t length = strlen(words[i]);
+
+        if ((size_t) (at - source) >= length && pg_strncasecmp(at - length, words[i], length) == 0)
+            return true;
+    }
+    return false;
+}
+
+/*
+ * May a statement of ours be in the string? A look at the characters around
+ * each "model" spares all others the scan, which a long INSERT into a table
+ * of that name would feel. Errs on the side of true.
+ */
+static bool
+mentions_model(const char *source)
+{
+    const char *at = source;
+
+    for (; (at = find_word(at)) != NULL; at++)
+    {
+        if (!in_identifier(at[5]) && may_precede(source, at))
             return true;
     }
     return false;
@@ -226,7 +280,7 @@ prepare_language(const char *language, const char *source)
         ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
                 errmsg("extension \"%s\" is not created in this database", EXTENSION),
                 errhint("Use CREATE EXTENSION %s.", EXTENSION));
-    if (strcmp(language, "plpgsql") == 0 && mentions_model(source))
+    if (strcmp(language, "plpgsql") == 0 && find_word(source))
         moe_redirect_plpgsql();
 }
 

@@ -51,6 +51,9 @@ is($server->query(";\\;$drop\\;\\; ;"), '', 'empty statements');
     run [ 'test/server', 'psql', 'parser', '-qAt', '-c', "SELECT 1; $drop; SELECT 2" ], \undef, \$out, \$err;
     is($out, "1\n2\n", 'psql -c with several statements');
 }
+is($server->query("drop/**/model if exists no_such\\; DROP--\nMODEL IF EXISTS no_such\\;\tDrop\t\r\n MODEL\nIF EXISTS no_such;"), '',
+    'whatever stands between the words');
+is($server->query("DO E'BEGIN DROP\\nMODEL IF EXISTS no_such; END'"), '', 'also an escape, in the text of a block');
 is($server->query("BEGIN; SAVEPOINT a; $drop; ROLLBACK TO a; $drop; COMMIT; SELECT 1"), '1', 'within a transaction');
 
 # Failed transactions: parsing must not look at the catalog
