@@ -368,10 +368,12 @@ moe_labelled_read(const moe_predictor *predictor, const char *query, moe_labelle
 {
     row_reader reader = {.predictor = predictor, .kind = kind, .split = split, .result = CurrentMemoryContext};
     MemoryContext batch, old;
+    moe_read_only scope;
     SPIPlanPtr plan;
     Portal portal;
     int level = 0;
 
+    moe_read_only_begin(&scope);
     reader.out = make_labelled(&reader);
     if (kind == MOE_LABELLED_OWN)
         level = moe_sql_begin_path(predictor->info->search_path);
@@ -403,6 +405,7 @@ moe_labelled_read(const moe_predictor *predictor, const char *query, moe_labelle
     SPI_finish();
     if (kind == MOE_LABELLED_OWN)
         moe_sql_end(level);
+    moe_read_only_end(&scope);
     sort_rows(reader.out);
     return reader.out;
 }

@@ -471,8 +471,8 @@ moe_model_train(const moe_statement *statement, const char *name, const moe_mode
 
     result->context = context;
     r->result = result;
+    PushActiveSnapshot(GetTransactionSnapshot()); /* first: a serializable transaction notes if it is read-only */
     moe_read_only_begin(&reading);
-    PushActiveSnapshot(GetTransactionSnapshot());
     r->options = moe_model_options_parse(statement->options);
     schema = moe_model_discover(statement, r->options, false);
     result->schema = schema;

@@ -407,6 +407,9 @@ moe_statement_yyerror(int *location, moe_parse *parse, const char *message)
     const moe_tokens *tokens = parse->tokens;
     int i = 0;
 
+    if (strcmp(message, "memory exhausted") == 0)
+        ereport(ERROR, errcode(ERRCODE_STATEMENT_TOO_COMPLEX), errmsg("the statement is nested too deeply"),
+                errhint("Write the condition with fewer parentheses and NOTs."), moe_statement_position(*location));
     while (i < tokens->n && tokens->items[i].location < *location)
         i++;
     if (i == tokens->n)

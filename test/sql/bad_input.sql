@@ -81,6 +81,10 @@ SELECT count(*) FROM try_labels('SELECT customer_id, placed_at AS at, deletes() 
 CREATE TABLE written (a int);
 ROLLBACK;
 
+-- More nesting than a parser takes.
+SELECT try_train('PREDICT age FOR EACH customers WHERE ' || repeat('(', 20000) || 'age = 1' || repeat(')', 20000));
+SELECT try_train('PREDICT age FOR EACH customers WHERE ' || repeat('NOT ', 200000) || 'age = 1');
+
 -- Labels that a query of ours gives.
 SELECT try_train('PREDICT sum(orders.amount, 0, 14, days) * 2 FOR EACH customers');
 SELECT try_train('PREDICT count(orders.*, 0, 14, days) >= 0 FOR EACH customers');
@@ -159,6 +163,10 @@ SELECT try('SELECT moe_ml.predict(' || name || ', 2)')
 SELECT try('SELECT moe_ml.predictions(''m'', $$' || query || '$$)')
   FROM (VALUES ('SELECT 2 AS customer_id, timestamp ''infinity'' AS as_of'), ('SELECT 1; SELECT 2'), (''), ('rubbish'),
                ('SELECT 1 / 0 AS customer_id, now() AS as_of'), ('SELECT 2 AS customer_id'), ('SELECT now() AS as_of')) AS v (query);
+
+-- Predicting reads only, whatever the query of the user's calls.
+SELECT try('SELECT count(*) FROM moe_ml.predictions(''m'', ''SELECT customer_id, now() AS as_of, deletes() AS label FROM customers'')');
+SELECT try('SELECT count(*) FROM moe_ml.evaluate(''m'', ''SELECT customer_id, now() AS as_of, deletes() AS label FROM customers'')');
 
 -- NULL arguments: no row or NULL, or an error that says what is missing.
 SELECT moe_ml.execute(NULL), moe_ml.compile(NULL), moe_ml.training_query(NULL), moe_ml.predict(NULL, 1), moe_ml.predict(NULL, 'x'),
