@@ -6,7 +6,7 @@
 -- for, so that the shop is the same on every machine. psql -v customers=N makes it smaller or larger.
 
 \if :{?customers} \else
-\set customers 3000
+\set customers 2400
 \endif
 
 CREATE SCHEMA shop;
