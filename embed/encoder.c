@@ -360,8 +360,8 @@ forward_block(const moe_encoder *encoder, moe_tape *tape, const block *b, moe_va
 {
     moe_var *y = moe_layer_norm(tape, x, moe_variable(tape, b->gain), moe_variable(tape, b->bias));
 
-    y = moe_relu(tape, moe_linear(tape, y, moe_variable(tape, b->w1), moe_variable(tape, b->b1)));
-    y = moe_dropout(tape, y, encoder->config.dropout);
+    y = moe_linear(tape, y, moe_variable(tape, b->w1), moe_variable(tape, b->b1));
+    y = moe_relu_dropout(tape, y, encoder->config.dropout);
     y = moe_linear(tape, y, moe_variable(tape, b->w2), moe_variable(tape, b->b2));
     return moe_add(tape, x, y);
 }

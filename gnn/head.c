@@ -51,8 +51,8 @@ static moe_var *
 run_expert(const moe_model *model, moe_tape *tape, int e, moe_var *x)
 {
     moe_param **expert = &model->expert[4 * e];
-    x = moe_relu(tape, moe_linear(tape, x, moe_variable(tape, expert[0]), moe_variable(tape, expert[1])));
-    x = moe_dropout(tape, x, model->config.dropout);
+    x = moe_linear(tape, x, moe_variable(tape, expert[0]), moe_variable(tape, expert[1]));
+    x = moe_relu_dropout(tape, x, model->config.dropout);
     return moe_linear(tape, x, moe_variable(tape, expert[2]), moe_variable(tape, expert[3]));
 }
 

@@ -101,7 +101,7 @@ update(pass *p, int t)
     }
     moe_var *x = moe_layer_norm(tape, moe_sum(tape, terms, n_terms), moe_variable(tape, layer->norm_gain),
                                 moe_variable(tape, layer->norm_bias));
-    return moe_dropout(tape, moe_relu(tape, x), model->config.dropout);
+    return moe_relu_dropout(tape, x, model->config.dropout);
 }
 
 moe_var *

@@ -35,6 +35,20 @@ typedef struct moe_sparse
     moe_reduce reduce;     /* MOE_MEAN divides each row by its number of entries */
 } moe_sparse;
 
+/* How many of the 65536 values of a draw drop a number, and the factor on those kept. */
+static inline uint32_t
+moe_dropped_draws(float rate)
+{
+    uint32_t dropped = (uint32_t) (rate * 65536.0f + 0.5f);
+    return dropped > 65535 ? 65535 : dropped;
+}
+
+static inline float
+moe_dropout_factor(float rate)
+{
+    return 65536.0f / (float) (65536 - moe_dropped_draws(rate));
+}
+
 typedef struct moe_backend
 {
     const char *name;
@@ -65,14 +79,17 @@ typedef struct moe_backend
     void (*copy_block)(moe_job *job, int64_t rows, int64_t cols, const float *x, int64_t x_stride, bool add, float *out,
                        int64_t out_stride);
     void (*relu)(moe_job *job, int64_t count, const float *x, float *out);
-    /* gx = gy where y > 0, else 0; gx may be gy. */
-    void (*relu_backward)(moe_job *job, int64_t count, const float *y, const float *gy, bool add, float *gx);
+    /* gx = factor * gy where y > 0, else 0; gx may be gy. */
+    void (*relu_backward)(moe_job *job, int64_t count, float factor, const float *y, const float *gy, bool add,
+                          float *gx);
     /*
      * Zero each number with probability rate (0 < rate < 1, in steps of 2^-16)
      * and divide the rest by its complement, by draws from key: forward and
      * backward are the same. out may be x.
      */
     void (*dropout)(moe_job *job, int64_t count, float rate, uint64_t key, const float *x, bool add, float *out);
+    /* Dropout of relu. A result above 0 was kept, so relu_backward with moe_dropout_factor is its backward. */
+    void (*relu_dropout)(moe_job *job, int64_t count, float rate, uint64_t key, const float *x, float *out);
 
     /* Rows. y = (x - mean) * deviation * gain + bias; mean and deviation (1 / sqrt(variance + 1e-5)) [rows] are kept.
      */

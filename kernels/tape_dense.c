@@ -286,7 +286,7 @@ relu_backward(moe_tape *tape, moe_op *op)
     const float *gy = op->out->gradient;
     float *g = moe_take_gradient(tape, op->out, op->in[0], &add);
     if (g != NULL)
-        tape->backend->relu_backward(tape->job, moe_size(op->out), op->out->value, gy, add, g);
+        tape->backend->relu_backward(tape->job, moe_size(op->out), 1, op->out->value, gy, add, g);
 }
 
 moe_var *
@@ -319,16 +319,21 @@ dropout_backward(moe_tape *tape, moe_op *op)
         tape->backend->dropout(tape->job, moe_size(op->out), dropout->rate, dropout->key, gy, add, g);
 }
 
+/* Whether a dropout rate makes sense; if not, the failure is recorded. */
+static bool
+check_rate(moe_tape *tape, float rate)
+{
+    if (rate >= 0 && rate < 1)
+        return true;
+    moe_fail(tape->job, MOE_INVALID, "a dropout rate of %g is not in [0, 1)", (double) rate);
+    return false;
+}
+
 moe_var *
 moe_dropout(moe_tape *tape, moe_var *x, float rate)
 {
-    if (!moe_given(tape, "dropout", x != NULL))
+    if (!moe_given(tape, "dropout", x != NULL) || !check_rate(tape, rate))
         return NULL;
-    if (!(rate >= 0 && rate < 1))
-    {
-        moe_fail(tape->job, MOE_INVALID, "a dropout rate of %g is not in [0, 1)", (double) rate);
-        return NULL;
-    }
     if (!tape->training || rate == 0)
         return moe_job_check(tape->job) == MOE_OK ? x : NULL;
     dropout_op *dropout = moe_begin(tape, sizeof(dropout_op), dropout_backward, x->rows, x->cols, x, NULL, NULL);
@@ -337,5 +342,31 @@ moe_dropout(moe_tape *tape, moe_var *x, float rate)
     dropout->rate = rate;
     dropout->key = moe_tape_key(tape);
     tape->backend->dropout(tape->job, moe_size(x), rate, dropout->key, x->value, false, dropout->op.out->value);
+    return moe_finish(tape, dropout);
+}
+
+static void
+relu_dropout_backward(moe_tape *tape, moe_op *op)
+{
+    bool add;
+    float factor = moe_dropout_factor(((dropout_op *) op)->rate);
+    const float *gy = op->out->gradient;
+    float *g = moe_take_gradient(tape, op->out, op->in[0], &add);
+    if (g != NULL)
+        tape->backend->relu_backward(tape->job, moe_size(op->out), factor, op->out->value, gy, add, g);
+}
+
+moe_var *
+moe_relu_dropout(moe_tape *tape, moe_var *x, float rate)
+{
+    if (!moe_given(tape, "relu_dropout", x != NULL) || !check_rate(tape, rate))
+        return NULL;
+    if (!tape->training || rate == 0)
+        return moe_relu(tape, x);
+    dropout_op *dropout = moe_begin(tape, sizeof(dropout_op), relu_dropout_backward, x->rows, x->cols, x, NULL, NULL);
+    if (dropout == NULL)
+        return NULL;
+    dropout->rate = rate;
+    tape->backend->relu_dropout(tape->job, moe_size(x), rate, moe_tape_key(tape), x->value, dropout->op.out->value);
     return moe_finish(tape, dropout);
 }

@@ -19,6 +19,7 @@ const moe_backend moe_backend_cpu = {
     .relu = moe_cpu_relu,
     .relu_backward = moe_cpu_relu_backward,
     .dropout = moe_cpu_dropout,
+    .relu_dropout = moe_cpu_relu_dropout,
     .layer_norm = moe_cpu_layer_norm,
     .layer_norm_backward = moe_cpu_layer_norm_backward,
     .softmax = moe_cpu_softmax,

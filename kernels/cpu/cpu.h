@@ -137,8 +137,10 @@ void moe_cpu_sum(moe_job *job, int64_t count, const float *const *terms, int n, 
 void moe_cpu_scale(moe_job *job, int64_t count, float factor, const float *x, bool add, float *out);
 void moe_cpu_multiply(moe_job *job, int64_t count, const float *a, const float *b, bool add, float *out);
 void moe_cpu_relu(moe_job *job, int64_t count, const float *x, float *out);
-void moe_cpu_relu_backward(moe_job *job, int64_t count, const float *y, const float *gy, bool add, float *gx);
+void moe_cpu_relu_backward(moe_job *job, int64_t count, float factor, const float *y, const float *gy, bool add,
+                           float *gx);
 void moe_cpu_dropout(moe_job *job, int64_t count, float rate, uint64_t key, const float *x, bool add, float *out);
+void moe_cpu_relu_dropout(moe_job *job, int64_t count, float rate, uint64_t key, const float *x, float *out);
 
 /* rows.c */
 void moe_cpu_layer_norm(moe_job *job, int64_t rows, int64_t cols, const float *x, const float *gain, const float *bias,

@@ -5,15 +5,13 @@
  * is marked free of dependences between iterations, which holds for exact
  * overlap.
  */
-#include <math.h>
-
 #include "kernels/cpu/cpu.h"
 #include "kernels/random.h"
 
 /* Floats of all terms of a sum that stay in the first-level cache. */
 #define SUM_BLOCK 2048
-/* Numbers whose draws are made together; a divisor of MOE_GRAIN. */
-#define DROPOUT_BLOCK 512
+
+_Static_assert(MOE_GRAIN % MOE_DRAW_BLOCK == 0, "a chunk must begin with a block of draws");
 
 typedef struct elementwise
 {
@@ -23,7 +21,7 @@ typedef struct elementwise
     int n;
     float factor;
     uint64_t key;
-    uint32_t threshold;
+    int32_t threshold;
     bool add;
     float *out;
 } elementwise;
@@ -120,47 +118,78 @@ relu_backward_range(int64_t begin, int64_t end, void *arg)
     const float *y = e->a;
     const float *gy = e->b;
     float *out = e->out;
+    float factor = e->factor;
     bool add = e->add;
     MOE_NO_DEPENDENCE
     for (int64_t i = begin; i < end; i++)
     {
-        float g = y[i] > 0 ? gy[i] : 0;
+        /* A choice between constants: between results it would be a branch, and half the time a wrong one. */
+        float g = gy[i] * (y[i] > 0 ? factor : 0);
         out[i] = add ? out[i] + g : g;
     }
 }
 
 void
-moe_cpu_relu_backward(moe_job *job, int64_t count, const float *y, const float *gy, bool add, float *gx)
+moe_cpu_relu_backward(moe_job *job, int64_t count, float factor, const float *y, const float *gy, bool add, float *gx)
 {
-    elementwise e = {.a = y, .b = gy, .add = add, .out = gx};
+    elementwise e = {.a = y, .b = gy, .factor = factor, .add = add, .out = gx};
     moe_parallel(job, count, MOE_GRAIN, relu_backward_range, &e);
 }
 
-/* One draw of 64 bits decides over four numbers, by 16 bits each; drawn ahead of the loop that vectorises. */
+/* The block's draws, as moe_random_draw gives them: two of 16 bits from each number of 32. */
+MOE_INLINE void
+fill_draws(uint64_t key, int64_t block, int32_t *restrict draw)
+{
+    uint32_t base = moe_draw_base(key, (uint64_t) block);
+    for (uint32_t i = 0; i < MOE_DRAW_BLOCK / 2; i++)
+    {
+        uint32_t bits = moe_mix32(base + i);
+        draw[i] = (int32_t) (bits & 0xffff);
+        draw[i + MOE_DRAW_BLOCK / 2] = (int32_t) (bits >> 16);
+    }
+}
+
 MOE_MULTIVERSION static void
 dropout_range(int64_t begin, int64_t end, void *arg)
 {
     const elementwise *e = arg;
-    uint32_t threshold = e->threshold;
+    int32_t threshold = e->threshold;
     float factor = e->factor;
     bool add = e->add;
-    uint16_t draw[DROPOUT_BLOCK];
-    for (int64_t block = begin; block < end; block += DROPOUT_BLOCK)
+    int32_t draw[MOE_DRAW_BLOCK];
+    for (int64_t block = begin; block < end; block += MOE_DRAW_BLOCK)
     {
-        int64_t count = end - block < DROPOUT_BLOCK ? end - block : DROPOUT_BLOCK;
+        int64_t count = end - block < MOE_DRAW_BLOCK ? end - block : MOE_DRAW_BLOCK;
         const float *a = e->a + block;
         float *out = e->out + block;
-        for (int64_t i = 0; i < count; i += 4)
-        {
-            uint64_t bits = moe_random_bits(e->key, (uint64_t) (block + i) / 4);
-            for (int k = 0; k < 4; k++)
-                draw[i + k] = (uint16_t) (bits >> (16 * k));
-        }
+        fill_draws(e->key, block / MOE_DRAW_BLOCK, draw);
         MOE_NO_DEPENDENCE
         for (int64_t i = 0; i < count; i++)
         {
-            float kept = draw[i] >= threshold ? a[i] * factor : 0;
+            float kept = a[i] * (draw[i] >= threshold ? factor : 0);
             out[i] = add ? out[i] + kept : kept;
+        }
+    }
+}
+
+MOE_MULTIVERSION static void
+relu_dropout_range(int64_t begin, int64_t end, void *arg)
+{
+    const elementwise *e = arg;
+    int32_t threshold = e->threshold;
+    float factor = e->factor;
+    int32_t draw[MOE_DRAW_BLOCK];
+    for (int64_t block = begin; block < end; block += MOE_DRAW_BLOCK)
+    {
+        int64_t count = end - block < MOE_DRAW_BLOCK ? end - block : MOE_DRAW_BLOCK;
+        const float *a = e->a + block;
+        float *restrict out = e->out + block;
+        fill_draws(e->key, block / MOE_DRAW_BLOCK, draw);
+        /* As in relu_range, NaN stays NaN. */
+        for (int64_t i = 0; i < count; i++)
+        {
+            float active = a[i] <= 0 ? 0 : a[i];
+            out[i] = active * (draw[i] >= threshold ? factor : 0);
         }
     }
 }
@@ -168,13 +197,22 @@ dropout_range(int64_t begin, int64_t end, void *arg)
 void
 moe_cpu_dropout(moe_job *job, int64_t count, float rate, uint64_t key, const float *x, bool add, float *out)
 {
-    long threshold = lrintf(rate * 65536.0f);
-    threshold = threshold > 65535 ? 65535 : threshold;
     elementwise e = {.a = x,
-                     .add = add,
-                     .out = out,
                      .key = key,
-                     .threshold = (uint32_t) threshold,
-                     .factor = 65536.0f / (float) (65536 - threshold)};
+                     .threshold = (int32_t) moe_dropped_draws(rate),
+                     .factor = moe_dropout_factor(rate),
+                     .add = add,
+                     .out = out};
     moe_parallel(job, count, MOE_GRAIN, dropout_range, &e);
+}
+
+void
+moe_cpu_relu_dropout(moe_job *job, int64_t count, float rate, uint64_t key, const float *x, float *out)
+{
+    elementwise e = {.a = x,
+                     .key = key,
+                     .threshold = (int32_t) moe_dropped_draws(rate),
+                     .factor = moe_dropout_factor(rate),
+                     .out = out};
+    moe_parallel(job, count, MOE_GRAIN, relu_dropout_range, &e);
 }

@@ -145,23 +145,27 @@ relu(moe_job *job, int64_t count, const float *x, float *out)
 }
 
 static void
-relu_backward(moe_job *job, int64_t count, const float *y, const float *gy, bool add, float *gx)
+relu_backward(moe_job *job, int64_t count, float factor, const float *y, const float *gy, bool add, float *gx)
 {
     for (int64_t i = 0; i < count; i++)
-        put(&gx[i], add, y[i] > 0 ? gy[i] : 0);
+        put(&gx[i], add, y[i] > 0 ? factor * gy[i] : 0);
 }
 
 static void
 dropout(moe_job *job, int64_t count, float rate, uint64_t key, const float *x, bool add, float *out)
 {
-    int dropped = (int) lrintf(rate * 65536.0f); /* of 65536 equally likely draws */
-    dropped = dropped > 65535 ? 65535 : dropped;
     for (int64_t i = 0; i < count; i++)
     {
-        uint64_t bits = moe_random_bits(key, (uint64_t) i / 4);
-        int draw = (int) (bits >> (16 * (i % 4)) & 0xffff);
-        put(&out[i], add, draw < dropped ? 0 : x[i] * 65536.0 / (65536 - dropped));
+        bool dropped = moe_random_draw(key, (uint64_t) i) < moe_dropped_draws(rate);
+        put(&out[i], add, dropped ? 0 : x[i] * moe_dropout_factor(rate));
     }
+}
+
+static void
+relu_dropout(moe_job *job, int64_t count, float rate, uint64_t key, const float *x, float *out)
+{
+    relu(job, count, x, out);
+    dropout(job, count, rate, key, out, false, out);
 }
 
 static void
@@ -444,6 +448,7 @@ const moe_backend moe_backend_reference = {
     .relu = relu,
     .relu_backward = relu_backward,
     .dropout = dropout,
+    .relu_dropout = relu_dropout,
     .layer_norm = layer_norm,
     .layer_norm_backward = layer_norm_backward,
     .softmax = softmax,

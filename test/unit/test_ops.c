@@ -146,7 +146,7 @@ run_elementwise(const trial *t)
 
     float *y = output(t, n, false), *gx = output(t, n, t->add);
     t->backend->relu(t->job, n, terms[0], y);
-    t->backend->relu_backward(t->job, n, y, terms[1], t->add, gx);
+    t->backend->relu_backward(t->job, n, 1.25f, y, terms[1], t->add, gx);
     result(t, y, n);
     result(t, gx, n);
 }
@@ -166,7 +166,7 @@ run_in_place(const trial *t)
     float *mean = input(t, t->rows, 4), *deviation = input(t, t->rows, 5);
     float *ggain = output(t, t->cols, true), *gbias = output(t, t->cols, true);
     t->backend->scale(t->job, n, 0.5f, g, t->add, g);
-    t->backend->relu_backward(t->job, n, y, g, t->add, g);
+    t->backend->relu_backward(t->job, n, 1, y, g, t->add, g);
     t->backend->dropout(t->job, n, 0.3f, 77, g, t->add, g);
     t->backend->softmax_backward(t->job, t->rows, t->cols, y, g, false, g);
     t->backend->scale(t->job, n, 1 / (1.0f + (float) t->cols), g, false, g);
@@ -275,8 +275,11 @@ run_dropout(const trial *t)
     for (int i = 0; i < 4; i++)
     {
         float *x = input(t, n, 1), *y = output(t, n, t->add);
+        float *active = output(t, n, false);
         t->backend->dropout(t->job, n, rates[i], 42, x, t->add, y);
+        t->backend->relu_dropout(t->job, n, rates[i], 42, x, active);
         result(t, y, n);
+        result(t, active, n);
     }
 }
 

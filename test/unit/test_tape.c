@@ -170,6 +170,7 @@ GRADIENT_TEST(concat, moe_concat(tape, (moe_var *[]){in[A], in[COLUMN], in[B], i
 GRADIENT_TEST(relu, moe_relu(tape, in[A]))
 GRADIENT_TEST(layer_norm, moe_layer_norm(tape, in[A], in[GAIN], moe_scale(tape, in[GAIN], 2)))
 GRADIENT_TEST(dropout, moe_dropout(tape, in[A], 0.4f))
+GRADIENT_TEST(relu_dropout, moe_relu_dropout(tape, in[A], 0.4f))
 GRADIENT_TEST(softmax, moe_softmax(tape, in[A]))
 GRADIENT_TEST(gather, moe_gather(tape, in[A], picks, 9))
 GRADIENT_TEST(aggregate_sum, moe_aggregate(tape, in[A], spans, picks, NULL, 5, MOE_SUM))
@@ -410,6 +411,8 @@ inputs_that_do_not_fit_are_refused(void **state)
     REFUSED(moe_concat(tape, ((moe_var *[]){x, y}), 2));
     REFUSED(moe_concat(tape, ((moe_var *[]){x, NULL}), 2));
     REFUSED(moe_layer_norm(tape, x, y, y));
+    REFUSED(moe_relu_dropout(tape, NULL, 0.1f));
+    REFUSED(moe_relu_dropout(tape, x, NAN));
     REFUSED(moe_dropout(tape, x, 1));
     REFUSED(moe_dropout(tape, x, -0.1f));
     REFUSED(moe_dropout(tape, x, NAN));
@@ -583,6 +586,7 @@ main(void)
         cmocka_unit_test(relu),
         cmocka_unit_test(layer_norm),
         cmocka_unit_test(dropout),
+        cmocka_unit_test(relu_dropout),
         cmocka_unit_test(softmax),
         cmocka_unit_test(gather),
         cmocka_unit_test(aggregate_sum),
