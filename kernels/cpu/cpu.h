@@ -118,6 +118,15 @@ moe_row_squares(const float *x, float shift, int64_t n)
     return sum;
 }
 
+/* narrow.c */
+/* Whether weights [k, m] suit the functions below. */
+bool moe_narrow_fits(int64_t k, int64_t m);
+/* out = x w [n, k][k, m], plus the row where one is given, or (then without a row) added. */
+void moe_narrow_multiply(moe_job *job, int64_t n, int64_t k, int64_t m, const float *x, const float *w,
+                         const float *row, bool add, float *out);
+/* gw += x^T gy: [n, k]^T [n, m]. */
+void moe_narrow_weight(moe_job *job, int64_t n, int64_t k, int64_t m, const float *x, const float *gy, float *gw);
+
 /* dense.c */
 void moe_cpu_linear(moe_job *job, int64_t n, int64_t k, int64_t m, const float *x, const float *w, const float *b,
                     float *out);

@@ -1,5 +1,5 @@
 /*
- * dense.c: linear maps through BLAS, and loops that pair a matrix with a row or a column.
+ * dense.c: linear maps, through BLAS where they are not narrow, and loops that pair a matrix with a row or a column.
  */
 #include <string.h>
 
@@ -10,20 +10,38 @@ void
 moe_cpu_linear(moe_job *job, int64_t n, int64_t k, int64_t m, const float *x, const float *w, const float *b,
                float *out)
 {
-    moe_gemm_row(job, n, m, k, x, w, b, out);
+    if (moe_narrow_fits(k, m))
+        moe_narrow_multiply(job, n, k, m, x, w, b, false, out);
+    else
+        moe_gemm_row(job, n, m, k, x, w, b, out);
 }
 
 void
 moe_cpu_linear_input(moe_job *job, int64_t n, int64_t k, int64_t m, const float *gy, const float *w, bool add,
                      float *gx)
 {
-    moe_gemm(job, false, true, n, k, m, gy, m, w, m, add ? 1 : 0, gx, k);
+    if (!moe_narrow_fits(m, k))
+    {
+        moe_gemm(job, false, true, n, k, m, gy, m, w, m, add ? 1 : 0, gx, k);
+        return;
+    }
+    float *transposed = moe_alloc(job, m * k, sizeof(float));
+    if (transposed == NULL)
+        return;
+    for (int64_t i = 0; i < k; i++)
+        for (int64_t j = 0; j < m; j++)
+            transposed[j * k + i] = w[i * m + j];
+    moe_narrow_multiply(job, n, m, k, gy, transposed, NULL, add, gx);
+    moe_free(job, transposed);
 }
 
 void
 moe_cpu_linear_weight(moe_job *job, int64_t n, int64_t k, int64_t m, const float *x, const float *gy, float *gw)
 {
-    moe_gemm(job, true, false, k, m, n, x, k, gy, m, 1, gw, m);
+    if (moe_narrow_fits(k, m))
+        moe_narrow_weight(job, n, k, m, x, gy, gw);
+    else
+        moe_gemm(job, true, false, k, m, n, x, k, gy, m, 1, gw, m);
 }
 
 typedef struct matrix

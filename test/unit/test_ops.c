@@ -106,9 +106,8 @@ check(operation op)
 }
 
 static void
-run_linear(const trial *t)
+run_linear_to(const trial *t, int64_t m)
 {
-    int64_t m = 13;
     float *x = input(t, t->rows * t->cols, 1), *w = input(t, t->cols * m, 2), *b = input(t, m, 3);
     float *gy = input(t, t->rows * m, 4);
     float *y = output(t, t->rows * m, false);
@@ -119,6 +118,15 @@ run_linear(const trial *t)
     result(t, y, t->rows * m);
     result(t, gx, t->rows * t->cols);
     result(t, gw, t->cols * m);
+}
+
+/* To columns that suit the tiles of narrow.c and to others, from columns that do and do not. */
+static void
+run_linear(const trial *t)
+{
+    run_linear_to(t, 13);
+    run_linear_to(t, 32);
+    run_linear_to(t, 1024);
 }
 
 static void

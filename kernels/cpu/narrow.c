@@ -1,0 +1,153 @@
+/*
+ * narrow.c: products of tall matrices with weights that fit the first-level cache.
+ *
+ * Most products of a model have thousands of rows and at most some hundred
+ * columns. A general library copies both sides into an order of its own
+ * first, which costs as much as half the product there. Here nothing is
+ * copied: a tile of 6 x 16 results stays in registers while the inner
+ * dimension passes by. The same tile serves x w and x^T gy, which differ in
+ * the strides of the left side alone.
+ *
+ * Cut by shape only: results are the same for any number of threads.
+ */
+#include <string.h>
+
+#include "kernels/cpu/cpu.h"
+
+#define TILE_ROWS       6
+#define SMALL_TILE_ROWS 4 /* for the rest */
+#define TILE_COLS       (2 * MOE_LANES)
+#define LARGEST         8192                /* floats of a weight: 32 kB */
+#define CHUNK_WORK      ((int64_t) 1 << 20) /* multiply-adds worth one chunk */
+#define WEIGHT_ROWS     64
+
+typedef struct narrow
+{
+    moe_job *job;
+    int64_t k;
+    int64_t m;
+    const float *x;
+    const float *w;   /* the right side: weights, or gy */
+    const float *row; /* NULL, or what every row starts from */
+    bool add;
+    float *out;
+    int64_t slab;
+} narrow;
+
+bool
+moe_narrow_fits(int64_t k, int64_t m)
+{
+    return k > 0 && m > 0 && m % TILE_COLS == 0 && m <= LARGEST && k <= LARGEST / m;
+}
+
+/*
+ * c [rows, TILE_COLS] += a b over `depth`: a's element (r, d) stands at
+ * a[r * down + d * along], b's row d at b + d * b_stride. `rows` is a constant.
+ */
+MOE_INLINE void
+add_tile(int rows, int64_t depth, const float *a, int64_t down, int64_t along, const float *b, int64_t b_stride,
+         float *c, int64_t c_stride)
+{
+    moe_lanes left[TILE_ROWS];
+    moe_lanes right[TILE_ROWS];
+#pragma GCC unroll 6
+    for (int r = 0; r < rows; r++)
+    {
+        left[r] = *(const moe_lanes *) (c + r * c_stride);
+        right[r] = *(const moe_lanes *) (c + r * c_stride + MOE_LANES);
+    }
+    for (int64_t d = 0; d < depth; d++, a += along, b += b_stride)
+    {
+        moe_lanes b0 = *(const moe_lanes *) b;
+        moe_lanes b1 = *(const moe_lanes *) (b + MOE_LANES);
+#pragma GCC unroll 6
+        for (int r = 0; r < rows; r++)
+        {
+            left[r] += a[r * down] * b0;
+            right[r] += a[r * down] * b1;
+        }
+    }
+#pragma GCC unroll 6
+    for (int r = 0; r < rows; r++)
+    {
+        *(moe_lanes *) (c + r * c_stride) = left[r];
+        *(moe_lanes *) (c + r * c_stride + MOE_LANES) = right[r];
+    }
+}
+
+/* add_tile for any number of rows and columns; m is a multiple of TILE_COLS. */
+MOE_INLINE void
+add_product(int64_t rows, int64_t m, int64_t depth, const float *a, int64_t down, int64_t along, const float *b,
+            float *c)
+{
+    int64_t r = 0;
+    for (; r + TILE_ROWS <= rows; r += TILE_ROWS)
+        for (int64_t j = 0; j < m; j += TILE_COLS)
+            add_tile(TILE_ROWS, depth, a + r * down, down, along, b + j, m, c + r * m + j, m);
+    for (; r + SMALL_TILE_ROWS <= rows; r += SMALL_TILE_ROWS)
+        for (int64_t j = 0; j < m; j += TILE_COLS)
+            add_tile(SMALL_TILE_ROWS, depth, a + r * down, down, along, b + j, m, c + r * m + j, m);
+    for (; r < rows; r++)
+        for (int64_t j = 0; j < m; j += TILE_COLS)
+            add_tile(1, depth, a + r * down, down, along, b + j, m, c + r * m + j, m);
+}
+
+MOE_MULTIVERSION static void
+multiply_range(int64_t begin, int64_t end, void *arg)
+{
+    const narrow *p = arg;
+    if (moe_job_cancelled(p->job))
+        return;
+    for (int64_t i = begin; i < end; i += TILE_ROWS)
+    {
+        int64_t rows = end - i < TILE_ROWS ? end - i : TILE_ROWS;
+        float *out = p->out + i * p->m;
+        for (int64_t r = 0; p->row != NULL && r < rows; r++)
+            memcpy(out + r * p->m, p->row, (size_t) p->m * sizeof(float));
+        if (p->row == NULL && !p->add)
+            memset(out, 0, (size_t) (rows * p->m) * sizeof(float));
+        add_product(rows, p->m, p->k, p->x + i * p->k, p->k, 1, p->w, out);
+    }
+}
+
+void
+moe_narrow_multiply(moe_job *job, int64_t n, int64_t k, int64_t m, const float *x, const float *w, const float *row,
+                    bool add, float *out)
+{
+    narrow p = {.job = job, .k = k, .m = m, .x = x, .w = w, .row = row, .add = add, .out = out};
+    int64_t rows = CHUNK_WORK / (k * m) / TILE_ROWS * TILE_ROWS;
+    moe_parallel(job, n, rows, multiply_range, &p);
+    moe_job_check(job);
+}
+
+/* The slab's own x^T gy, added to its partial result. */
+MOE_MULTIVERSION static void
+weight_range(int64_t begin, int64_t end, void *arg)
+{
+    const narrow *p = arg;
+    float *out = p->out + begin / p->slab * p->k * p->m;
+    if (moe_job_cancelled(p->job))
+        return;
+    for (int64_t i = begin; i < end; i += WEIGHT_ROWS)
+    {
+        int64_t depth = end - i < WEIGHT_ROWS ? end - i : WEIGHT_ROWS;
+        add_product(p->k, p->m, depth, p->x + i * p->k, 1, p->k, p->w + i * p->m, out);
+    }
+}
+
+void
+moe_narrow_weight(moe_job *job, int64_t n, int64_t k, int64_t m, const float *x, const float *gy, float *gw)
+{
+    int64_t slab = moe_slab_rows(n);
+    int64_t slabs = (n + slab - 1) / slab;
+    float *partial = moe_alloc(job, slabs * k * m, sizeof(float));
+    if (partial == NULL)
+        return;
+    narrow p = {.job = job, .k = k, .m = m, .x = x, .w = gy, .out = partial, .slab = slab};
+    moe_parallel(job, n, slab, weight_range, &p);
+    for (int64_t i = 0; i < slabs; i++)
+        for (int64_t j = 0; j < k * m; j++)
+            gw[j] += partial[i * k * m + j];
+    moe_free(job, partial);
+    moe_job_check(job);
+}
