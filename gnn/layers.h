@@ -80,10 +80,10 @@ struct moe_model
 /* One edge type into the states of a table at one depth. All arrays live on the tape. */
 typedef struct moe_state_edges
 {
-    int64_t *offset;          /* [n + 1]; NULL: no message. For parents: NULL always */
-    int32_t *source;          /* to_children: [messages] states one depth down; parents: [n], -1 for none */
-    int32_t *unique;          /* as source, but indices of unique rows: what layer 1 reads */
-    float *weight[MOE_MEANS]; /* [messages] */
+    int64_t *offset; /* [n + 1]; NULL: no message. For parents: NULL always */
+    int32_t *source; /* to_children: [messages] states one depth down; parents: [n], -1 for none */
+    int32_t *unique; /* as source, but indices of unique rows: what layer 1 reads */
+    float *weight;   /* [messages * means]: MOE_MEANS, or 2 if the children have no time */
 } moe_state_edges;
 
 /* The distinct states of one table at one depth: at the last depth the unique rows, at depth 0 the seeds. */

@@ -39,39 +39,36 @@ from_children(pass *p, int e, const moe_state_edges *edges, int64_t n)
     moe_var *source =
         p->layer == 0 ? p->encoded[edge->source] : p->below[(p->depth + 1) * p->model->n_tables + edge->source];
     const int32_t *index = p->layer == 0 ? edges->unique : edges->source;
-    int n_means = edge->timed ? MOE_MEANS : 2;
-    moe_var *means[MOE_MEANS];
-    for (int m = 0; m < n_means; m++)
-        means[m] = moe_aggregate(p->tape, source, edges->offset, index, edges->weight[m], n, MOE_SUM);
-    return weigh(p, moe_concat(p->tape, means, n_means), p->model->weight[p->layer * p->model->n_edges + e]);
+    moe_var *sums =
+        moe_aggregate_parts(p->tape, source, edges->offset, index, edges->weight, edge->timed ? MOE_MEANS : 2, n);
+    return weigh(p, sums, p->model->weight[p->layer * p->model->n_edges + e]);
 }
 
-/* Messages from the one parent: [n, C]. */
+/* What the one parent's row gives, once a distinct row, and which row each of the n takes: *index. */
 static moe_var *
-from_parent(pass *p, int e, const moe_state_edges *edges, int64_t n)
+from_parent(pass *p, int e, const moe_state_edges *edges, const int32_t **index)
 {
     int source = p->model->edges[e].source;
     moe_param *weight = p->model->weight[p->layer * p->model->n_edges + e];
+    *index = p->layer > 0 ? edges->source : edges->unique;
     if (p->layer > 0)
-        return moe_gather(p->tape, weigh(p, p->below[(p->depth + 1) * p->model->n_tables + source], weight),
-                          edges->source, n);
+        return weigh(p, p->below[(p->depth + 1) * p->model->n_tables + source], weight);
     if (p->parent[e] == NULL)
         p->parent[e] = weigh(p, p->encoded[source], weight);
-    return moe_gather(p->tape, p->parent[e], edges->unique, n);
+    return p->parent[e];
 }
 
-/* The row's own share; NULL where no row of the table may be seen. */
+/* The row's own share, in the same form; NULL where no row of the table may be seen. */
 static moe_var *
-from_self(pass *p, int t, const moe_state_level *level)
+from_self(pass *p, int t, const moe_state_level *level, const int32_t **index)
 {
     moe_param *weight = p->model->layer[p->layer * p->model->n_tables + t].self;
+    *index = p->layer > 0 ? NULL : level->unique;
     if (p->layer > 0)
         return weigh(p, p->below[p->depth * p->model->n_tables + t], weight);
-    if (p->encoded[t] == NULL)
-        return NULL;
-    if (p->own[t] == NULL)
+    if (p->own[t] == NULL && p->encoded[t] != NULL)
         p->own[t] = weigh(p, p->encoded[t], weight);
-    return moe_gather(p->tape, p->own[t], level->unique, level->n);
+    return p->own[t];
 }
 
 /* One layer for one table at one depth: [n, C]. */
@@ -83,12 +80,14 @@ update(pass *p, int t)
     const moe_state_level *level = &p->states->levels[p->depth * model->n_tables + t];
     const moe_table_layer *layer = &model->layer[p->layer * model->n_tables + t];
     moe_var **terms = moe_tape_alloc(tape, model->n_edges + 2, sizeof *terms);
-    if (terms == NULL)
+    const int32_t **index = moe_tape_alloc(tape, model->n_edges + 2, sizeof *index);
+    if (terms == NULL || index == NULL)
         return NULL;
     int n_terms = 0;
+    index[n_terms] = NULL;
     terms[n_terms++] = moe_linear(tape, moe_constant(tape, level->n, model->tables[t].width, level->time),
                                   moe_variable(tape, layer->time), moe_variable(tape, layer->bias));
-    moe_var *self = from_self(p, t, level);
+    moe_var *self = from_self(p, t, level, &index[n_terms]);
     if (self != NULL)
         terms[n_terms++] = self;
     for (int e = 0; e < model->n_edges; e++)
@@ -96,11 +95,15 @@ update(pass *p, int t)
         const moe_state_edges *edges = &p->states->edges[p->depth * model->n_edges + e];
         if (model->edges[e].destination != t || edges->source == NULL)
             continue;
-        terms[n_terms++] =
-            model->edges[e].to_children ? from_children(p, e, edges, level->n) : from_parent(p, e, edges, level->n);
+        index[n_terms] = NULL;
+        if (model->edges[e].to_children)
+            terms[n_terms] = from_children(p, e, edges, level->n);
+        else
+            terms[n_terms] = from_parent(p, e, edges, &index[n_terms]);
+        n_terms++;
     }
-    moe_var *x = moe_layer_norm(tape, moe_sum(tape, terms, n_terms), moe_variable(tape, layer->norm_gain),
-                                moe_variable(tape, layer->norm_bias));
+    moe_var *x = moe_layer_norm(tape, moe_sum_rows(tape, terms, index, n_terms, level->n),
+                                moe_variable(tape, layer->norm_gain), moe_variable(tape, layer->norm_bias));
     return moe_relu_dropout(tape, x, model->config.dropout);
 }
 

@@ -208,10 +208,12 @@ static void
 weigh_children(const moe_state_edges *out, bool timed, bool latest, int64_t first, int64_t k, int32_t visible)
 {
     static const double half_life[] = {2, 10};
-    for (int64_t j = first; j < first + k; j++)
+    int means = timed ? MOE_MEANS : 2;
+    float *weights = out->weight + first * means;
+    for (int64_t j = 0; j < k; j++)
     {
-        out->weight[0][j] = (float) (log1p(visible) / k);
-        out->weight[1][j] = (float) (1.0 / (k + 1));
+        weights[j * means] = (float) (log1p(visible) / k);
+        weights[j * means + 1] = (float) (1.0 / (k + 1));
     }
     for (int m = 2; timed && m < MOE_MEANS; m++)
     {
@@ -221,8 +223,8 @@ weigh_children(const moe_state_edges *out, bool timed, bool latest, int64_t firs
         for (int64_t j = 0; j < k; j++, weight *= ratio)
             sum += weight;
         weight = 1 / sum;
-        for (int64_t j = first + k - 1; j >= first; j--, weight *= ratio)
-            out->weight[m][j] = (float) weight;
+        for (int64_t j = k - 1; j >= 0; j--, weight *= ratio)
+            weights[j * means + m] = (float) weight;
     }
 }
 
@@ -352,9 +354,9 @@ allocate_edges(builder *b, int e)
             out->offset[state + 1] = out->offset[state] + edges->offset[i + 1] - edges->offset[i];
         }
         messages = out->offset[n];
-        for (int m = 0; m < (edge->timed ? MOE_MEANS : 2); m++)
-            if ((out->weight[m] = moe_tape_alloc(b->tape, messages, sizeof **out->weight)) == NULL)
-                return false;
+        out->weight = moe_tape_alloc(b->tape, messages, (edge->timed ? MOE_MEANS : 2) * sizeof *out->weight);
+        if (out->weight == NULL)
+            return false;
     }
     out->source = moe_tape_alloc(b->tape, messages, sizeof *out->source);
     out->unique = moe_tape_alloc(b->tape, messages, sizeof *out->unique);

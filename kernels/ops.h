@@ -108,12 +108,21 @@ typedef struct moe_backend
     void (*gather)(moe_job *job, int64_t n, int64_t cols, const int32_t *index, const float *x, bool add, float *out);
     /* out [s->rows, cols] = s x; s->offset is given. */
     void (*aggregate)(moe_job *job, const moe_sparse *s, int64_t cols, const float *x, bool add, float *out);
+    /* Several sums over the same entries: out [s->rows, parts * cols], part p with the weights weight[k * parts + p].
+     */
+    void (*aggregate_parts)(moe_job *job, const moe_sparse *s, int parts, int64_t cols, const float *x, float *out);
+    /* out [n, cols] = the sum over terms t of x[t][i], or of x[t][index[t][i]] (zeros for -1) where index[t] is given.
+     */
+    void (*sum_rows)(moe_job *job, int64_t n, int64_t cols, int terms, const float *const *x,
+                     const int32_t *const *index, float *out);
     /*
      * s transposed, mean resolved into weights, entries of a row in their old
      * order, those of index -1 left out: offset [columns + 1], index and
-     * weight [entries of s]. weight may be NULL where all are 1.
+     * weight [entries of s * parts]. weight may be NULL where all are 1.
+     * Of what aggregate_parts gives, as [s->rows * parts, cols], it is the
+     * transpose, too: each entry becomes one for every part.
      */
-    void (*transpose)(moe_job *job, const moe_sparse *s, int64_t columns, int64_t *offset, int32_t *index,
+    void (*transpose)(moe_job *job, const moe_sparse *s, int parts, int64_t columns, int64_t *offset, int32_t *index,
                       float *weight);
 
     /* Mixture. The gates of tape.h; k <= experts. noise 0: none; else draws from key. */

@@ -74,6 +74,11 @@ typedef enum moe_reduce
 } moe_reduce;
 moe_var *moe_aggregate(moe_tape *tape, moe_var *x, const int64_t *offset, const int32_t *index, const float *weight,
                        int64_t n, moe_reduce reduce);
+/* Several sums over the same rows, side by side: [n, parts * C], part p with the weights weight[k * parts + p]. */
+moe_var *moe_aggregate_parts(moe_tape *tape, moe_var *x, const int64_t *offset, const int32_t *index,
+                             const float *weight, int parts, int64_t n);
+/* The sum of terms of n rows, or, where index[t] is given, of gather(terms[t], index[t], n); in one pass. */
+moe_var *moe_sum_rows(moe_tape *tape, moe_var **terms, const int32_t *const *index, int n_terms, int64_t n);
 /* Row index[i] of the [n_out, C] result is increased by x[i]: the transpose of gather. */
 moe_var *moe_scatter(moe_tape *tape, moe_var *x, const int32_t *index, int64_t n_out);
 

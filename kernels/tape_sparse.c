@@ -47,19 +47,19 @@ check_offset(moe_tape *tape, const char *name, const int64_t *offset, int64_t n)
     return valid;
 }
 
-/* out (+)= the transpose of s, with `columns` columns, times x. */
+/* out (+)= the transpose of s, with `columns` columns and of `parts` parts, times x. */
 static void
-multiply_transposed(moe_tape *tape, const moe_sparse *s, int64_t columns, int64_t cols, const float *x, bool add,
-                    float *out)
+multiply_transposed(moe_tape *tape, const moe_sparse *s, int parts, int64_t columns, int64_t cols, const float *x,
+                    bool add, float *out)
 {
     int64_t entries = s->offset == NULL ? s->rows : s->offset[s->rows];
     bool weighted = s->weight != NULL || s->reduce == MOE_MEAN;
     int64_t *offset = moe_tape_alloc(tape, columns + 1, sizeof(int64_t));
-    int32_t *index = moe_tape_alloc(tape, entries, sizeof(int32_t));
-    float *weight = weighted ? moe_tape_alloc(tape, entries, sizeof(float)) : NULL;
+    int32_t *index = moe_tape_alloc(tape, entries, parts * sizeof(int32_t));
+    float *weight = weighted ? moe_tape_alloc(tape, entries, parts * sizeof(float)) : NULL;
     if (offset == NULL || index == NULL || (weighted && weight == NULL))
         return;
-    tape->backend->transpose(tape->job, s, columns, offset, index, weight);
+    tape->backend->transpose(tape->job, s, parts, columns, offset, index, weight);
     moe_sparse transposed = {.rows = columns, .offset = offset, .index = index, .weight = weight, .reduce = MOE_SUM};
     tape->backend->aggregate(tape->job, &transposed, cols, x, add, out);
 }
@@ -68,16 +68,18 @@ typedef struct sparse_op
 {
     moe_op op;
     moe_sparse s;
+    int parts;
 } sparse_op;
 
 static void
 sparse_backward(moe_tape *tape, moe_op *op)
 {
+    sparse_op *sparse = (sparse_op *) op;
     moe_var *x = op->in[0];
     bool add;
     float *g = moe_gradient(tape, x, &add);
     if (g != NULL)
-        multiply_transposed(tape, &((sparse_op *) op)->s, x->rows, x->cols, op->out->gradient, add, g);
+        multiply_transposed(tape, &sparse->s, sparse->parts, x->rows, x->cols, op->out->gradient, add, g);
 }
 
 moe_var *
@@ -89,6 +91,7 @@ moe_gather(moe_tape *tape, moe_var *x, const int32_t *index, int64_t n)
     sparse_op *gather = moe_begin(tape, sizeof(sparse_op), sparse_backward, n, x->cols, x, NULL, NULL);
     if (gather == NULL)
         return NULL;
+    gather->parts = 1;
     gather->s = (moe_sparse){.rows = n, .index = index};
     tape->backend->gather(tape->job, n, x->cols, index, x->value, false, gather->op.out->value);
     return moe_finish(tape, gather);
@@ -105,9 +108,122 @@ moe_aggregate(moe_tape *tape, moe_var *x, const int64_t *offset, const int32_t *
     sparse_op *aggregate = moe_begin(tape, sizeof(sparse_op), sparse_backward, n, x->cols, x, NULL, NULL);
     if (aggregate == NULL)
         return NULL;
+    aggregate->parts = 1;
     aggregate->s = (moe_sparse){.rows = n, .offset = offset, .index = index, .weight = weight, .reduce = reduce};
     tape->backend->aggregate(tape->job, &aggregate->s, x->cols, x->value, false, aggregate->op.out->value);
     return moe_finish(tape, aggregate);
+}
+
+moe_var *
+moe_aggregate_parts(moe_tape *tape, moe_var *x, const int64_t *offset, const int32_t *index, const float *weight,
+                    int parts, int64_t n)
+{
+    int64_t rows, cols;
+    if (!moe_given(tape, "aggregate_parts", x != NULL && n >= 0 && parts >= 1 && offset != NULL) ||
+        !check_offset(tape, "aggregate_parts", offset, n) ||
+        !moe_given(tape, "aggregate_parts", offset[n] == 0 || (index != NULL && weight != NULL)) ||
+        !check_index(tape, "aggregate_parts", index, offset[n], x->rows))
+        return NULL;
+    if (__builtin_mul_overflow(n, parts, &rows) || __builtin_mul_overflow(x->cols, parts, &cols))
+        rows = cols = INT64_MAX;
+    if (!check_rows(tape, "aggregate_parts", rows))
+        return NULL;
+    sparse_op *aggregate = moe_begin(tape, sizeof(sparse_op), sparse_backward, n, cols, x, NULL, NULL);
+    if (aggregate == NULL)
+        return NULL;
+    aggregate->parts = parts;
+    aggregate->s = (moe_sparse){.rows = n, .offset = offset, .index = index, .weight = weight, .reduce = MOE_SUM};
+    tape->backend->aggregate_parts(tape->job, &aggregate->s, parts, x->cols, x->value, aggregate->op.out->value);
+    return moe_finish(tape, aggregate);
+}
+
+typedef struct sum_rows_op
+{
+    moe_op op;
+    int n;
+    moe_var **terms;
+    const int32_t **index;
+} sum_rows_op;
+
+/* Add the result's gradient to term t's. */
+static void
+sum_rows_add(moe_tape *tape, sum_rows_op *sum, int t)
+{
+    moe_var *x = sum->terms[t];
+    moe_sparse s = {.rows = sum->op.out->rows, .index = sum->index[t]};
+    bool add;
+    float *g = moe_gradient(tape, x, &add);
+    if (g == NULL)
+        return;
+    if (s.index != NULL)
+        multiply_transposed(tape, &s, 1, x->rows, x->cols, sum->op.out->gradient, add, g);
+    else
+        tape->backend->scale(tape->job, moe_size(x), 1, sum->op.out->gradient, add, g);
+}
+
+/* The last term without an index is served last: it may take the gradient over. */
+static void
+sum_rows_backward(moe_tape *tape, moe_op *op)
+{
+    sum_rows_op *sum = (sum_rows_op *) op;
+    const float *gy = op->out->gradient;
+    int last = -1;
+    bool add;
+    for (int t = 0; t < sum->n; t++)
+        last = sum->index[t] == NULL && sum->terms[t]->needs_gradient ? t : last;
+    for (int t = 0; t < sum->n; t++)
+        if (t != last)
+            sum_rows_add(tape, sum, t);
+    if (last < 0)
+        return;
+    float *g = moe_take_gradient(tape, op->out, sum->terms[last], &add);
+    if (g != NULL && g != gy)
+        tape->backend->scale(tape->job, moe_size(op->out), 1, gy, add, g);
+}
+
+/* Whether an index only says what no index says. */
+static bool
+is_identity(const int32_t *index, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        if (index[i] != i)
+            return false;
+    return true;
+}
+
+moe_var *
+moe_sum_rows(moe_tape *tape, moe_var **terms, const int32_t *const *index, int n_terms, int64_t n)
+{
+    bool given = n_terms >= 1 && n >= 0;
+    for (int t = 0; given && t < n_terms; t++)
+        given = terms[t] != NULL;
+    if (!moe_given(tape, "sum_rows", given) || !check_rows(tape, "sum_rows", n))
+        return NULL;
+    moe_var **kept = moe_tape_alloc(tape, n_terms, sizeof *kept);
+    const float **values = moe_tape_alloc(tape, n_terms, sizeof *values);
+    const int32_t **rows = moe_tape_alloc(tape, n_terms, sizeof *rows);
+    if (kept == NULL || values == NULL || rows == NULL)
+        return NULL;
+    moe_var *needy = terms[0];
+    for (int t = 0; t < n_terms; t++)
+    {
+        if (terms[t]->cols != terms[0]->cols || (index[t] == NULL && terms[t]->rows != n))
+            return moe_bad_shape(tape, "sum_rows", terms[0], terms[t]);
+        if (index[t] != NULL && !check_index(tape, "sum_rows", index[t], n, terms[t]->rows))
+            return NULL;
+        needy = terms[t]->needs_gradient ? terms[t] : needy;
+        kept[t] = terms[t];
+        values[t] = terms[t]->value;
+        rows[t] = index[t] != NULL && n == terms[t]->rows && is_identity(index[t], n) ? NULL : index[t];
+    }
+    sum_rows_op *sum = moe_begin(tape, sizeof(sum_rows_op), sum_rows_backward, n, needy->cols, needy, NULL, NULL);
+    if (sum == NULL)
+        return NULL;
+    sum->n = n_terms;
+    sum->terms = kept;
+    sum->index = rows;
+    tape->backend->sum_rows(tape->job, n, needy->cols, n_terms, values, rows, sum->op.out->value);
+    return moe_finish(tape, sum);
 }
 
 static void
@@ -130,6 +246,6 @@ moe_scatter(moe_tape *tape, moe_var *x, const int32_t *index, int64_t n_out)
     if (scatter == NULL)
         return NULL;
     scatter->s = (moe_sparse){.rows = x->rows, .index = index};
-    multiply_transposed(tape, &scatter->s, n_out, x->cols, x->value, false, scatter->op.out->value);
+    multiply_transposed(tape, &scatter->s, 1, n_out, x->cols, x->value, false, scatter->op.out->value);
     return moe_finish(tape, scatter);
 }

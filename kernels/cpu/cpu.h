@@ -164,7 +164,10 @@ void moe_cpu_softmax_backward(moe_job *job, int64_t rows, int64_t cols, const fl
 /* sparse.c */
 void moe_cpu_gather(moe_job *job, int64_t n, int64_t cols, const int32_t *index, const float *x, bool add, float *out);
 void moe_cpu_aggregate(moe_job *job, const moe_sparse *s, int64_t cols, const float *x, bool add, float *out);
-void moe_cpu_transpose(moe_job *job, const moe_sparse *s, int64_t columns, int64_t *offset, int32_t *index,
+void moe_cpu_aggregate_parts(moe_job *job, const moe_sparse *s, int parts, int64_t cols, const float *x, float *out);
+void moe_cpu_sum_rows(moe_job *job, int64_t n, int64_t cols, int terms, const float *const *x,
+                      const int32_t *const *index, float *out);
+void moe_cpu_transpose(moe_job *job, const moe_sparse *s, int parts, int64_t columns, int64_t *offset, int32_t *index,
                        float *weight);
 
 /* mixture.c */

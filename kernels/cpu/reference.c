@@ -281,7 +281,44 @@ aggregate(moe_job *job, const moe_sparse *s, int64_t cols, const float *x, bool 
 }
 
 static void
-transpose(moe_job *job, const moe_sparse *s, int64_t columns, int64_t *offset, int32_t *index, float *weight)
+aggregate_parts(moe_job *job, const moe_sparse *s, int parts, int64_t cols, const float *x, float *out)
+{
+    for (int64_t i = 0; i < s->rows; i++)
+    {
+        for (int64_t j = 0; j < parts * cols; j++)
+        {
+            double total = 0;
+            for (int64_t k = s->offset[i]; k < s->offset[i + 1]; k++)
+            {
+                if (s->index[k] >= 0)
+                    total += (double) s->weight[k * parts + j / cols] * x[s->index[k] * cols + j % cols];
+            }
+            out[i * parts * cols + j] = (float) total;
+        }
+    }
+}
+
+static void
+sum_rows(moe_job *job, int64_t n, int64_t cols, int terms, const float *const *x, const int32_t *const *index,
+         float *out)
+{
+    for (int64_t i = 0; i < n; i++)
+    {
+        for (int64_t j = 0; j < cols; j++)
+        {
+            double total = 0;
+            for (int t = 0; t < terms; t++)
+            {
+                int64_t row = index[t] == NULL ? i : index[t][i];
+                total += row < 0 ? 0 : x[t][row * cols + j];
+            }
+            out[i * cols + j] = (float) total;
+        }
+    }
+}
+
+static void
+transpose(moe_job *job, const moe_sparse *s, int parts, int64_t columns, int64_t *offset, int32_t *index, float *weight)
 {
     int64_t place = 0;
     for (int64_t c = 0; c < columns; c++)
@@ -295,11 +332,13 @@ transpose(moe_job *job, const moe_sparse *s, int64_t columns, int64_t *offset, i
             {
                 if (s->index[k] != c)
                     continue;
-                index[place] = (int32_t) i;
-                if (weight != NULL)
-                    weight[place] = (float) ((s->weight == NULL ? 1.0 : s->weight[k]) /
-                                             (s->reduce == MOE_MEAN ? (double) (to - from) : 1.0));
-                place++;
+                for (int p = 0; p < parts; p++, place++)
+                {
+                    index[place] = (int32_t) (i * parts + p);
+                    if (weight != NULL)
+                        weight[place] = (float) ((s->weight == NULL ? 1.0 : s->weight[k * parts + p]) /
+                                                 (s->reduce == MOE_MEAN ? (double) (to - from) : 1.0));
+                }
             }
         }
     }
@@ -455,6 +494,8 @@ const moe_backend moe_backend_reference = {
     .softmax_backward = softmax_backward,
     .gather = gather,
     .aggregate = aggregate,
+    .aggregate_parts = aggregate_parts,
+    .sum_rows = sum_rows,
     .transpose = transpose,
     .top_k_gate = top_k_gate,
     .balance_loss = balance_loss,

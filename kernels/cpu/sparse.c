@@ -13,12 +13,15 @@
 #define CACHE_LINE_FLOATS 16
 #define PREFETCH_FLOATS   256 /* of a row; the hardware follows from there */
 #define GROUP             4
+#define PARTS_TOGETHER    4 /* sums over the same sources in registers */
+#define BLOCK_LANES       2
 
 typedef struct sparse_product
 {
     moe_job *job;
     int64_t cols;
     const moe_sparse *s;
+    int parts;
     const int32_t *index;
     const float *x;
     bool add;
@@ -135,9 +138,125 @@ moe_cpu_aggregate(moe_job *job, const moe_sparse *s, int64_t cols, const float *
     moe_parallel(job, s->rows, grain, aggregate_range, &p);
 }
 
+/*
+ * `parts` (a constant) weighted sums of BLOCK_LANES lanes of each row's
+ * sources, which stay in registers; x and out stand at the block's column.
+ */
+MOE_INLINE void
+sum_parts(int parts, const moe_sparse *s, int64_t i, const float *weight, int weight_stride, int64_t cols,
+          const float *x, float *out)
+{
+    moe_lanes sum[PARTS_TOGETHER][BLOCK_LANES] = {0};
+    for (int64_t k = s->offset[i]; k < s->offset[i + 1]; k++)
+    {
+        if (s->index[k] < 0)
+            continue;
+        const float *row = x + s->index[k] * cols;
+        for (int b = 0; b < BLOCK_LANES; b++)
+        {
+            moe_lanes value = *(const moe_lanes *) (row + b * MOE_LANES);
+            for (int p = 0; p < parts; p++)
+                sum[p][b] += weight[k * weight_stride + p] * value;
+        }
+    }
+    for (int p = 0; p < parts; p++)
+        for (int b = 0; b < BLOCK_LANES; b++)
+            *(moe_lanes *) (out + p * cols + b * MOE_LANES) = sum[p][b];
+}
+
+/* The same for one part and one column. */
+MOE_INLINE float
+sum_column(const moe_sparse *s, int64_t i, const float *weight, int weight_stride, int64_t cols, const float *x)
+{
+    float sum = 0;
+    for (int64_t k = s->offset[i]; k < s->offset[i + 1]; k++)
+        sum += s->index[k] < 0 ? 0 : weight[k * weight_stride] * x[s->index[k] * cols];
+    return sum;
+}
+
+MOE_MULTIVERSION static void
+aggregate_parts_range(int64_t begin, int64_t end, void *arg)
+{
+    const sparse_product *a = arg;
+    const moe_sparse *s = a->s;
+    int64_t cols = a->cols;
+    int parts = a->parts;
+    if (moe_job_cancelled(a->job))
+        return;
+    for (int64_t i = begin; i < end; i++)
+    {
+        float *out = a->out + i * parts * cols;
+        int64_t j = 0;
+        for (int64_t k = s->offset[i]; k < s->offset[i + 1]; k++)
+            prefetch_row(a->x, cols, s->index[k]);
+        for (; j + BLOCK_LANES * MOE_LANES <= cols; j += BLOCK_LANES * MOE_LANES)
+        {
+            int p = 0;
+            for (; p + PARTS_TOGETHER <= parts; p += PARTS_TOGETHER)
+                sum_parts(PARTS_TOGETHER, s, i, s->weight + p, parts, cols, a->x + j, out + p * cols + j);
+            for (; p < parts; p++)
+                sum_parts(1, s, i, s->weight + p, parts, cols, a->x + j, out + p * cols + j);
+        }
+        for (; j < cols; j++)
+            for (int p = 0; p < parts; p++)
+                out[p * cols + j] = sum_column(s, i, s->weight + p, parts, cols, a->x + j);
+    }
+}
+
+void
+moe_cpu_aggregate_parts(moe_job *job, const moe_sparse *s, int parts, int64_t cols, const float *x, float *out)
+{
+    sparse_product p = {.job = job, .cols = cols, .s = s, .parts = parts, .x = x, .out = out};
+    moe_parallel(job, s->rows, moe_row_grain(cols * parts) / 4, aggregate_parts_range, &p);
+}
+
+typedef struct row_sum
+{
+    int64_t cols;
+    int terms;
+    const float *const *x;
+    const int32_t *const *index;
+    float *out;
+} row_sum;
+
+MOE_MULTIVERSION static void
+sum_rows_range(int64_t begin, int64_t end, void *arg)
+{
+    const row_sum *s = arg;
+    int64_t cols = s->cols;
+    for (int64_t i = begin; i < end; i++)
+    {
+        float *restrict out = s->out + i * cols;
+        bool any = false;
+        for (int t = 0; t < s->terms; t++)
+        {
+            int64_t row = s->index[t] == NULL ? i : s->index[t][i];
+            const float *x = s->x[t] + row * cols;
+            if (row < 0)
+                continue;
+            if (!any)
+                memcpy(out, x, (size_t) cols * sizeof(float));
+            for (int64_t j = 0; any && j < cols; j++)
+                out[j] += x[j];
+            any = true;
+        }
+        if (!any)
+            memset(out, 0, (size_t) cols * sizeof(float));
+    }
+}
+
+void
+moe_cpu_sum_rows(moe_job *job, int64_t n, int64_t cols, int terms, const float *const *x, const int32_t *const *index,
+                 float *out)
+{
+    row_sum s = {.cols = cols, .terms = terms, .x = x, .index = index, .out = out};
+    moe_parallel(job, cols == 0 ? 0 : n, moe_row_grain(cols), sum_rows_range, &s);
+}
+
 /* Counting sort of the entries by column; a few passes over integers, small beside the product itself. */
 void
-moe_cpu_transpose(moe_job *job, const moe_sparse *s, int64_t columns, int64_t *offset, int32_t *index, float *weight)
+moe_cpu_transpose(moe_job *job, const moe_sparse *s, int parts, int64_t columns, int64_t *offset, int32_t *index,
+                  float *weight)
 {
     int64_t entries = s->offset == NULL ? s->rows : s->offset[s->rows];
     memset(offset, 0, (size_t) (columns + 1) * sizeof(int64_t));
@@ -159,14 +278,17 @@ moe_cpu_transpose(moe_job *job, const moe_sparse *s, int64_t columns, int64_t *o
         {
             if (s->index[k] < 0)
                 continue;
-            int64_t place = offset[s->index[k]]++;
-            index[place] = (int32_t) i;
-            if (weight != NULL)
-                weight[place] = s->weight == NULL ? share : share * s->weight[k];
+            int64_t place = offset[s->index[k]]++ * parts;
+            for (int p = 0; p < parts; p++)
+            {
+                index[place + p] = (int32_t) (i * parts + p);
+                if (weight != NULL)
+                    weight[place + p] = s->weight == NULL ? share : share * s->weight[k * parts + p];
+            }
         }
     }
     /* ... which is the start of the next. */
     for (int64_t c = columns; c > 0; c--)
-        offset[c] = offset[c - 1];
+        offset[c] = offset[c - 1] * parts;
     offset[0] = 0;
 }

@@ -339,6 +339,23 @@ run_sparse(const trial *t)
         t->backend->aggregate(t->job, &s, t->cols, x, t->add, out);
         result(t, out, t->rows * t->cols);
     }
+
+    for (int parts = 1; parts < 7; parts++)
+    {
+        moe_sparse s = {t->rows, offset, index, input(t, offset[t->rows] * parts, 3), MOE_SUM};
+        float *out = output(t, t->rows * parts * t->cols, false);
+        t->backend->aggregate_parts(t->job, &s, parts, t->cols, x, out);
+        result(t, out, t->rows * parts * t->cols);
+    }
+
+    const float *terms[] = {x, input(t, t->rows * t->cols, 4), x};
+    const int32_t *rows[] = {one, NULL, indices(t, t->rows, sources, 11)};
+    for (int n = 1; n <= 3; n++)
+    {
+        float *out = output(t, t->rows * t->cols, false);
+        t->backend->sum_rows(t->job, t->rows, t->cols, n, terms, rows, out);
+        result(t, out, t->rows * t->cols);
+    }
 }
 
 static void
@@ -352,17 +369,18 @@ run_transpose(const trial *t)
 {
     int64_t columns = t->rows % 301;
     int64_t *offset = offsets(t, t->rows);
-    for (int kind = 0; kind < 5; kind++)
+    for (int kind = 0; kind < 6; kind++)
     {
+        int parts = kind == 5 ? 3 : 1;
         bool single = kind == 4;
         int64_t entries = single ? t->rows : offset[t->rows];
         moe_sparse s = {t->rows, single ? NULL : offset, indices(t, entries, columns, 9),
-                        kind % 2 ? input(t, entries, 2) : NULL, kind / 2 == 1 ? MOE_MEAN : MOE_SUM};
-        bool weighted = kind == 1 || kind == 2 || kind == 3;
+                        kind % 2 ? input(t, entries * parts, 2) : NULL, kind / 2 == 1 ? MOE_MEAN : MOE_SUM};
+        bool weighted = kind != 0 && kind != 4;
         int64_t *to = moe_alloc(t->job, columns + 1, sizeof(int64_t));
-        int32_t *index = moe_alloc(t->job, entries, sizeof(int32_t));
-        float *weight = weighted ? moe_alloc(t->job, entries, sizeof(float)) : NULL;
-        t->backend->transpose(t->job, &s, columns, to, index, weight);
+        int32_t *index = moe_alloc(t->job, entries * parts, sizeof(int32_t));
+        float *weight = weighted ? moe_alloc(t->job, entries * parts, sizeof(float)) : NULL;
+        t->backend->transpose(t->job, &s, parts, columns, to, index, weight);
         for (int64_t c = 0; c <= columns; c++)
             result(t, &(float){(float) to[c]}, 1);
         for (int64_t k = 0; k < to[columns]; k++)

@@ -154,6 +154,7 @@ check_gradient(operation op)
 static const int32_t picks[9] = {2, -1, 0, 5, 2, 2, 1, -1, 4};
 static const int64_t spans[6] = {0, 3, 3, 4, 8, 9};
 static const float edge_weights[9] = {1, 2, -1, 0.5f, 3, 0.25f, -2, 1, 1.5f};
+static const int32_t in_order[6] = {0, 1, 2, 3, 4, 5};
 static const int32_t places[6] = {3, 0, 3, -1, 1, 3};
 
 GRADIENT_TEST(linear, moe_linear(tape, in[A], in[WEIGHT], in[BIAS]))
@@ -177,6 +178,13 @@ GRADIENT_TEST(aggregate_sum, moe_aggregate(tape, in[A], spans, picks, NULL, 5, M
 GRADIENT_TEST(aggregate_mean, moe_aggregate(tape, in[A], spans, picks, NULL, 5, MOE_MEAN))
 GRADIENT_TEST(aggregate_weighted, moe_aggregate(tape, in[A], spans, picks, edge_weights, 5, MOE_SUM))
 GRADIENT_TEST(aggregate_weighted_mean, moe_aggregate(tape, in[A], spans, picks, edge_weights, 5, MOE_MEAN))
+GRADIENT_TEST(aggregate_parts, moe_aggregate_parts(tape, in[A], spans, picks, constants + 5, 3, 5))
+GRADIENT_TEST(sum_rows, moe_sum_rows(tape, (moe_var *[]){in[A], in[B], in[A], in[A], in[A]},
+                                     (const int32_t *[]){picks, NULL, NULL, NULL, places}, 5, 6))
+GRADIENT_TEST(sum_rows_all_picked,
+              moe_sum_rows(tape, (moe_var *[]){in[A], in[B]}, (const int32_t *[]){picks, picks + 1}, 2, 8))
+GRADIENT_TEST(sum_rows_in_order,
+              moe_sum_rows(tape, (moe_var *[]){in[A], in[B]}, (const int32_t *[]){in_order, picks}, 2, 6))
 GRADIENT_TEST(scatter, moe_scatter(tape, in[A], places, 4))
 GRADIENT_TEST(top_1_gate, moe_multiply(tape, moe_top_k_gate(tape, in[A], 1, 0), in[B]))
 GRADIENT_TEST(top_2_gate, moe_top_k_gate(tape, in[A], 2, 0))
@@ -416,6 +424,14 @@ inputs_that_do_not_fit_are_refused(void **state)
     REFUSED(moe_dropout(tape, x, 1));
     REFUSED(moe_dropout(tape, x, -0.1f));
     REFUSED(moe_dropout(tape, x, NAN));
+    REFUSED(moe_aggregate_parts(tape, x, rising, good, values, 0, 3));
+    REFUSED(moe_aggregate_parts(tape, x, rising, good, NULL, 2, 3));
+    REFUSED(moe_aggregate_parts(tape, x, rising, beyond, values, 2, 3));
+    REFUSED(moe_aggregate_parts(tape, x, falling, good, values, 2, 3));
+    REFUSED(moe_sum_rows(tape, &x, (const int32_t *[]){beyond}, 1, 3));
+    REFUSED(moe_sum_rows(tape, &x, (const int32_t *[]){NULL}, 1, 4));
+    REFUSED(moe_sum_rows(tape, (moe_var *[]){x, y}, (const int32_t *[]){good, good}, 2, 3));
+    REFUSED(moe_sum_rows(tape, NULL, NULL, 0, 3));
     REFUSED(moe_gather(tape, x, beyond, 3));
     REFUSED(moe_gather(tape, x, below, 3));
     REFUSED(moe_gather(tape, x, NULL, 3));
@@ -593,6 +609,10 @@ main(void)
         cmocka_unit_test(aggregate_mean),
         cmocka_unit_test(aggregate_weighted),
         cmocka_unit_test(aggregate_weighted_mean),
+        cmocka_unit_test(aggregate_parts),
+        cmocka_unit_test(sum_rows),
+        cmocka_unit_test(sum_rows_all_picked),
+        cmocka_unit_test(sum_rows_in_order),
         cmocka_unit_test(scatter),
         cmocka_unit_test(top_1_gate),
         cmocka_unit_test(top_2_gate),
