@@ -17,6 +17,9 @@
 #include "utils/datum.h"
 #include "utils/lsyscache.h"
 #include "utils/typcache.h"
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
 
 #include "extension/key_index.h"
 #include "extension/moe_ml.h"
