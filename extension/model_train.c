@@ -155,6 +155,53 @@ visible_rows(const moe_data *data, int64 time)
     return rows;
 }
 
+/* The tables as they were known at a time: values of late columns that were not yet are NULL. */
+static moe_table *
+known_tables(const moe_data *data, int64 time)
+{
+    moe_table *tables = palloc(sizeof(moe_table) * data->n_tables);
+
+    for (int t = 0; t < data->n_tables; t++)
+    {
+        int64 n = data->tables[t].n_rows;
+        moe_column *columns = palloc(sizeof(moe_column) * Max(data->tables[t].n_columns, 1));
+
+        tables[t] = data->tables[t];
+        tables[t].columns = columns;
+        for (int c = 0; c < tables[t].n_columns; c++)
+        {
+            const int64 *known_at;
+            uint8 *null;
+
+            columns[c] = data->tables[t].columns[c];
+            if (columns[c].hidden_bit < 0)
+                continue;
+            known_at = data->graph_tables[t].known_at[columns[c].hidden_bit];
+            null = MemoryContextAllocHuge(CurrentMemoryContext, Max(n, 1));
+            for (int64 row = 0; row < n; row++)
+                null[row] = known_at[row] > time || (columns[c].null != NULL && columns[c].null[row]);
+            columns[c].null = null;
+        }
+    }
+    return tables;
+}
+
+/* The tables' memory: that of the masks and columns known_tables() made. */
+static void
+free_known_tables(const moe_data *data, moe_table *tables)
+{
+    for (int t = 0; t < data->n_tables; t++)
+    {
+        for (int c = 0; c < tables[t].n_columns; c++)
+        {
+            if (tables[t].columns[c].hidden_bit >= 0)
+                pfree((void *) tables[t].columns[c].null);
+        }
+        pfree((void *) tables[t].columns);
+    }
+    pfree(tables);
+}
+
 static void
 report_data(const run *r)
 {
@@ -206,14 +253,16 @@ read_all(run *r, const moe_statement *statement, const moe_schema *schema)
 static void
 build_graph(run *r)
 {
+    int64 last = r->labels->last_train_time;
+    moe_table *known = known_tables(r->data, last);
     double start = moe_seconds();
     int64 edges = 0;
 
     moe_check(r->job, moe_blas_open(r->job));
     moe_check(r->job, moe_graph_create(r->job, r->data->graph_tables, r->data->n_tables, r->data->graph_keys,
                                        r->data->n_edges, &r->graph));
-    moe_check(r->job, moe_features_fit(r->job, r->data->tables, r->data->n_tables,
-                                       visible_rows(r->data, r->labels->last_train_time), &r->features));
+    moe_check(r->job, moe_features_fit(r->job, known, r->data->n_tables, visible_rows(r->data, last), &r->features));
+    free_known_tables(r->data, known);
     moe_check(r->job, moe_features_bind(r->features, r->data->tables, r->data->n_tables));
     r->graph_seconds = moe_seconds() - start;
     for (int e = 0; e < r->data->n_edges; e++)
