@@ -14,6 +14,9 @@
  *
  * For a single moment (the population at $1, or a static target) the same text
  * is made with the moment in place of the grid.
+ *
+ * What looks at the past (WHERE) sees it as it was: late columns are NULL
+ * where they were not yet known, and no path leads over a later row.
  */
 #include "postgres.h"
 
@@ -25,6 +28,7 @@
 #include "utils/typcache.h"
 
 #include "extension/label_query_internal.h"
+#include "extension/schema_internal.h"
 
 typedef struct sql_writer
 {
@@ -33,6 +37,8 @@ typedef struct sql_writer
     moe_label_text *text;
     StringInfo sql;
     const char *moment; /* as_of as an expression; NULL: the grid's */
+    const char *past;   /* within WHERE: the moment that it is told at, as an expression */
+    int row_table;      /* of the columns within an aggregate */
     bool n_ctes;
     bool conditions; /* WHERE has been written */
 } sql_writer;
@@ -50,6 +56,21 @@ static const char *
 step_alias(int step)
 {
     return step == 0 ? "c" : psprintf("p%d", step);
+}
+
+/* A column's value; within WHERE as it was known then. */
+static char *
+column_value(const sql_writer *writer, int table, const char *alias, const char *name)
+{
+    const moe_schema_table *t = &writer->schema->tables[table];
+    int column = moe_catalog_column_named(t, name);
+    char *value = psprintf("%s.%s", alias, quote_identifier(name));
+
+    if (writer->past == NULL || column < 0 || t->columns[column].known_at < 0)
+        return value;
+    return psprintf("CASE WHEN %s <= %s THEN %s END",
+                    moe_schema_moment_expression(writer->schema, table, t->columns[column].known_at, alias),
+                    writer->past, value);
 }
 
 /* Conditions */
@@ -108,7 +129,8 @@ write_node(sql_writer *writer, const moe_node *node, const char *row_alias)
             write_aggregate_value(writer, node);
             return;
         case MOE_NODE_COLUMN:
-            appendStringInfo(sql, "%s.%s", row_alias ? row_alias : "e", quote_identifier(node->column->column));
+            appendStringInfoString(sql, column_value(writer, row_alias ? writer->row_table : 0,
+                                                     row_alias ? row_alias : "e", node->column->column));
             return;
         case MOE_NODE_CONSTANT:
             appendStringInfoString(sql, node->constant);
@@ -211,7 +233,7 @@ static void
 write_function(sql_writer *writer, const moe_label_aggregate *aggregate, const char *time)
 {
     const moe_node *node = aggregate->node;
-    const char *column = node->column->column ? psprintf("c.%s", quote_identifier(node->column->column)) : "*";
+    const char *column = node->column->column ? column_value(writer, aggregate->table, "c", node->column->column) : "*";
     StringInfo sql = writer->sql;
 
     moe_label_text_mark(writer->text, node->location, false);
@@ -331,6 +353,69 @@ write_windows(sql_writer *writer, const moe_label_aggregate *aggregate, const ch
                      origin);
 }
 
+/* Has the parent reached by a step of the path a time of its own, which is not the aggregate's? */
+static bool
+is_timed_step(const sql_writer *writer, const moe_label_aggregate *aggregate, int step)
+{
+    int table = writer->schema->edges[aggregate->steps[step - 1]].parent;
+
+    return writer->schema->tables[table].time >= 0 && (aggregate->time_edge >= 0 || step != aggregate->time_step);
+}
+
+/* Does a row filter ask for a late column? */
+static bool
+asks_late(const sql_writer *writer, int table, const moe_node *node)
+{
+    const moe_schema_table *t = &writer->schema->tables[table];
+    ListCell *cell;
+
+    check_stack_depth();
+    if (node == NULL)
+        return false;
+    if (node->kind == MOE_NODE_COLUMN)
+    {
+        int column = moe_catalog_column_named(t, node->column->column);
+
+        return column >= 0 && t->columns[column].known_at >= 0;
+    }
+    foreach (cell, node->list)
+        if (asks_late(writer, table, lfirst(cell)))
+            return true;
+    return asks_late(writer, table, node->left) || asks_late(writer, table, node->right);
+}
+
+/*
+ * Is the time of the first row enough to tell whether there is one? Not where
+ * a row may come to count later: by a late column, or by a row on its path.
+ */
+static bool
+is_since(const sql_writer *writer, const moe_label_aggregate *aggregate)
+{
+    if (!aggregate->presence || writer->moment)
+        return false;
+    for (int step = 1; step < aggregate->n_steps; step++)
+        if (is_timed_step(writer, aggregate, step))
+            return false;
+    return !asks_late(writer, aggregate->table, aggregate->node->filter);
+}
+
+/* Rows on the path to the entity must be visible as well. */
+static void
+write_visible_path(sql_writer *writer, const moe_label_aggregate *aggregate)
+{
+    for (int step = 1; step < aggregate->n_steps; step++)
+    {
+        int table = writer->schema->edges[aggregate->steps[step - 1]].parent;
+        const char *time;
+
+        if (!is_timed_step(writer, aggregate, step))
+            continue;
+        time = moe_schema_time_expression(writer->schema, table, step_alias(step));
+        next_condition(writer, "    ");
+        appendStringInfo(writer->sql, "(%s IS NULL OR %s <= %s)", time, time, writer->past);
+    }
+}
+
 /* One aggregate over all its windows: a common table expression (as_of, k1.., value). */
 static void
 write_aggregate(sql_writer *writer, const moe_label_aggregate *aggregate)
@@ -340,11 +425,13 @@ write_aggregate(sql_writer *writer, const moe_label_aggregate *aggregate)
     const moe_schema_edge *last = &schema->edges[aggregate->steps[aggregate->n_steps - 1]];
     const char *holder = step_alias(aggregate->n_steps - 1);
     const char *as_of = writer->moment ? writer->moment : "s.as_of";
-    bool since = aggregate->presence && !writer->moment;
+    bool since = is_since(writer, aggregate);
     bool grid = node->has_window && !writer->moment && !since;
     const char *time = NULL;
     StringInfoData keys;
 
+    writer->past = aggregate->side == MOE_SIDE_WHERE && (grid || writer->moment) ? as_of : NULL;
+    writer->row_table = aggregate->table;
     if (aggregate->time_table >= 0)
         time = moe_schema_time_expression(schema, aggregate->time_table,
                                           aggregate->time_edge >= 0 ? "t" : step_alias(aggregate->time_step));
@@ -384,8 +471,11 @@ write_aggregate(sql_writer *writer, const moe_label_aggregate *aggregate)
         next_condition(writer, "    ");
         appendStringInfo(writer->sql, "%s <= %s", time, moe_label_shifted(schema, as_of, node->end, node->unit));
     }
+    if (writer->past)
+        write_visible_path(writer, aggregate);
     if (node->filter)
         write_condition(writer, node->filter, "c", "    ");
+    writer->past = NULL;
     moe_label_text_mark(writer->text, -1, false);
     appendStringInfo(writer->sql, "\n    GROUP BY %s%s\n)", grid ? "s.as_of, " : "", keys.data);
     writer->n_ctes = true;
@@ -426,7 +516,7 @@ write_join(sql_writer *writer, const moe_label_aggregate *aggregate)
     appendStringInfo(writer->sql, "\n%sJOIN %s ON ", joined_inside(writer, aggregate) ? "" : "LEFT ", aggregate->name);
     if (aggregate->node->has_window && !writer->moment)
     {
-        if (aggregate->presence)
+        if (is_since(writer, aggregate))
             appendStringInfo(writer->sql, "%s.since <= %s", aggregate->name,
                              moe_label_shifted(schema, "s.as_of", aggregate->node->end, aggregate->node->unit));
         else
@@ -478,8 +568,10 @@ write_from(sql_writer *writer)
         appendStringInfo(writer->sql, "(%s IS NULL OR %s <= %s)", time, time,
                          writer->moment ? writer->moment : "s.as_of");
     }
+    writer->past = writer->moment ? writer->moment : "s.as_of";
     if (statement->where)
         write_condition(writer, statement->where, NULL, "");
+    writer->past = NULL;
     moe_label_text_mark(writer->text, -1, false);
 }
 

@@ -116,6 +116,8 @@ int64 moe_schema_newest(const moe_schema *schema, int64 not_after);
  * date and timestamp count as UTC when mixed with timestamptz), e.g. `c."placed_at"`.
  */
 char *moe_schema_time_expression(const moe_schema *schema, int table, const char *alias);
+/* The same of any date or timestamp column, by its number in the schema's table. */
+char *moe_schema_moment_expression(const moe_schema *schema, int table, int column, const char *alias);
 
 /* The row time for people: a column's name, "orders.order_date" where parents give it, or NULL. */
 char *moe_schema_time_name(const moe_schema *schema, int table);

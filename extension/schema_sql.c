@@ -51,23 +51,26 @@ moe_schema_qualified(const moe_schema_table *table)
 }
 
 char *
-moe_schema_time_expression(const moe_schema *schema, int table, const char *alias)
+moe_schema_moment_expression(const moe_schema *schema, int table, int column, const char *alias)
 {
-    const moe_schema_table *t = &schema->tables[table];
-    const moe_schema_column *column;
-    char *name;
+    const moe_schema_column *c = &schema->tables[table].columns[column];
+    char *name = psprintf("%s.%s", alias, quote_identifier(c->name));
 
-    if (t->time < 0)
-        return NULL;
-    column = &t->columns[t->time];
-    name = psprintf("%s.%s", alias, quote_identifier(column->name));
-    if (column->type == schema->time_type)
+    if (c->type == schema->time_type)
         return name;
-    if (column->type == DATEOID)
+    if (c->type == DATEOID)
         name = psprintf("CAST(%s AS pg_catalog.timestamp)", name);
-    if (schema->time_type == TIMESTAMPTZOID)
+    if (schema->time_type == TIMESTAMPTZOID || c->type == TIMESTAMPTZOID)
         name = psprintf("pg_catalog.timezone('UTC', %s)", name);
     return name;
+}
+
+char *
+moe_schema_time_expression(const moe_schema *schema, int table, const char *alias)
+{
+    int time = schema->tables[table].time;
+
+    return time < 0 ? NULL : moe_schema_moment_expression(schema, table, time, alias);
 }
 
 void
