@@ -9,6 +9,7 @@
 #include "extension/label_query.h"
 #include "extension/model_train.h"
 #include "extension/moe_ml.h"
+#include "extension/schema_sql.h"
 #include "extension/statement_internal.h"
 
 static moe_label_query *
@@ -16,15 +17,20 @@ compile(const char *source)
 {
     moe_statement *statement = moe_statement_parse(source, 0, strlen(source));
     moe_model_options *options;
+    moe_label_query *query;
     moe_schema *schema;
+    int level;
 
     if (statement->kind != MOE_CREATE_MODEL)
         ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("only CREATE MODEL can be compiled"),
                         errhint("Pass the whole statement as text: moe_ml.compile('CREATE MODEL ...').")));
+    level = moe_sql_begin_model(NULL); /* as in training */
     options = moe_model_options_parse(statement->options);
     schema = moe_model_discover(statement, options, true);
     moe_model_options_times(options, schema->time_type);
-    return moe_label_query_compile(statement, schema, &options->labels);
+    query = moe_label_query_compile(statement, schema, &options->labels);
+    moe_sql_end(level);
+    return query;
 }
 
 /* moe_ml.compile(statement text, population boolean) returns text. */

@@ -376,7 +376,7 @@ moe_labelled_read(const moe_predictor *predictor, const char *query, moe_labelle
     moe_read_only_begin(&scope);
     reader.out = make_labelled(&reader);
     if (kind == MOE_LABELLED_OWN)
-        level = moe_sql_begin_path(predictor->info->search_path);
+        level = moe_sql_begin_model(predictor->info->search_path);
     SPI_connect();
     plan = SPI_prepare(query, 0, NULL);
     if (plan == NULL)

@@ -328,7 +328,7 @@ train_again(Oid relid, const moe_model_record *record, const uint8 *parameters, 
 {
     const char *definition = record->info.definition;
     ErrorContextCallback context = {error_context_stack, name_definition, get_rel_name(relid)};
-    int level = moe_sql_begin_path(record->info.search_path);
+    int level = moe_sql_begin_model(record->info.search_path);
     moe_statement *statement;
     moe_training *training;
 

@@ -504,7 +504,7 @@ query_population(moe_predictor *predictor, int64 time, int64 visible, int32 **ro
     int level;
 
     *rows = MemoryContextAllocHuge(context, capacity * sizeof(int32));
-    level = moe_sql_begin_path(predictor->info->search_path);
+    level = moe_sql_begin_model(predictor->info->search_path);
     SPI_connect();
     plan = SPI_prepare(predictor->info->population, 1, &type);
     portal = plan && SPI_is_cursor_plan(plan) ? SPI_cursor_open(NULL, plan, &argument, NULL, true) : NULL;

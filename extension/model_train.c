@@ -26,6 +26,7 @@
 #include "extension/model_store.h"
 #include "extension/model_train.h"
 #include "extension/moe_ml.h"
+#include "extension/schema_sql.h"
 #include "kernels/blas.h"
 #include "kernels/random.h"
 
@@ -516,6 +517,7 @@ moe_model_train(const moe_statement *statement, const char *name, const moe_mode
     moe_stored stored = {0};
     moe_read_only reading;
     moe_schema *schema;
+    int level = moe_sql_begin_model(NULL);
     bool warm;
 
     result->context = context;
@@ -547,6 +549,7 @@ moe_model_train(const moe_statement *statement, const char *name, const moe_mode
     else
         moe_notice("trained model \"%s\" in %.1f s: validation %s %.4f", name, result->record.train_seconds,
                    result->record.metric, result->record.validation_metric);
+    moe_sql_end(level);
     MemoryContextSwitchTo(old);
     return result;
 }

@@ -16,6 +16,12 @@
 #include "extension/schema_internal.h"
 #include "extension/schema_sql.h"
 
+static void
+set(const char *name, const char *value)
+{
+    set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+}
+
 int
 moe_sql_begin(void)
 {
@@ -25,16 +31,18 @@ moe_sql_begin(void)
         {"IntervalStyle", "postgres"},          {"extra_float_digits", "1"}, {"bytea_output", "hex"}};
 
     for (int i = 0; i < lengthof(settings); i++)
-        set_config_option(settings[i][0], settings[i][1], PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+        set(settings[i][0], settings[i][1]);
     return level;
 }
 
 int
-moe_sql_begin_path(const char *search_path)
+moe_sql_begin_model(const char *search_path)
 {
     int level = NewGUCNestLevel();
 
-    set_config_option("search_path", search_path, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+    set("TimeZone", "UTC");
+    if (search_path != NULL)
+        set("search_path", search_path);
     return level;
 }
 

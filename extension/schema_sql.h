@@ -12,8 +12,11 @@
  * undoes it with the transaction.
  */
 int moe_sql_begin(void);
-/* Set only search_path until moe_sql_end: that of a model, for the SQL that is stored with it. */
-int moe_sql_begin_path(const char *search_path);
+/*
+ * For a model's own SQL, with constants and types of the user's: until
+ * moe_sql_end, TimeZone is UTC and, unless it is NULL, search_path is this.
+ */
+int moe_sql_begin_model(const char *search_path);
 void moe_sql_end(int level);
 
 /* A date, timestamp or timestamptz on the common axis; infinities are DT_NOBEGIN and DT_NOEND. */

@@ -39,6 +39,25 @@ SELECT moe_ml.execute($$CREATE MODEL static PREDICT customers.tenant FOR EACH cu
 DROP SCHEMA elsewhere CASCADE;
 SET search_path = shop;
 
+-- A constant without a zone counts as UTC, in training and in predicting, whatever the session's time zone.
+CREATE TABLE visitors (id int PRIMARY KEY, seen timestamptz);
+CREATE TABLE visits (id int PRIMARY KEY, visitor int REFERENCES visitors, at timestamptz);
+INSERT INTO visitors SELECT i, timestamptz '2020-01-01 00:00+00' + i * interval '1 hour' FROM generate_series(0, 23) i;
+INSERT INTO visits SELECT row_number() OVER (), v, timestamptz '2020-01-02 00:00+00' + d * interval '1 day'
+  FROM generate_series(0, 23) v, generate_series(0, 60) d WHERE (d * v) % 7 < 3;
+CREATE FUNCTION train_visits(name text) RETURNS text LANGUAGE sql AS
+$$ SELECT moe_ml.execute(format('CREATE MODEL %I PREDICT count(visits.*, 0, 3, days) = 0 FOR EACH visitors
+     WHERE visitors.seen >= ''2020-01-01 12:00'' WITH (epochs = 1, channels = 8, test_from = ''2020-02-20'')', name)) $$;
+SELECT train_visits('in_utc');
+SET TimeZone = 'Asia/Tokyo';
+SELECT train_visits('in_tokyo');
+SELECT count(*) FROM in_utc;
+SELECT count(*) FROM in_tokyo;
+RESET TimeZone;
+SELECT count(*) FROM in_tokyo;
+SELECT count(DISTINCT train_rows) = 1 AS same_rows, count(DISTINCT test_from) = 1 AS same_split
+  FROM moe_ml.model_relations WHERE name IN ('in_utc', 'in_tokyo');
+
 -- A policy may depend on a setting: within one statement, each call sees the rows that the setting allows.
 CREATE ROLE moe_tenant;
 GRANT USAGE ON SCHEMA shop TO moe_tenant;
