@@ -65,26 +65,6 @@ table_name(const moe_schema *schema, int table)
                                                            : quote_qualified_identifier(t->schema, t->name));
 }
 
-/* How many rows of a table are visible at a time: rows stand in order of time. */
-static int64
-count_visible(const moe_graph_table *table, int64 time)
-{
-    int64 low = 0, high = table->n_rows;
-
-    if (table->time == NULL)
-        return table->n_rows;
-    while (low < high)
-    {
-        int64 middle = low + (high - low) / 2;
-
-        if (table->time[middle] <= time)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
-}
-
 /* Score one seed with a table hidden (-1: none); of several classes, the given one (-1: the best, which it returns). */
 static double
 score_without(const moe_seed *seed, int table, int *class, float *gates)
@@ -123,7 +103,8 @@ emit_table(ReturnSetInfo *result, const moe_seed *seed, const char *part, const 
 
     values[PART] = CStringGetTextDatum(part);
     values[NAME] = table_name(seed->predictor->schema, item->table);
-    values[ROWS_VISIBLE] = Int64GetDatum(count_visible(&seed->predictor->data->graph_tables[item->table], seed->time));
+    values[ROWS_VISIBLE] =
+        Int64GetDatum(moe_graph_visible_rows(&seed->predictor->data->graph_tables[item->table], seed->time));
     values[PREDICTION] = Float8GetDatum(item->without);
     values[CONTRIBUTION] = Float8GetDatum(item->difference);
     tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);

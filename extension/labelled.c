@@ -141,29 +141,6 @@ find_columns(row_reader *reader)
         check_label_type(reader, column_type(descriptor, columns->label));
 }
 
-/* A number of any type as double. */
-static double
-number_value(Datum value, Oid type)
-{
-    switch (type)
-    {
-        case BOOLOID:
-            return DatumGetBool(value);
-        case INT2OID:
-            return DatumGetInt16(value);
-        case INT4OID:
-            return DatumGetInt32(value);
-        case INT8OID:
-            return DatumGetInt64(value);
-        case FLOAT4OID:
-            return DatumGetFloat4(value);
-        case FLOAT8OID:
-            return DatumGetFloat8(value);
-        default:
-            return DatumGetFloat8(DirectFunctionCall1(numeric_float8_no_overflow, value));
-    }
-}
-
 /* The number of the class with this text; -1 where the model has none such. */
 static int
 class_number(const row_reader *reader, const char *text)
@@ -197,7 +174,7 @@ label_value(row_reader *reader, Datum value, bool null, Oid type, float *out)
         reader->out->unknown_classes += *out < 0;
         return *out >= 0;
     }
-    number = null ? NAN : number_value(value, type);
+    number = null ? NAN : moe_number_of(type, value);
     if (!isfinite(number) || !isfinite((float) number))
     {
         reader->out->unlabelled++;

@@ -98,28 +98,6 @@ class_id(collector *c, const char *text)
     return c->classes[low].id;
 }
 
-static double
-number_of(Oid type, Datum value)
-{
-    switch (type)
-    {
-        case BOOLOID:
-            return DatumGetBool(value) ? 1 : 0;
-        case INT2OID:
-            return DatumGetInt16(value);
-        case INT4OID:
-            return DatumGetInt32(value);
-        case INT8OID:
-            return (double) DatumGetInt64(value);
-        case FLOAT4OID:
-            return DatumGetFloat4(value);
-        case FLOAT8OID:
-            return DatumGetFloat8(value);
-        default: /* NUMERICOID */
-            return DatumGetFloat8(DirectFunctionCall1(numeric_float8_no_overflow, value));
-    }
-}
-
 static bool
 is_number(Oid type)
 {
@@ -136,7 +114,7 @@ read_label(collector *c, Datum datum, double *value)
         *value = class_id(c, OidOutputFunctionCall(c->label_output, datum));
         return true;
     }
-    *value = number_of(c->label_type, datum);
+    *value = moe_number_of(c->label_type, datum);
     if (!isfinite(*value) || !isfinite((float) *value))
     {
         c->not_finite++;

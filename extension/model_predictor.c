@@ -374,27 +374,6 @@ moe_predictor_open(Oid relid)
     return &e->predictor;
 }
 
-/* Rows with time <= t: a prefix. */
-static int64
-count_visible(const moe_graph_table *table, int64 t)
-{
-    int64 low = 0;
-    int64 high = table->n_rows;
-
-    if (table->time == NULL)
-        return table->n_rows;
-    while (low < high)
-    {
-        int64 middle = low + (high - low) / 2;
-
-        if (table->time[middle] <= t)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
-}
-
 int64
 moe_predictor_default_time(moe_predictor *predictor)
 {
@@ -406,7 +385,7 @@ moe_predictor_default_time(moe_predictor *predictor)
     for (int t = 0; t < predictor->data->n_tables; t++)
     {
         const moe_graph_table *table = &predictor->data->graph_tables[t];
-        int64 n = count_visible(table, now);
+        int64 n = moe_graph_visible_rows(table, now);
 
         if (table->time != NULL && n > 0)
             newest = Max(newest, table->time[n - 1]);
@@ -549,7 +528,7 @@ population_at(moe_predictor *predictor, int64 time, const int32 **rows)
 
     if (!members->has_population || members->population_time != time)
     {
-        int64 visible = count_visible(&predictor->data->graph_tables[0], time);
+        int64 visible = moe_graph_visible_rows(&predictor->data->graph_tables[0], time);
         int32 *population; /* the query may ask this predictor something itself */
         int64 n;
 
@@ -577,7 +556,7 @@ int64
 moe_predictor_population(moe_predictor *predictor, int64 time, const int32 *candidates, int64 n_candidates,
                          int32 **rows)
 {
-    int64 visible = count_visible(&predictor->data->graph_tables[0], time);
+    int64 visible = moe_graph_visible_rows(&predictor->data->graph_tables[0], time);
     const int32 *counted = NULL;
     int64 n_counted = 0;
     int64 n = 0;

@@ -134,25 +134,7 @@ visible_rows(const moe_data *data, int64 time)
     int64 *rows = palloc(sizeof(int64) * data->n_tables);
 
     for (int t = 0; t < data->n_tables; t++)
-    {
-        const int64 *times = data->graph_tables[t].time;
-        int64 low = 0;
-        int64 high = data->graph_tables[t].n_rows;
-
-        rows[t] = high;
-        if (times == NULL)
-            continue;
-        while (low < high)
-        {
-            int64 middle = low + (high - low) / 2;
-
-            if (times[middle] <= time)
-                low = middle + 1;
-            else
-                high = middle;
-        }
-        rows[t] = low;
-    }
+        rows[t] = moe_graph_visible_rows(&data->graph_tables[t], time);
     return rows;
 }
 

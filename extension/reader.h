@@ -37,6 +37,9 @@ typedef struct moe_data
 /* Read every table of the schema. Arrays come from the job, the rest from CurrentMemoryContext. */
 moe_data *moe_data_read(const moe_schema *schema, moe_job *job);
 
+/* A value of any number-like type (also boolean, time, interval); NaN and infinities as they are. */
+double moe_number_of(Oid type, Datum value);
+
 /* Row of the entity with this key (Datums of the key columns' types, in key order), or -1. NULLs never match. */
 int32 moe_data_find(const moe_data *data, const Datum *key, const bool *nulls);
 /* The key of an entity row: fills n_key Datums (live as long as data). */

@@ -94,9 +94,8 @@ moe_sink_reserve(moe_sink *sink, moe_job *job, int64 rows)
     sink->null = grow(job, sink->null, rows, sizeof(uint8));
 }
 
-/* A value of any number-like type; NaN and infinities as they are. */
-static double
-to_number(Oid type, Datum value)
+double
+moe_number_of(Oid type, Datum value)
 {
     switch (type)
     {
@@ -149,7 +148,7 @@ put_null(moe_sink *sink, int64 row)
 static uint64
 put_number(moe_sink *sink, int64 row, Datum value)
 {
-    double number = to_number(sink->type, value);
+    double number = moe_number_of(sink->type, value);
     uint64 bits;
 
     if (!isfinite(number))
@@ -262,7 +261,7 @@ put_vector(moe_sink *sink, moe_job *job, int64 row, Datum value)
     }
     for (int i = 0; i < n; i++)
     {
-        float item = nulls[i] ? 0 : (float) to_number(sink->element, elements[i]);
+        float item = nulls[i] ? 0 : (float) moe_number_of(sink->element, elements[i]);
 
         if (!isfinite(item))
         {

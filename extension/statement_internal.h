@@ -124,7 +124,6 @@ bool moe_statement_take_bare(const char *text, const char **source, int *offset)
 List *moe_raw_parser(const char *source, RawParseMode mode);
 /* How often it was called: the redirection's self-test counts. */
 int64 moe_raw_parser_calls(void);
-void moe_statement_hook_init(void);
 
 /* Redirect the calls (statement_redirect.c); NULL if done, else why not. */
 const char *moe_redirect_install(void);

@@ -202,12 +202,13 @@ moe_graph_visible(const moe_graph *graph, int table, int32_t row, int64_t horizo
     return time == NULL || time[row] <= horizon;
 }
 
-/* How many rows of a table in time order are not after the horizon. */
-static int64_t
-visible_rows(const moe_graph_table *table, int64_t horizon)
+int64_t
+moe_graph_visible_rows(const moe_graph_table *table, int64_t horizon)
 {
     int64_t low = 0; /* the first row later than the horizon lies in [low, high] */
     int64_t high = table->n_rows;
+    if (table->time == NULL)
+        return table->n_rows;
     while (low < high)
     {
         int64_t middle = low + (high - low) / 2;
@@ -226,7 +227,7 @@ moe_graph_newest(const moe_graph *graph, int64_t horizon)
     for (int t = 0; t < graph->n_tables; t++)
     {
         const moe_graph_table *table = &graph->tables[t];
-        int64_t n = table->time == NULL ? 0 : visible_rows(table, horizon);
+        int64_t n = table->time == NULL ? 0 : moe_graph_visible_rows(table, horizon);
         if (n > 0 && table->time[n - 1] > newest)
             newest = table->time[n - 1];
     }

@@ -47,6 +47,8 @@ const moe_graph_key *moe_graph_key_at(const moe_graph *graph, int key);
 int64_t moe_graph_children(const moe_graph *graph, int key, int32_t parent, const int32_t **children);
 /* How many of them are visible at the horizon: a prefix. */
 int64_t moe_graph_visible_children(const moe_graph *graph, int key, int32_t parent, int64_t horizon);
+/* How many rows of a table are visible at the horizon: a prefix, since rows stand in order of time. */
+int64_t moe_graph_visible_rows(const moe_graph_table *table, int64_t horizon);
 /* Whether a row is visible at the horizon: row time <= horizon. */
 bool moe_graph_visible(const moe_graph *graph, int table, int32_t row, int64_t horizon);
 /* The longest time from the newest row that is not after a seed's time to that time: [n] seed times; microseconds, 0 or
