@@ -73,6 +73,7 @@ enum
 /* Seeds of one moment, scored chunk by chunk. */
 typedef struct moe_scan
 {
+    Oid user; /* as whom the tables are read */
     const moe_model_info *info;
     moe_shape *shape;
     moe_predictor *predictor; /* opened by the first fetch */

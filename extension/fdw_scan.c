@@ -30,6 +30,20 @@
 #define FIRST_CHUNK 64
 #define LAST_CHUNK  4096
 
+/* The user whose rights count: the caller, or the owner of the view that names the model. */
+static Oid
+asking_user(ForeignScanState *node)
+{
+#if PG_VERSION_NUM >= 160000
+    Oid user = ((ForeignScan *) node->ss.ps.plan)->checkAsUser;
+#else
+    Index relation = ((ForeignScan *) node->ss.ps.plan)->scan.scanrelid;
+    Oid user = exec_rt_fetch(relation, node->ss.ps.state)->checkAsUser;
+#endif
+
+    return OidIsValid(user) ? user : GetUserId();
+}
+
 void
 moe_fdw_begin(ForeignScanState *node, int eflags)
 {
@@ -38,6 +52,7 @@ moe_fdw_begin(ForeignScanState *node, int eflags)
     Oid relid = RelationGetRelid(node->ss.ss_currentRelation);
     ListCell *cell;
 
+    scan->user = asking_user(node);
     scan->info = moe_model_load(relid);
     scan->shape = moe_shape_of(relid, scan->info);
     scan->columns = list_nth(plan->fdw_private, MOE_PRIVATE_COLUMNS);
@@ -55,14 +70,35 @@ moe_fdw_begin(ForeignScanState *node, int eflags)
     node->fdw_state = scan;
 }
 
+/* Open the predictor, which reads the tables. */
+static moe_predictor *
+open_as(Oid user, Oid relid)
+{
+    moe_predictor *predictor;
+    Oid caller;
+    int security;
+
+    GetUserIdAndSecContext(&caller, &security);
+    SetUserIdAndSecContext(user, security | SECURITY_LOCAL_USERID_CHANGE); /* an abort sets it back, too */
+    predictor = moe_predictor_open(relid);
+    SetUserIdAndSecContext(caller, security);
+    return predictor;
+}
+
 /* Find the seeds of the time that scan->time points at. */
 static void
 start_time(moe_scan *scan)
 {
+    Oid caller;
+    int security;
+
+    GetUserIdAndSecContext(&caller, &security);
+    SetUserIdAndSecContext(scan->user, security | SECURITY_LOCAL_USERID_CHANGE);
     scan->n_rows = 0;
     if (!scan->key_is_given || scan->candidates == NULL || scan->n_candidates > 0)
         scan->n_rows = moe_predictor_population(scan->predictor, scan->times[scan->time], scan->candidates,
                                                 scan->n_candidates, &scan->rows);
+    SetUserIdAndSecContext(caller, security);
     scan->next = scan->first = scan->last = 0;
 }
 
@@ -74,7 +110,7 @@ start(ForeignScanState *node, moe_scan *scan)
 
     if (scan->predictor == NULL)
     {
-        moe_predictor *predictor = moe_predictor_open(RelationGetRelid(node->ss.ss_currentRelation));
+        moe_predictor *predictor = open_as(scan->user, RelationGetRelid(node->ss.ss_currentRelation));
 
         moe_predictor_hold(predictor, node->ss.ps.state->es_query_cxt);
         moe_shape_check(scan->shape, predictor);

@@ -58,6 +58,25 @@ SELECT count(*) FROM in_tokyo;
 SELECT count(DISTINCT train_rows) = 1 AS same_rows, count(DISTINCT test_from) = 1 AS same_split
   FROM moe_ml.model_relations WHERE name IN ('in_utc', 'in_tokyo');
 
+-- Through a view it is the view's owner who reads the tables; what the caller's query brings runs as the caller.
+CREATE ROLE moe_guest;
+GRANT USAGE ON SCHEMA shop TO moe_guest;
+CREATE VIEW at_risk AS SELECT * FROM churn;
+GRANT SELECT ON at_risk TO moe_guest;
+CREATE FUNCTION whoever() RETURNS varchar LANGUAGE plpgsql STABLE AS
+    $$ BEGIN RAISE NOTICE 'asked as %', current_user; RETURN 'c2'; END $$;
+SET ROLE moe_guest;
+SELECT count(*) FROM churn;
+SELECT count(*) FROM at_risk;
+SELECT customer_id FROM at_risk WHERE customer_id = ANY (ARRAY(SELECT whoever()));
+SELECT moe_ml.predict('churn', 'c1');
+RESET ROLE;
+GRANT SELECT ON churn TO moe_guest;
+SET ROLE moe_guest;
+SELECT count(*) FROM churn;
+SELECT count(*) FROM at_risk;
+RESET ROLE;
+
 -- A policy may depend on a setting: within one statement, each call sees the rows that the setting allows.
 CREATE ROLE moe_tenant;
 GRANT USAGE ON SCHEMA shop TO moe_tenant;
@@ -121,4 +140,4 @@ DROP SCHEMA hidden CASCADE;
 DROP SERVER nothing;
 DROP FOREIGN DATA WRAPPER nothing;
 DROP SCHEMA shop CASCADE;
-DROP ROLE moe_tenant;
+DROP ROLE moe_tenant, moe_guest;
