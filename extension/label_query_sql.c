@@ -384,6 +384,25 @@ asks_late(const sql_writer *writer, int table, const moe_node *node)
     return asks_late(writer, table, node->left) || asks_late(writer, table, node->right);
 }
 
+/* Do the aggregate's rows take their times from more than the table whose time it goes by? */
+static bool
+is_timed_elsewhere(const sql_writer *writer, const moe_label_aggregate *aggregate)
+{
+    const moe_schema *schema = writer->schema;
+
+    if (aggregate->side != MOE_SIDE_WHERE || schema->tables[aggregate->table].time >= 0)
+        return false;
+    for (int e = 0; e < schema->n_edges; e++)
+    {
+        const moe_schema_edge *edge = &schema->edges[e];
+        bool followed = e == aggregate->time_edge || (aggregate->time_edge < 0 && e == aggregate->steps[0]);
+
+        if (edge->gives_time && edge->child == aggregate->table && (!followed || schema->tables[edge->parent].time < 0))
+            return true;
+    }
+    return false;
+}
+
 /*
  * Is the time of the first row enough to tell whether there is one? Not where
  * a row may come to count later: by a late column, or by a row on its path.
@@ -391,7 +410,7 @@ asks_late(const sql_writer *writer, int table, const moe_node *node)
 static bool
 is_since(const sql_writer *writer, const moe_label_aggregate *aggregate)
 {
-    if (!aggregate->presence || writer->moment)
+    if (!aggregate->presence || writer->moment || is_timed_elsewhere(writer, aggregate))
         return false;
     for (int step = 1; step < aggregate->n_steps; step++)
         if (is_timed_step(writer, aggregate, step))
@@ -428,7 +447,8 @@ write_aggregate(sql_writer *writer, const moe_label_aggregate *aggregate)
     bool since = is_since(writer, aggregate);
     bool grid = node->has_window && !writer->moment && !since;
     const char *time = NULL;
-    StringInfoData keys;
+    const char *row_time = NULL;
+    StringInfoData keys, joins;
 
     writer->past = aggregate->side == MOE_SIDE_WHERE && (grid || writer->moment) ? as_of : NULL;
     writer->row_table = aggregate->table;
@@ -457,6 +477,10 @@ write_aggregate(sql_writer *writer, const moe_label_aggregate *aggregate)
     }
     appendStringInfo(writer->sql, "\n    FROM %s AS c", moe_schema_qualified(&schema->tables[aggregate->table]));
     write_path(writer, aggregate);
+    initStringInfo(&joins);
+    if (writer->past && is_timed_elsewhere(writer, aggregate))
+        row_time = moe_schema_any_time(schema, aggregate->table, "c", &joins);
+    appendStringInfoString(writer->sql, joins.data);
     if (grid)
         write_windows(writer, aggregate, time);
 
@@ -470,6 +494,11 @@ write_aggregate(sql_writer *writer, const moe_label_aggregate *aggregate)
         }
         next_condition(writer, "    ");
         appendStringInfo(writer->sql, "%s <= %s", time, moe_label_shifted(schema, as_of, node->end, node->unit));
+    }
+    if (row_time)
+    {
+        next_condition(writer, "    ");
+        appendStringInfo(writer->sql, "%s <= %s", row_time, writer->past);
     }
     if (writer->past)
         write_visible_path(writer, aggregate);
