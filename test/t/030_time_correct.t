@@ -1,0 +1,611 @@
+# Time-correctness on random schemas: nothing later than a seed's time changes a bit of its prediction. Every round
+# makes tables, rows and a model at random, keeps all predictions up to a cut as bits, rewrites what lies after the
+# cut in every way, and compares. Each round ends with a change of earlier rows, which must be noticed.
+#
+# TIME_CORRECT_ROUNDS: how many rounds; TIME_CORRECT_SEED: the first one's seed (each round prints its own).
+use strict;
+use warnings;
+use Test::More;
+use POSIX qw(strftime);
+use MoeServer;
+
+my $rounds = $ENV{TIME_CORRECT_ROUNDS} // 20;
+my $first_seed = $ENV{TIME_CORRECT_SEED} // 1;
+my $server = MoeServer->new('time_correct', log_min_messages => 'warning');
+my $start = 1704067200; # 2024-01-01
+my $cut_day = 244;      # 2024-09-01: all predictions are as of this moment or before
+my $cut = "'2024-09-01 00:00:00+00'";
+my @times = ('2024-04-15 00:00:00', '2024-06-20 12:00:00', '2024-09-01 00:00:00');
+
+sub chance { return rand() < $_[0]; }
+sub any    { return $_[ int rand @_ ]; }
+sub number { return int(rand($_[1] - $_[0] + 1)) + $_[0]; }
+
+# The literal of a moment, in microseconds after the start, as a type.
+sub moment
+{
+    my ($type, $us) = @_;
+    my $text = strftime('%Y-%m-%d %H:%M:%S', gmtime($start + int($us / 1e6)));
+    return $type eq 'date' ? "'" . substr($text, 0, 10) . "'" : sprintf("'%s.%06d+00'", $text, $us % 1e6);
+}
+
+# Moments not after the cut; many rows share one.
+sub early_moment
+{
+    my ($type) = @_;
+    return moment($type, chance(0.7) ? 6 * number(0, 40) * 86400e6 : int(rand($cut_day * 86400)) * 1e6);
+}
+
+# Moments after the cut, often by no more than the type can tell.
+sub late_moment
+{
+    my ($type) = @_;
+    return "'infinity'" if chance(0.05);
+    return moment($type, ($cut_day + 1) * 86400e6) if $type eq 'date' && chance(0.3);
+    return moment($type, $cut_day * 86400e6 + 1) if $type ne 'date' && chance(0.3);
+    return moment($type, ($cut_day + number(1, 150)) * 86400e6);
+}
+
+# Types of columns, and what makes values of them.
+my %values = (
+    'int' => sub { number(-3, 20) },
+    'bigint' => sub { number(0, 1_000_000) },
+    'float8' => sub { chance(0.1) ? any("'NaN'", "'Infinity'", "'-Infinity'") : sprintf('%.3f', rand(10) - 5) },
+    'real' => sub { chance(0.1) ? "'NaN'" : sprintf('%.2f', rand(100)) },
+    'numeric(10,2)' => sub { chance(0.05) ? "'NaN'" : sprintf('%.2f', rand(1000)) },
+    'bool' => sub { any('true', 'false') },
+    'text' => sub { "'" . join(' ', map { any(qw(red green blue old new thing)) } 1 .. number(1, 4)) . "'" },
+    'varchar(20)' => sub { "'" . any(qw(a b c d)) . "'" },
+    'colour' => sub { "'" . any(qw(red green blue)) . "'" },
+    'uuid' => sub { sprintf("'%08x-0000-0000-0000-%012x'", number(0, 1e9), number(0, 1e9)) },
+    'int[]' => sub { "'{" . join(',', map { number(0, 9) } 1 .. 3) . "}'" },
+    'text[]' => sub { "'{" . join(',', map { any(qw(x y z)) } 1 .. number(0, 3)) . "}'" },
+    'jsonb' => sub { "'{\"a\": " . number(0, 9) . "}'" },
+    'interval' => sub { "'" . number(0, 90) . " hours'" },
+    'time' => sub { "'" . number(0, 23) . ":00'" });
+my @numbers = ('int', 'bigint', 'float8', 'real', 'numeric(10,2)');
+
+sub value
+{
+    my ($column) = @_;
+    return 'NULL' if chance(0.1);
+    my $value = $values{ $column->{type} }->();
+    return $column->{name} eq 'amount' && $value =~ /N|I/ ? 7 : $value; # a label must be finite
+}
+
+sub names { return join ', ', map { $_->{name} } @_; }
+
+# A key: the columns of one table that point at those of another.
+sub add_key
+{
+    my ($child, $parent) = @_;
+    my $n = @{ $child->{keys} };
+    my @to = $parent->{code} && chance(0.2) ? ('code') : @{ $parent->{pk} };
+    my $key = { parent => $parent, to => \@to, columns => [ map { "k${n}_$_" } @to ], index => $n,
+        not_null => $child != $parent && chance(0.4), not_valid => !$child->{partitioned} && chance(0.3) };
+    push @{ $child->{keys} }, $key;
+    return;
+}
+
+sub make_table
+{
+    my ($i) = @_;
+    my $table = { name => "t$i", keys => [], columns => [], late => [], rows => [] };
+    my $kind = $i > 0 && chance(0.2) ? 'none' : any('int', 'int', 'text', 'uuid', 'pair');
+    $table->{pk} = $kind eq 'none' ? [] : $kind eq 'pair' ? [ 'id', 'part' ] : ['id'];
+    $table->{id_type} = $kind eq 'text' || $kind eq 'uuid' ? $kind : 'int';
+    $table->{partitioned} = $kind ne 'none' && chance(0.15);
+    $table->{code} = !$table->{partitioned} && chance(0.25);
+    if (chance($i == 0 ? 0.6 : 0.75))
+    {
+        $table->{time} = any('date', 'timestamp', 'timestamp', 'timestamptz');
+        $table->{time_name} = any('created_at', 'happened');
+        $table->{null_times} = chance(0.2);
+    }
+    push @{ $table->{columns} }, { name => "c$_", type => any(sort keys %values) } for 1 .. number(1, 4);
+    push @{ $table->{columns} }, { name => 'amount', type => any(@numbers) };
+    for my $name (grep { chance(0.35) } 'shipped_at', 'closed_at')
+    {
+        my $late = { name => $name, type => any('date', 'timestamp', 'timestamptz'), columns => [] };
+        push @{ $table->{late} }, $late;
+        push @{ $late->{columns} }, { name => "${name}_$_", type => any(grep { $_ ne 'uuid' && $_ ne 'jsonb' } sort keys %values) }
+            for 1 .. number(0, 2);
+    }
+    return $table;
+}
+
+# Does a row of the table take its time from its parents? As docs/graph.md says: the keys that give it.
+sub set_inherited
+{
+    my ($tables, $entity) = @_;
+    my %timed = map { $_->{name} => defined $_->{time} } @$tables;
+    while (1)
+    {
+        my %next = %timed;
+        for my $table (grep { !$timed{ $_->{name} } && $_ != $entity } @$tables)
+        {
+            $table->{giving} = [ grep { $_->{not_null} && $_->{to}[0] ne 'code' && $timed{ $_->{parent}{name} } } @{ $table->{keys} } ];
+            $next{ $table->{name} } = 1 if @{ $table->{giving} };
+        }
+        last if join('', map { $timed{$_} ? 1 : 0 } sort keys %timed) eq join('', map { $next{$_} ? 1 : 0 } sort keys %next);
+        %timed = %next;
+    }
+    return;
+}
+
+# The condition that a row lies after the cut; undef for a table without times.
+sub later
+{
+    my ($table, $alias) = @_;
+    return "$alias.$table->{time_name} > $cut" if defined $table->{time};
+    return undef if !@{ $table->{giving} // [] };
+    my @one;
+    for my $key (@{ $table->{giving} })
+    {
+        my $parent = $alias . 'p';
+        my $join = join ' AND ', map { "$parent.$key->{to}[$_] = $alias.$key->{columns}[$_]" } 0 .. $#{ $key->{to} };
+        my $at = later($key->{parent}, $parent);
+        push @one, "NOT EXISTS (SELECT FROM $key->{parent}{name} AS $parent WHERE $join"
+            . " AND ($at) IS NOT TRUE)";
+    }
+    return '(' . join(' OR ', @one) . ')';
+}
+
+sub all_columns
+{
+    my ($table) = @_;
+    my @all = map { { name => $_, type => $_ eq 'id' ? $table->{id_type} : 'int', role => 'pk' } } @{ $table->{pk} };
+    push @all, { name => 'code', type => 'int', role => 'code' } if $table->{code};
+    for my $key (@{ $table->{keys} })
+    {
+        push @all, { name => $key->{columns}[$_], role => 'key', key => $key, at => $_,
+            type => $key->{to}[$_] eq 'id' ? $key->{parent}{id_type} : 'int' } for 0 .. $#{ $key->{to} };
+    }
+    push @all, { name => $table->{time_name}, type => $table->{time}, role => 'time' } if defined $table->{time};
+    push @all, map { { %$_, role => 'value' } } @{ $table->{columns} };
+    for my $late (@{ $table->{late} })
+    {
+        push @all, { name => $late->{name}, type => $late->{type}, role => 'late' };
+        push @all, map { { %$_, role => 'value' } } @{ $late->{columns} };
+    }
+    return @all;
+}
+
+sub create_table
+{
+    my ($table) = @_;
+    my %not_null = map { $_->{not_null} ? map { $_ => 1 } @{ $_->{columns} } : () } @{ $table->{keys} };
+    my @items = map { "$_->{name} $_->{type}" . ($not_null{ $_->{name} } ? ' NOT NULL' : '') . ($_->{role} eq 'code' ? ' UNIQUE' : '') }
+        all_columns($table);
+    push @items, 'PRIMARY KEY (' . join(', ', @{ $table->{pk} }) . ')' if @{ $table->{pk} };
+    my $sql = "CREATE TABLE $table->{name} (" . join(', ', @items) . ')';
+    $sql .= " PARTITION BY HASH (id)" if $table->{partitioned};
+    $sql .= ";\n";
+    $sql .= "CREATE TABLE $table->{name}_$_ PARTITION OF $table->{name} FOR VALUES WITH (MODULUS 2, REMAINDER $_);\n"
+        for $table->{partitioned} ? (0, 1) : ();
+    return $sql;
+}
+
+sub create_keys
+{
+    my ($table) = @_;
+    return join '', map {
+        "ALTER TABLE $table->{name} ADD FOREIGN KEY (" . join(', ', @{ $_->{columns} })
+            . ") REFERENCES $_->{parent}{name} (" . join(', ', @{ $_->{to} }) . ')' . ($_->{not_valid} ? ' NOT VALID' : '') . ";\n"
+    } @{ $table->{keys} };
+}
+
+sub declarations
+{
+    my ($table) = @_;
+    my $sql = '';
+    $sql .= "SELECT moe_ml.declare('$table->{name}', '$table->{time_name}', 'time');\n" if defined $table->{time};
+    for my $late (@{ $table->{late} })
+    {
+        $sql .= "SELECT moe_ml.declare('$table->{name}', '$_->{name}', 'known at $late->{name}');\n" for @{ $late->{columns} };
+    }
+    return $sql;
+}
+
+sub id_literal
+{
+    my ($table, $n) = @_;
+    return sprintf("'00000000-0000-0000-0000-%012d'", $n) if $table->{id_type} eq 'uuid';
+    return $table->{id_type} eq 'text' ? "'n$n'" : $n;
+}
+
+# One row as literals; pick chooses a parent's row.
+sub make_row
+{
+    my ($table, $n, $is_late, $pick) = @_;
+    my $part = number(1, 3);
+    my (@row, %chosen);
+    for my $column (all_columns($table))
+    {
+        my $role = $column->{role};
+        if ($role eq 'pk')
+        {
+            push @row, $column->{name} eq 'id' ? id_literal($table, $n) : $part;
+        }
+        elsif ($role eq 'code') { push @row, $n * 7; }
+        elsif ($role eq 'key')
+        {
+            my $key = $column->{key};
+            $chosen{ $key->{index} } //= !$key->{not_null} && chance(0.15) ? {} : $pick->($key) // {};
+            my $row = $chosen{ $key->{index} };
+            my $to = $key->{to}[ $column->{at} ];
+            my $missing = $key->{not_null} ? $to eq 'id' ? id_literal($key->{parent}, 999_999) : 999_999 : 'NULL';
+            push @row, !exists $row->{n} ? $missing
+                : $to eq 'id' ? id_literal($key->{parent}, $row->{n}) : $to eq 'code' ? $row->{n} * 7 : $row->{part};
+        }
+        elsif ($role eq 'time')
+        {
+            push @row, $is_late ? late_moment($column->{type}) : $table->{null_times} && chance(0.1) ? 'NULL' : early_moment($column->{type});
+        }
+        elsif ($role eq 'late')
+        {
+            push @row, chance(0.2) ? 'NULL' : !$is_late && chance(0.5) ? early_moment($column->{type}) : late_moment($column->{type});
+        }
+        else { push @row, value($column); }
+    }
+    push @{ $table->{rows} }, { n => $n, part => $part, late => $is_late };
+    return '(' . join(', ', @row) . ')';
+}
+
+# Insert rows numbered from..; each key points at any row of its parent made so far.
+sub insert_rows
+{
+    my ($table, $from, $n, $late_share) = @_;
+    return '' if $n == 0;
+    my @rows;
+    for my $i (0 .. $n - 1)
+    {
+        my $is_late = defined later($table, 'x') && chance($late_share);
+        # A row that takes its time from its parents is later by one later parent.
+        my @giving = grep { grep { $_->{late} } @{ $_->{parent}{rows} } } @{ $table->{giving} // [] };
+        my $by = $is_late && !defined $table->{time} ? any(@giving) : undef;
+        next if $is_late && !defined $table->{time} && !$by;
+        push @rows, make_row($table, $from + $i, $is_late, sub {
+            my ($key) = @_;
+            my @parents = @{ $key->{parent}{rows} };
+            return { n => 800_000 + number(0, 20), part => 1 } if $key->{not_valid} && chance(0.1);
+            @parents = grep { $_->{late} } @parents if $by && $by == $key;
+            return @parents ? any(@parents) : undef;
+        });
+    }
+    return '' if !@rows;
+    my @columns = all_columns($table);
+    return "INSERT INTO $table->{name} (" . names(@columns) . ") VALUES\n" . join(",\n", @rows) . ";\n";
+}
+
+# Tables, connected by keys, the entity among them with a child that it may count.
+sub make_schema
+{
+    my @tables = map { make_table($_) } 0 .. number(2, 5);
+    for my $i (1 .. $#tables)
+    {
+        my @parents = grep { @{ $_->{pk} } } @tables[ 0 .. $i - 1 ];
+        add_key($tables[$i], any(@parents));
+        add_key($tables[$i], any(@parents)) if chance(0.4);
+        add_key($tables[$i], $tables[$i]) if @{ $tables[$i]{pk} } && chance(0.25);
+    }
+    return @tables;
+}
+
+sub key_text { return 'concat_ws(\'/\', ' . join(', ', map { "$_[1]$_" } @{ $_[0]{pk} }) . ')'; }
+
+# Statements to try, the last of which always can be trained; final: no later row changes their training labels.
+sub make_statements
+{
+    my ($tables, $entity) = @_;
+    my @with = ('epochs = 1', 'dropout = ' . any(0, 0.1), 'max_steps = 3', 'batch_size = 64', 'seed_times = 4', 'seed = ' . number(1, 99),
+        'channels = ' . any(4, 8, 12), 'blocks = ' . number(0, 2), 'ensembles = ' . number(1, 2), 'experts = ' . number(1, 3),
+        'sampling = ' . any('latest', 'uniform'));
+    my $hops = number(1, 3);
+    push @with, "hops = $hops", "neighbors = '" . join(', ', map { number(1, 3) } 1 .. $hops) . "'";
+    my $with = join ', ', @with;
+    my $blocks = "validation_from = '2024-07-01 00:00+00', test_from = '2024-08-10 00:00+00'"; # in any time zone
+    my @statements;
+    my @children = grep { my $t = $_; $t != $entity && defined later($t, 'x') && 1 == grep { $_->{parent} == $entity } @{ $t->{keys} } } @$tables;
+    if (@children)
+    {
+        my $child = any(@children);
+        # Grandchildren too: their path leads over rows that have times of their own.
+        my @grandchildren = grep { my $t = $_; $t != $entity && $t != $child && defined later($t, 'x')
+            && !(grep { $_->{parent} == $entity } @{ $t->{keys} }) && 1 == grep { $_->{parent} == $child } @{ $t->{keys} } } @$tables;
+        $child = any(@grandchildren) if @grandchildren && chance(0.5);
+        my $filter = chance(0.3) ? " WHERE $child->{name}.amount > 0" : '';
+        my $window = any(20, 30, 40);
+        my $aggregate = any(
+            "count($child->{name}.*$filter, 0, $window, days) > " . number(0, 1), "count($child->{name}.*$filter, 0, $window, days)",
+            "sum($child->{name}.amount$filter, 0, $window, days)", "avg($child->{name}.amount$filter, 0, $window, days)",
+            "count_distinct($child->{name}.amount, 0, $window, days) > 0", "last($child->{name}.amount, 0, $window, days) > 1");
+        my $late = any('', map { $_->{name}, names(@{ $_->{columns} }[0 .. (@{ $_->{columns} } > 0 ? 0 : -1)]) } @{ $child->{late} });
+        my @own = map { $_->{name}, map { $_->{name} } @{ $_->{columns} } } @{ $entity->{late} };
+        my $where = any('', '', "WHERE count($child->{name}.*, -120, 0, days) > 0", "WHERE count($child->{name}.*, -INF, 0) > 0",
+            "WHERE sum($child->{name}.amount, -60, 0, days) IS NOT NULL",
+            $late ? "WHERE count($child->{name}.* WHERE $child->{name}.$late IS NOT NULL, -200, 0, days) = 0" : '',
+            @own ? "WHERE $entity->{name}." . any(@own) . ' IS ' . any('', 'NOT ') . 'NULL' : '');
+        # Labels tell what came to be, so a row on their path that comes later may change them.
+        my $final = defined $child->{time} && 1 == grep { $_->{parent} == $entity } @{ $child->{keys} };
+        push @statements, { text => "PREDICT $aggregate FOR EACH $entity->{name} $where WITH ($with, $blocks)", final => $final };
+    }
+    if (chance(0.25))
+    {
+        unshift @statements, { text => "PREDICT $entity->{name}.amount FOR EACH $entity->{name} WITH ($with)", final => 0 };
+    }
+    my $label = any('boolean', 'number', 'text');
+    my $own = 'PREDICT ' . $label . "_label FOR EACH $entity->{name} AT at WITH ($with, label_window = '20 days', $blocks) AS SELECT "
+        . join(', ', @{ $entity->{pk} }, 'at', $label . '_label') . ' FROM labels';
+    push @statements, { text => $own, final => 1 };
+    return @statements;
+}
+
+# Labels of one's own, and the seeds that are looked at: rows of the entity not after the cut.
+sub label_tables
+{
+    my ($entity) = @_;
+    my $key = join ', ', @{ $entity->{pk} };
+    my $later = later($entity, 'e');
+    my $early = defined $later ? "WHERE ($later) IS NOT TRUE" : '';
+    return "CREATE TABLE seeds AS SELECT $key, " . key_text($entity, '')
+        . " AS key, row_number() OVER (ORDER BY $key) AS n FROM $entity->{name} AS e $early;\n"
+        . "CREATE TABLE labels AS SELECT $key, at, hashtext(key || at) % 2 = 0 AS boolean_label, (hashtext(key || at) % 100)::float8 AS number_label,"
+        . " (ARRAY['x','y','z'])[1 + abs(hashtext(key || at) % 3)] AS text_label\n"
+        . "FROM seeds, generate_series(timestamp '2024-02-01', '2024-08-20', '20 days') AS at;\n";
+}
+
+# look(): every prediction, by every road, as bits.
+sub look
+{
+    my ($entity, $task, $time_type) = @_;
+    my $columns = join ', ', @{ $entity->{pk} };
+    my $zone = $time_type eq 'timestamp with time zone' ? '+00' : '';
+    my $type = $zone ? 'timestamptz' : 'timestamp';
+    my @at = map { "'$_$zone'" } @times;
+    my $at = join ', ', @at;
+    my $bits = $task eq 'multiclass' ? "float8send(score) || convert_to(class, 'UTF8')"
+        : 'float8send(' . ($task eq 'binary' ? 'probability' : 'prediction') . ')';
+    my $key = key_text($entity, '');
+    my $argument = @{ $entity->{pk} } > 1 ? "ROW($columns)" : $columns;
+    my $scalar = $task eq 'multiclass' ? "convert_to(moe_ml.predict_class('m', $argument, t), 'UTF8')" : "float8send(moe_ml.predict('m', $argument, t))";
+    my $some = @{ $entity->{pk} } > 1
+        ? "($columns) = (SELECT $columns FROM seeds WHERE n = 3)" : "$columns = ANY (ARRAY(SELECT $columns FROM seeds WHERE n % 4 = 1 ORDER BY n))";
+    my $result = $task eq 'regression' ? 'number_label' : $task eq 'binary' ? 'boolean_label' : 'text_label';
+    my $typed = $zone ? "timestamptz ''%s+00''" : "timestamp ''%s''";
+    my $as_of = $zone ? 'as_of' : 'as_of::timestamp';
+    my $query = sub {
+        my ($moment) = @_;
+        $moment =~ s/(2024-\d\d-\d\d)/sprintf $typed, $1/ge;
+        return "(SELECT $columns, ($moment) AS as_of, $result AS label FROM seeds"
+            . " JOIN (SELECT $columns, $result FROM labels WHERE at = ''2024-02-01'') AS l USING ($columns) ORDER BY n)";
+    };
+    my $shift = "+ n % 30 * interval ''1 day''";
+    my $join = join ' AND ', map { "m.$_ = s.$_" } @{ $entity->{pk} };
+    my $shown = "float8send(prediction) || convert_to(coalesce(class, ''), 'UTF8')";
+    return <<"SQL";
+CREATE FUNCTION look() RETURNS TABLE (road text, key text, at text, bits bytea) LANGUAGE sql AS \$look\$
+    SELECT 'scan', $key, extract(epoch FROM as_of)::text, $bits FROM m WHERE as_of IN ($at)
+    UNION ALL SELECT 'keys', $key, extract(epoch FROM as_of)::text, $bits FROM m WHERE as_of IN ($at[0], $at[2]) AND $some
+    UNION ALL SELECT 'predict', key, extract(epoch FROM t)::text, $scalar
+        FROM seeds, (VALUES ($type $at[1]), ($type $at[2])) AS v (t) WHERE n <= 6
+    UNION ALL SELECT 'join', s.key, extract(epoch FROM m.as_of)::text, $bits
+        FROM (SELECT *, (ARRAY[$type $at[0], $at[1], $at[2]])[1 + n % 3] AS t FROM seeds WHERE n % 2 = 0) AS s
+        JOIN m ON m.as_of = s.t AND $join
+    UNION ALL SELECT 'rolling', p.key, extract(epoch FROM $as_of)::text, $shown
+        FROM moe_ml.predictions('m', '@{[ $query->("2024-08-02 $shift") ]}', 'rolling') AS p
+    UNION ALL SELECT 'frozen', p.key, extract(epoch FROM $as_of)::text, $shown
+        FROM moe_ml.predictions('m', '@{[ $query->("CASE WHEN n = 1 THEN 2024-08-10 ELSE 2024-09-02 $shift END") ]}', 'frozen') AS p
+    UNION ALL SELECT 'evaluate', regime || metric, '', float8send(coalesce(model, -1))
+        FROM moe_ml.evaluate('m', '@{[ $query->("2024-08-02 $shift") ]}')
+    UNION ALL SELECT 'explain', key, e.part || ' ' || coalesce(e.name, ''),
+            float8send(coalesce(e.prediction, 0)) || float8send(coalesce(contribution, 0)) || float8send(coalesce(share, 0))
+        FROM seeds, LATERAL moe_ml.explain('m', $argument, $at[2]) AS e WHERE n = 2
+\$look\$;
+CREATE TABLE before AS SELECT * FROM look();
+CREATE FUNCTION changed(step text) RETURNS TABLE (what text) LANGUAGE sql AS \$\$
+    WITH now AS MATERIALIZED (SELECT * FROM look())
+    SELECT concat_ws(' ', step, road, key, at, CASE WHEN b.bits IS NULL THEN 'new' WHEN n.bits IS NULL THEN 'gone' END)
+    FROM before AS b FULL JOIN now AS n USING (road, key, at) WHERE b.bits IS DISTINCT FROM n.bits ORDER BY 1
+\$\$;
+SQL
+}
+
+# Columns of a later row that may be given any other value, and an expression for each.
+sub set_list
+{
+    my ($table, $moves_keys) = @_;
+    my @set;
+    for my $column (all_columns($table))
+    {
+        my $role = $column->{role};
+        next if chance(0.4);
+        if ($role eq 'value') { push @set, "$column->{name} = " . value($column); }
+        elsif ($role eq 'time') { push @set, "$column->{name} = " . late_moment($column->{type}); }
+        elsif ($role eq 'late') { push @set, "$column->{name} = " . any('NULL', early_moment($column->{type}), late_moment($column->{type})); }
+        elsif ($role eq 'key' && $moves_keys && @{ $column->{key}{to} } == 1)
+        {
+            next if !defined $table->{time} && grep { $_ == $column->{key} } @{ $table->{giving} };
+            my $parent = any(@{ $column->{key}{parent}{rows} });
+            push @set, "$column->{name} = " . ($column->{key}{to}[0] eq 'id' ? id_literal($column->{key}{parent}, $parent->{n}) : $parent->{n} * 7);
+        }
+    }
+    return join ', ', @set;
+}
+
+# Every change that lies after the cut, in random order over the tables.
+sub late_changes
+{
+    my ($tables) = @_;
+    my @steps;
+    my $insert = '';
+    for my $table (@$tables)
+    {
+        $insert .= insert_rows($table, 100_000, number(0, 40), 1) if defined later($table, 'x');
+    }
+    push @steps, [ 'insert', $insert ];
+    my ($update, $late, $delete, $rewrite) = ('', '', '', '');
+    for my $table (@$tables)
+    {
+        my $later = later($table, 'x');
+        for (1 .. 2)
+        {
+            my $set = set_list($table, 1);
+            $update .= "UPDATE $table->{name} AS x SET $set WHERE ($later) AND hashtext(x::text) % 2 = 0;\n" if defined $later && $set;
+        }
+        for my $known (@{ $table->{late} })
+        {
+            for my $part (0 .. 2)
+            {
+                my @set = map { "$_->{name} = " . value($_) } @{ $known->{columns} };
+                push @set, "$known->{name} = " . any('NULL', late_moment($known->{type}), late_moment($known->{type})) if chance(0.7);
+                $late .= "UPDATE $table->{name} AS x SET " . join(', ', @set)
+                    . " WHERE ($known->{name} > $cut OR $known->{name} IS NULL) AND abs(hashtext(x::text)) % 3 = $part;\n" if @set;
+            }
+        }
+        $delete .= "DELETE FROM $table->{name} AS x WHERE ($later) AND abs(hashtext(x::text)) % 3 = 0;\n" if defined $later && chance(0.8);
+        my $index = "CREATE INDEX $table->{name}_order ON $table->{name} (amount, " . $table->{columns}[-1]{name} . ");\n";
+        $rewrite .= "UPDATE $table->{name} SET amount = amount WHERE abs(hashtext($table->{name}::text)) % 2 = 0;\n";
+        $rewrite .= "${index}CLUSTER $table->{name} USING $table->{name}_order;\n" if !$table->{partitioned} && chance(0.5);
+        $rewrite .= "VACUUM FULL $table->{name};\n" if chance(0.3);
+    }
+    push @steps, [ 'update', $update ], [ 'known later', $late ], [ 'delete', $delete ];
+    push @steps, [ 'rewrite', $rewrite . "ANALYZE;\n" ];
+    push @steps, [ 'settings', join '', map { "SET $_;\n" } grep { chance(0.5) }
+        "timezone = '" . any('Asia/Tokyo', 'America/New_York') . "'", "datestyle = 'SQL, DMY'", 'moe_ml.threads = ' . any(1, 3),
+        "work_mem = '64kB'", 'enable_seqscan = off', 'enable_hashjoin = off', 'enable_sort = off', 'extra_float_digits = 0',
+        "intervalstyle = 'sql_standard'", "bytea_output = 'escape'" ];
+    return @steps;
+}
+
+# A change of earlier rows in every table.
+sub early_change
+{
+    my ($tables) = @_;
+    return join '', map {
+        my $later = later($_, 'x');
+        "UPDATE $_->{name} AS x SET amount = 99 - 3 * coalesce(amount, 7)" . (defined $later ? " WHERE ($later) IS NOT TRUE" : '') . ";\n"
+    } @$tables;
+}
+
+my $prelude = "SET jit = off;\nSET client_min_messages = warning;\nSET timezone = 'UTC';\nSET moe_ml.notices = off;\nSET search_path = fuzz, public;\n"
+    . "SET session_replication_role = replica;\n";
+my ($noticed, $made, $tried) = (0, 0, 0);
+
+sub play
+{
+    my ($seed) = @_;
+    srand($seed);
+    my @tables = make_schema();
+    my @entities = grep { @{ $_->{pk} } } @tables;
+    my @parents = grep { my $t = $_; grep { my $c = $_; $c != $t && grep { $_->{parent} == $t } @{ $c->{keys} } } @tables } @entities;
+    my $entity = any(@parents ? @parents : @entities);
+    set_inherited(\@tables, $entity);
+
+    my $setup = "DROP SCHEMA IF EXISTS fuzz CASCADE;\nCREATE SCHEMA fuzz;\nCREATE TYPE fuzz.colour AS ENUM ('red', 'green', 'blue');\n" . $prelude;
+    $setup .= create_table($_) for @tables;
+    $setup .= insert_rows($_, 1, number(15, 70), 0.3) for @tables;
+    $setup .= create_keys($_) for @tables;
+    $setup .= declarations($_) for @tables;
+    $setup .= label_tables($entity) . "ANALYZE;\n";
+    open my $file, '>', $ENV{TIME_CORRECT_KEEP} or die $! if $ENV{TIME_CORRECT_KEEP};
+    my $sql = sub { print $file $_[0] if $file; return $server->psql($_[0]); };
+    my ($status, $out, $err) = $sql->($setup);
+    return "setup failed: $err" if $status != 0;
+
+    my ($statement, $final);
+    my @errors;
+    for my $try (make_statements(\@tables, $entity))
+    {
+        $tried++;
+        ($status, $out, $err) = $sql->($prelude . "SELECT moe_ml.execute(\$model\$CREATE MODEL m $try->{text}\$model\$);\n");
+        ($statement, $final) = @$try{qw(text final)};
+        last if $status == 0;
+        push @errors, "$statement: $err";
+    }
+    return "no model: " . join("\n", @errors) if $status != 0;
+    diag(@errors) if @errors && $ENV{TIME_CORRECT_VERBOSE};
+    $made++;
+    my $info = $server->query("SELECT format_type(atttypid, -1), (SELECT task FROM moe_ml.models WHERE name = 'm')"
+        . " FROM pg_attribute WHERE attrelid = 'fuzz.m'::regclass AND attname = 'as_of'");
+    my ($time_type, $task) = split /\|/, $info;
+
+    my $steps = $prelude . look($entity, $task, $time_type)
+        . "SELECT 'rows', count(*), count(DISTINCT bits) FROM before WHERE road = 'scan';\nSELECT changed('nothing');\n";
+    my $again = $final && chance(0.4);
+    for my $step (late_changes(\@tables))
+    {
+        $steps .= "$step->[1]SELECT changed('$step->[0]');\n";
+    }
+    $steps .= "SELECT moe_ml.execute(\$model\$CREATE OR REPLACE MODEL m $statement\$model\$) IS NULL;\nSELECT changed('trained again');\n" if $again;
+    $steps .= "SELECT 'control';\n" . early_change(\@tables) . "SELECT count(*) FROM changed('control');\n";
+    ($status, $out, $err) = $sql->($steps);
+    return "$statement\n$err" if $status != 0;
+    my ($before, $control) = split /^control$/m, $out;
+    $noticed++ if $control =~ /[1-9]/;
+    my @changed = grep { !/^rows\|/ && $_ ne 'f' && $_ ne '' } split /\n/, $before;
+    diag("seed $seed: $statement; " . ($before =~ /^(rows.*)$/m)[0] . ' control ' . $control =~ s/\s+//gr) if $ENV{TIME_CORRECT_VERBOSE};
+    return '' if !@changed;
+    return "$statement\n" . scalar(@changed) . " changed:\n" . join("\n", @changed[ 0 .. ($#changed > 9 ? 9 : $#changed) ]);
+}
+
+$server->query('CREATE EXTENSION moe_ml');
+for my $seed ($first_seed .. $first_seed + $rounds - 1)
+{
+    my $wrong = play($seed);
+    is($wrong, '', "round with seed $seed");
+}
+note("$tried statements tried");
+cmp_ok($noticed, '>=', $rounds / 2, "$noticed of $made rounds noticed a change of earlier rows");
+
+# What this test has found, one case each: a model, and a change after the cut that must not move it.
+$server->query("DROP SCHEMA IF EXISTS fuzz CASCADE; CREATE SCHEMA fuzz;\n" . $prelude . <<'SQL');
+CREATE TABLE customers (customer_id int PRIMARY KEY);
+CREATE TABLE orders (order_id int PRIMARY KEY, customer_id int REFERENCES customers, placed_at timestamp NOT NULL, amount int,
+    shipped_at timestamp, weight float8);
+CREATE TABLE lines (line_id int PRIMARY KEY, order_id int REFERENCES orders, added_at timestamp NOT NULL);
+-- Their time is the later one of the order's and the shipment's.
+CREATE TABLE shipments (shipment_id int PRIMARY KEY, left_at timestamp NOT NULL);
+CREATE TABLE parcels (order_id int NOT NULL REFERENCES orders, shipment_id int NOT NULL REFERENCES shipments);
+INSERT INTO customers SELECT generate_series(1, 30);
+INSERT INTO shipments SELECT i, timestamp '2024-01-01' + i * interval '1 day' FROM generate_series(0, 300) AS i;
+INSERT INTO parcels SELECT i, i / 12 FROM generate_series(0, 2999) AS i;
+SELECT moe_ml.declare('shipments', 'left_at', 'time');
+INSERT INTO orders SELECT i, 1 + i % 30, timestamp '2024-01-01' + i / 60 * interval '5 days', i * 7 % 11,
+    timestamp '2024-01-01' + i / 60 * interval '5 days' + i % 3 * interval '90 days', i * 5 % 13 FROM generate_series(0, 2999) AS i;
+INSERT INTO lines SELECT i, i, timestamp '2024-01-02' + i % 240 * interval '1 day' FROM generate_series(0, 2999) AS i;
+SELECT moe_ml.declare('orders', 'weight', 'known at shipped_at'), moe_ml.declare('orders', 'placed_at', 'time');
+SQL
+
+# The predictions of a model as of the cut, as bits, in one line; with what is run before it.
+sub predictions
+{
+    return $server->query($prelude . $_[0] . ";\nSELECT string_agg(customer_id || ' ' || float8send(prediction)::text, ',' ORDER BY customer_id)"
+        . " FROM m WHERE as_of = $cut");
+}
+
+# Train, change in a transaction, look again; again: train again first.
+sub is_unmoved
+{
+    my ($query, $change, $again, $name) = @_;
+    my $train = "SELECT moe_ml.execute(\$\$CREATE OR REPLACE MODEL m PREDICT sum(orders.amount, 0, 20, days) FOR EACH customers $query
+        WITH (epochs = 1, max_steps = 3, channels = 8, hops = 2, neighbors = '4, 2',
+              validation_from = '2024-07-01', test_from = '2024-08-01')\$\$) IS NULL";
+    my $before = (split /\n/, predictions($train))[-1];
+    isnt($before, '', "$name: there are predictions");
+    my $after = (split /\n/, predictions("BEGIN; $change" . ($again ? "; $train" : '')))[-1];
+    is($after, $before, $name);
+    return;
+}
+
+is_unmoved('', "UPDATE orders SET weight = 100 - weight, shipped_at = shipped_at + interval '1 day' WHERE shipped_at > $cut", 0,
+    'what is not yet known does not order rows of one moment');
+is_unmoved('', "UPDATE orders SET weight = 1e6 WHERE shipped_at > $cut", 1, 'nor is it in the statistics of its column');
+is_unmoved('WHERE count(orders.* WHERE orders.weight > 5, -90, 0, days) > 3', "UPDATE orders SET weight = 0 WHERE shipped_at > $cut", 0,
+    'nor does it say who counts');
+is_unmoved('WHERE count(lines.*, -INF, 0, days) < 100', "UPDATE orders SET customer_id = 1 WHERE placed_at > $cut", 0,
+    'a row that is not yet visible is no path from one that is');
+is_unmoved('WHERE count(parcels.*, -INF, 0, days) < 99', "INSERT INTO parcels SELECT i, 300 FROM generate_series(0, 600) AS i", 0,
+    'a row is counted when all the rows that it came with are visible');
+
+done_testing();
