@@ -292,7 +292,8 @@ moe_statement_take_bare(const char *text, const char **source, int *offset)
     *source = pending.source;
     *offset = pending.offset;
     pending.source = NULL;
-    return strncmp(*source + *offset, text, strlen(text)) == 0;
+    /* Other modules may pass on a string of their own instead of the client's. */
+    return (size_t) *offset <= strlen(*source) && strncmp(*source + *offset, text, strlen(text)) == 0;
 }
 
 static void
