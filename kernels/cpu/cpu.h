@@ -120,7 +120,8 @@ moe_row_squares(const float *x, float shift, int64_t n)
 
 /* narrow.c */
 /* Whether weights [k, m] suit the functions below. */
-bool moe_narrow_fits(int64_t k, int64_t m);
+bool moe_narrow_fits(int64_t k, int64_t m);        /* x w by moe_narrow_multiply */
+bool moe_narrow_weight_fits(int64_t k, int64_t m); /* x^T gy by moe_narrow_weight */
 /* out = x w [n, k][k, m], plus the row where one is given, or (then without a row) added. */
 void moe_narrow_multiply(moe_job *job, int64_t n, int64_t k, int64_t m, const float *x, const float *w,
                          const float *row, bool add, float *out);

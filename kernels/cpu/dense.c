@@ -38,7 +38,7 @@ moe_cpu_linear_input(moe_job *job, int64_t n, int64_t k, int64_t m, const float 
 void
 moe_cpu_linear_weight(moe_job *job, int64_t n, int64_t k, int64_t m, const float *x, const float *gy, float *gw)
 {
-    if (moe_narrow_fits(k, m))
+    if (moe_narrow_weight_fits(k, m))
         moe_narrow_weight(job, n, k, m, x, gy, gw);
     else
         moe_gemm(job, true, false, k, m, n, x, k, gy, m, 1, gw, m);

@@ -1,5 +1,5 @@
 /*
- * narrow.c: products of tall matrices with weights that fit the first-level cache.
+ * narrow.c: products of tall matrices with weights that fit the second-level cache.
  *
  * Most products of a model have thousands of rows and at most some hundred
  * columns. A general library copies both sides into an order of its own
@@ -8,7 +8,9 @@
  * dimension passes by. The same tile serves x w and x^T gy, which differ in
  * the strides of the left side alone.
  *
- * Cut by shape only: results are the same for any number of threads.
+ * Cut by shape only: results are the same for any number of threads. Every
+ * result is one sum over the inner dimension in order, whichever tile it is
+ * in, so that a row of x w has the same bits whatever stands beside it.
  */
 #include <string.h>
 
@@ -17,7 +19,9 @@
 #define TILE_ROWS       6
 #define SMALL_TILE_ROWS 4 /* for the rest */
 #define TILE_COLS       (2 * MOE_LANES)
-#define LARGEST         8192                /* floats of a weight: 32 kB */
+#define LARGEST         65536               /* floats of a weight: 256 kB */
+#define LARGEST_SUM     8192                /* of a weight's gradient, which is read and written: 32 kB */
+#define LEAST_ROWS      (8 * TILE_ROWS)     /* of a chunk, so that a column of tiles is used often enough */
 #define CHUNK_WORK      ((int64_t) 1 << 20) /* multiply-adds worth one chunk */
 #define WEIGHT_ROWS     64
 
@@ -37,7 +41,13 @@ typedef struct narrow
 bool
 moe_narrow_fits(int64_t k, int64_t m)
 {
-    return k > 0 && m > 0 && m % TILE_COLS == 0 && m <= LARGEST && k <= LARGEST / m;
+    return k > 0 && m > 0 && m <= LARGEST && k <= LARGEST / m;
+}
+
+bool
+moe_narrow_weight_fits(int64_t k, int64_t m)
+{
+    return moe_narrow_fits(k, m) && k * m <= LARGEST_SUM && m % TILE_COLS == 0;
 }
 
 /*
@@ -75,21 +85,38 @@ add_tile(int rows, int64_t depth, const float *a, int64_t down, int64_t along, c
     }
 }
 
-/* add_tile for any number of rows and columns; m is a multiple of TILE_COLS. */
+/* The last columns, fewer than TILE_COLS, from column j on. */
+MOE_INLINE void
+add_rest(int64_t rows, int64_t m, int64_t j, int64_t depth, const float *a, int64_t down, int64_t along, const float *b,
+         float *c)
+{
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t d = 0; d < depth; d++)
+        {
+            float x = a[r * down + d * along];
+            for (int64_t i = j; i < m; i++)
+                c[r * m + i] += x * b[d * m + i];
+        }
+}
+
+/* add_tile for any number of rows and columns, column by column of tiles. */
 MOE_INLINE void
 add_product(int64_t rows, int64_t m, int64_t depth, const float *a, int64_t down, int64_t along, const float *b,
             float *c)
 {
-    int64_t r = 0;
-    for (; r + TILE_ROWS <= rows; r += TILE_ROWS)
-        for (int64_t j = 0; j < m; j += TILE_COLS)
+    int64_t tiled = m - m % TILE_COLS;
+    for (int64_t j = 0; j < tiled; j += TILE_COLS)
+    {
+        int64_t r = 0;
+        for (; r + TILE_ROWS <= rows; r += TILE_ROWS)
             add_tile(TILE_ROWS, depth, a + r * down, down, along, b + j, m, c + r * m + j, m);
-    for (; r + SMALL_TILE_ROWS <= rows; r += SMALL_TILE_ROWS)
-        for (int64_t j = 0; j < m; j += TILE_COLS)
+        for (; r + SMALL_TILE_ROWS <= rows; r += SMALL_TILE_ROWS)
             add_tile(SMALL_TILE_ROWS, depth, a + r * down, down, along, b + j, m, c + r * m + j, m);
-    for (; r < rows; r++)
-        for (int64_t j = 0; j < m; j += TILE_COLS)
+        for (; r < rows; r++)
             add_tile(1, depth, a + r * down, down, along, b + j, m, c + r * m + j, m);
+    }
+    if (tiled < m)
+        add_rest(rows, m, tiled, depth, a, down, along, b, c);
 }
 
 MOE_MULTIVERSION static void
@@ -98,16 +125,12 @@ multiply_range(int64_t begin, int64_t end, void *arg)
     const narrow *p = arg;
     if (moe_job_cancelled(p->job))
         return;
-    for (int64_t i = begin; i < end; i += TILE_ROWS)
-    {
-        int64_t rows = end - i < TILE_ROWS ? end - i : TILE_ROWS;
-        float *out = p->out + i * p->m;
-        for (int64_t r = 0; p->row != NULL && r < rows; r++)
-            memcpy(out + r * p->m, p->row, (size_t) p->m * sizeof(float));
-        if (p->row == NULL && !p->add)
-            memset(out, 0, (size_t) (rows * p->m) * sizeof(float));
-        add_product(rows, p->m, p->k, p->x + i * p->k, p->k, 1, p->w, out);
-    }
+    float *out = p->out + begin * p->m;
+    for (int64_t i = 0; p->row != NULL && i < end - begin; i++)
+        memcpy(out + i * p->m, p->row, (size_t) p->m * sizeof(float));
+    if (p->row == NULL && !p->add)
+        memset(out, 0, (size_t) ((end - begin) * p->m) * sizeof(float));
+    add_product(end - begin, p->m, p->k, p->x + begin * p->k, p->k, 1, p->w, out);
 }
 
 void
@@ -116,6 +139,7 @@ moe_narrow_multiply(moe_job *job, int64_t n, int64_t k, int64_t m, const float *
 {
     narrow p = {.job = job, .k = k, .m = m, .x = x, .w = w, .row = row, .add = add, .out = out};
     int64_t rows = CHUNK_WORK / (k * m) / TILE_ROWS * TILE_ROWS;
+    rows = rows < LEAST_ROWS ? LEAST_ROWS : rows;
     moe_parallel(job, n, rows, multiply_range, &p);
     moe_job_check(job);
 }

@@ -235,7 +235,7 @@ a_seed_alone_is_predicted_as_among_others(void **state)
         {
             moe_seeds one = {.table = 0, .n = 1, .row = b.row + i, .time = b.time + i};
             assert_int_equal(moe_model_predict(s.model, &one, 3, NULL, &alone, NULL), MOE_OK);
-            assert_float_equal(alone, prediction[i], 1e-5);
+            assert_memory_equal(&alone, &prediction[i], sizeof alone);
         }
         tear_down(&s);
     }

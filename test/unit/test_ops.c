@@ -532,6 +532,40 @@ cancel_at_third_poll(void *arg)
 }
 
 /* A flag that was seen once counts, though it is down again when the product ends. */
+/* So that a prediction does not depend on what else is predicted with it. */
+static void
+a_row_of_a_product_does_not_depend_on_the_others(void **state)
+{
+    enum
+    {
+        ROWS = 300,
+        WIDEST = 130
+    };
+    static const int64_t inputs[] = {1, 3, 16, 33, 64, 128, WIDEST}, outputs[] = {1, 5, 8, 16, 30, 64, 128};
+    static float a[ROWS * WIDEST], b[WIDEST * WIDEST], whole[ROWS * WIDEST], part[ROWS * WIDEST], bias[WIDEST];
+    moe_job *job = start_job(2);
+    assert_int_equal(moe_blas_open(job), MOE_OK);
+    for (int64_t i = 0; i < ROWS * WIDEST; i++)
+        a[i] = (float) moe_random_normal(1, i);
+    for (int64_t i = 0; i < WIDEST * WIDEST; i++)
+        b[i] = (float) moe_random_normal(2, i);
+    for (int64_t i = 0; i < WIDEST; i++)
+        bias[i] = (float) moe_random_normal(3, i);
+    for (size_t x = 0; x < sizeof inputs / sizeof *inputs; x++)
+        for (size_t y = 0; y < sizeof outputs / sizeof *outputs; y++)
+        {
+            int64_t k = inputs[x], n = outputs[y];
+            moe_backend_cpu.linear(job, ROWS, k, n, a, b, bias, whole);
+            for (int64_t first = 0; first < ROWS; first += 37)
+                for (int64_t rows = 1; first + rows <= ROWS; rows += 1 + rows / 3)
+                {
+                    moe_backend_cpu.linear(job, rows, k, n, a + first * k, b, bias, part);
+                    assert_memory_equal(part, whole + first * n, rows * n * sizeof *part);
+                }
+        }
+    moe_job_destroy(job);
+}
+
 static void
 products_stop_when_cancelled(void **state)
 {
@@ -567,6 +601,7 @@ main(void)
         cmocka_unit_test(losses_without_weight_are_zero),
         cmocka_unit_test(logistic_loss_does_not_overflow),
         cmocka_unit_test(products_of_all_shapes),
+        cmocka_unit_test(a_row_of_a_product_does_not_depend_on_the_others),
         cmocka_unit_test(products_stop_when_cancelled),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
