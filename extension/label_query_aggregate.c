@@ -9,7 +9,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
-#include "utils/ruleutils.h"
+#include "utils/builtins.h"
 #include "utils/typcache.h"
 
 #include "extension/label_query_writer.h"
