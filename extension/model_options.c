@@ -340,11 +340,11 @@ moe_model_options_parse(List *definitions)
     moe_model_options *options = palloc0(sizeof(moe_model_options));
     ListCell *lc;
 
-    options->ensembles = 1;
+    options->ensembles = 4;
     moe_model_config_defaults(&options->model);
     moe_train_config_defaults(&options->train);
     options->seed = (int64) options->train.seed;
-    options->encoder.blocks = 2;
+    options->encoder.blocks = 1;
     options->sampling = options->model.sampling == MOE_SAMPLE_LATEST ? "latest" : "uniform";
     options->balance = options->train.balance_classes ? "classes" : "none";
     foreach (lc, definitions)

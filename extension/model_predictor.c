@@ -280,7 +280,7 @@ load(moe_predictor *predictor, Oid relid)
     {
         check_stored(predictor, moe_store_next(job, &stored, &members->member[i]));
         check_stored(predictor, moe_member_build(job, members->graph, members->features, &stored.encoder, &stored.model,
-                                                 &members->member[i]));
+                                                 i + 1, &members->member[i]));
     }
     pfree(bytes);
     predictor->build_seconds = moe_seconds() - start;

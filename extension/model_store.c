@@ -219,14 +219,16 @@ moe_store_next(moe_job *job, moe_stored *stored, moe_member *member)
 
 moe_code
 moe_member_build(moe_job *job, const moe_graph *graph, moe_features *features, const moe_encoder_config *encoder,
-                 const moe_model_config *config, moe_member *member)
+                 const moe_model_config *config, int number, moe_member *member)
 {
+    moe_model_config own = *config;
     moe_code code = moe_encoder_create(job, features, encoder, member->params, &member->encoder);
 
     if (code != MOE_OK)
         return code;
-    return moe_model_create(job, graph, 0, moe_encoder_forward, member->encoder, config, member->params,
-                            &member->model);
+    if (number % 2 == 0 && own.hops > 1)
+        own.hops--;
+    return moe_model_create(job, graph, 0, moe_encoder_forward, member->encoder, &own, member->params, &member->model);
 }
 
 void

@@ -49,9 +49,15 @@ moe_code moe_store_open(moe_job *job, const uint8 *bytes, int64 length, moe_stor
 /* Read the next member's seed and parameters into a fresh moe_params. */
 moe_code moe_store_next(moe_job *job, moe_stored *stored, moe_member *member);
 
-/* Put an encoder and a model over a member's parameters, adding those that are missing. */
+/*
+ * Put an encoder and a model over a member's parameters, adding those that are
+ * missing. number: of the member in its ensemble, from 1. Every second member
+ * looks one hop less far (but at least one): near and far neighbourhoods err
+ * differently, and their mean was better than either (docs/accuracy.md).
+ */
 moe_code moe_member_build(moe_job *job, const moe_graph *graph, moe_features *features,
-                          const moe_encoder_config *encoder, const moe_model_config *config, moe_member *member);
+                          const moe_encoder_config *encoder, const moe_model_config *config, int number,
+                          moe_member *member);
 void moe_member_destroy(moe_member *member);
 /* The key of the neighbour draws in prediction. */
 uint64 moe_member_key(const moe_member *member);

@@ -433,8 +433,8 @@ train_member(run *r, int ensemble, moe_stored *stored)
         member.params = moe_check_ptr(r->job, moe_params_create(r->job, member.seed));
     }
     config.seed = member.seed;
-    moe_check(r->job,
-              moe_member_build(r->job, r->graph, r->features, &r->options->encoder, &r->options->model, &member));
+    moe_check(r->job, moe_member_build(r->job, r->graph, r->features, &r->options->encoder, &r->options->model,
+                                       ensemble, &member));
     moe_check(r->job, moe_trainer_create(r->job, member.model, member.params, &config, &r->labels->train,
                                          &r->labels->validation, &trainer));
     while (!progress.done)

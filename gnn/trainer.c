@@ -86,8 +86,8 @@ void
 moe_train_config_defaults(moe_train_config *config)
 {
     *config = (moe_train_config){
-        .epochs = 10,
-        .patience = 4,
+        .epochs = 8,
+        .patience = 3,
         .batch_size = 512,
         .max_steps = 2000,
         .learning_rate = 0.005f,
