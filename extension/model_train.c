@@ -30,7 +30,7 @@
 #include "kernels/blas.h"
 #include "kernels/random.h"
 
-#define EPOCH_NOTICES 10 /* of a training, at most about this many */
+#define NOTICE_SECONDS 5 /* epochs are told no more often */
 
 /* What one training works with. */
 typedef struct run
@@ -46,6 +46,7 @@ typedef struct run
     double sample_seconds, encode_seconds, forward_seconds, backward_seconds, evaluate_seconds;
     double metric_sum; /* of the members' best validation metrics */
     int metric_count;
+    double last_notice; /* moe_seconds() when an epoch was last told, 0: never */
 } run;
 
 static const char *const metric_names[] = {"auroc", "mae", "accuracy"};
@@ -344,7 +345,6 @@ static void
 note_epoch(run *r, int ensemble, const moe_progress *progress)
 {
     moe_model_epoch *epoch = palloc0(sizeof(moe_model_epoch));
-    int every = (progress->epochs + EPOCH_NOTICES - 1) / EPOCH_NOTICES;
     char member[32] = "";
     ListCell *lc;
 
@@ -365,10 +365,11 @@ note_epoch(run *r, int ensemble, const moe_progress *progress)
     }
     r->result->epochs = lappend(r->result->epochs, epoch);
 
-    if (progress->epoch % every != 0 && progress->epoch != progress->epochs && progress->epoch != 1 && !progress->done)
+    if (r->last_notice > 0 && moe_seconds() - r->last_notice < NOTICE_SECONDS)
         return;
+    r->last_notice = moe_seconds();
     if (r->options->ensembles > 1)
-        snprintf(member, sizeof(member), "member %d, ", ensemble);
+        snprintf(member, sizeof(member), "member %d of %d, ", ensemble, r->options->ensembles);
     if (isnan(progress->metric))
         moe_notice("%sepoch %d of %d: loss %.4f, %.1f s", member, progress->epoch, progress->epochs,
                    progress->train_loss, progress->seconds);
