@@ -5,6 +5,10 @@
  * object, need its ownership, and pg_dump dumps them. SECURITY LABEL accepts a
  * provider only once the library is loaded in the session;
  * moe_ml.declare() loads it by being called and sets the same label.
+ *
+ * A server with one provider takes SECURITY LABEL without FOR as meant for it.
+ * So that preloading the library changes no statement of others, a preloaded
+ * library becomes a provider only when a statement names it.
  */
 #include "postgres.h"
 
@@ -12,6 +16,7 @@
 #include "catalog/pg_class.h"
 #include "commands/seclabel.h"
 #include "miscadmin.h"
+#include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -178,10 +183,46 @@ check_label(const ObjectAddress *object, const char *label)
         check_numeric(object->objectId, object->objectSubId);
 }
 
+static ProcessUtility_hook_type next_process_utility;
+
+static void
+become_provider(void)
+{
+    static bool done = false;
+
+    if (!done)
+        register_label_provider(PROVIDER, check_label);
+    done = true;
+}
+
+/* Become a provider before a SECURITY LABEL FOR moe_ml. */
+static void
+process_utility(PlannedStmt *statement, const char *source, bool read_only_tree, ProcessUtilityContext context,
+                ParamListInfo parameters, QueryEnvironment *environment, DestReceiver *destination,
+                QueryCompletion *completion)
+{
+    ProcessUtility_hook_type next = next_process_utility ? next_process_utility : standard_ProcessUtility;
+
+    if (IsA(statement->utilityStmt, SecLabelStmt))
+    {
+        const char *provider = ((SecLabelStmt *) statement->utilityStmt)->provider;
+
+        if (provider && strcmp(provider, PROVIDER) == 0)
+            become_provider();
+    }
+    next(statement, source, read_only_tree, context, parameters, environment, destination, completion);
+}
+
 void
 moe_schema_init(void)
 {
-    register_label_provider(PROVIDER, check_label);
+    if (!process_shared_preload_libraries_in_progress)
+    {
+        become_provider();
+        return;
+    }
+    next_process_utility = ProcessUtility_hook;
+    ProcessUtility_hook = process_utility;
 }
 
 /*
