@@ -121,6 +121,10 @@ moe_check(moe_job *job, moe_code code)
             ereport(ERROR, (errcode(ERRCODE_UNDEFINED_FILE), errmsg("%s", text),
                             errhint("Install the library for the server, then repeat the statement.")));
             break;
+        case MOE_DEVICE_FAILED:
+            ereport(ERROR, (errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION), errmsg("%s", text),
+                            errhint("SET moe_ml.device = 'cpu' computes without the device.")));
+            break;
         case MOE_CORRUPT:
             ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("%s", text),
                             errhint("REFRESH MODEL trains the model again.")));

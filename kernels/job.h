@@ -17,6 +17,7 @@
 #include "kernels/status.h"
 
 typedef struct moe_job moe_job;
+typedef struct moe_device moe_device; /* device.h */
 
 typedef struct moe_job_config
 {

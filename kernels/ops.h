@@ -3,7 +3,9 @@
  *
  * A backend is a table of functions with one contract each. moe_backend_cpu is
  * threaded and vectorised; moe_backend_reference is naive, single-threaded and
- * there to be read and to be checked against.
+ * there to be read and to be checked against; that of a device (device.h) queues
+ * its work and returns. Every array (not a scalar argument, nor an array of
+ * pointers) lies in the memory of the job's device: the host's for the first two.
  *
  * Matrices are row-major without gaps. An output does not overlap an input
  * unless said. `add`: the result is added to the output; otherwise the output
@@ -29,11 +31,25 @@ typedef enum moe_loss_kind
 typedef struct moe_sparse
 {
     int64_t rows;
-    const int64_t *offset; /* [rows + 1]; NULL: row i has the one entry i */
+    int64_t entries;       /* offset[rows], or rows * width */
+    const int64_t *offset; /* [rows + 1]; NULL: each row has `width` entries, one after another */
+    int64_t width;         /* read where offset is NULL; 0 counts as 1 */
     const int32_t *index;  /* column of each entry, or -1 */
     const float *weight;   /* of each entry; NULL: all 1 */
     moe_reduce reduce;     /* MOE_MEAN divides each row by its number of entries */
 } moe_sparse;
+
+/* The scalars of one step of Adam; see adam below. */
+typedef struct moe_adam_rates
+{
+    float beta1;
+    float beta2;
+    float rate;       /* learning rate over (1 - beta1^t) */
+    float correction; /* 1 / (1 - beta2^t) */
+    float epsilon;
+    float shrink;    /* 1 - learning rate * weight decay */
+    float clip_norm; /* 0: no clipping */
+} moe_adam_rates;
 
 /* How many of the 65536 values of a draw drop a number, and the factor on those kept. */
 static inline uint32_t
@@ -65,6 +81,8 @@ typedef struct moe_backend
     void (*sum)(moe_job *job, int64_t count, const float *const *terms, int n, float *out);
     /* out = factor * x; out may be x. */
     void (*scale)(moe_job *job, int64_t count, float factor, const float *x, bool add, float *out);
+    /* The same with the factor read from an array of one. */
+    void (*scale_by)(moe_job *job, int64_t count, const float *factor, const float *x, bool add, float *out);
     void (*multiply)(moe_job *job, int64_t count, const float *a, const float *b, bool add, float *out);
     /* out[i,j] = x[i,j] + row[j] */
     void (*add_row)(moe_job *job, int64_t rows, int64_t cols, const float *x, const float *row, float *out);
@@ -99,6 +117,13 @@ typedef struct moe_backend
     void (*layer_norm_backward)(moe_job *job, int64_t rows, int64_t cols, const float *x, const float *gain,
                                 const float *mean, const float *deviation, const float *gy, bool add, float *gx,
                                 float *ggain, float *gbias);
+    /* y = dropout(relu(layer_norm(x))), as above; rate 0: no dropout. */
+    void (*layer_norm_relu)(moe_job *job, int64_t rows, int64_t cols, const float *x, const float *gain,
+                            const float *bias, float rate, uint64_t key, float *y, float *mean, float *deviation);
+    /* Its backward: layer_norm_backward of factor * gy where y > 0, else 0; factor of moe_dropout_factor. */
+    void (*layer_norm_relu_backward)(moe_job *job, int64_t rows, int64_t cols, const float *x, const float *gain,
+                                     const float *mean, const float *deviation, const float *y, float factor,
+                                     const float *gy, bool add, float *gx, float *ggain, float *gbias);
     void (*softmax)(moe_job *job, int64_t rows, int64_t cols, const float *x, float *y);
     /* gx = y * (gy - sum of y * gy) in each row; gx may be gy. */
     void (*softmax_backward)(moe_job *job, int64_t rows, int64_t cols, const float *y, const float *gy, bool add,
@@ -106,8 +131,32 @@ typedef struct moe_backend
 
     /* Sparse. out [n, cols]: row i is x[index[i]], or zeros for -1. */
     void (*gather)(moe_job *job, int64_t n, int64_t cols, const int32_t *index, const float *x, bool add, float *out);
-    /* out [s->rows, cols] = s x; s->offset is given. */
+    /* out [s->rows, cols] = s x. */
     void (*aggregate)(moe_job *job, const moe_sparse *s, int64_t cols, const float *x, bool add, float *out);
+    /* out [s[0].rows, cols] = the sum over t < terms of s[t] x[t]: several edge types into one node in one pass. */
+    void (*aggregate_types)(moe_job *job, int terms, const moe_sparse *s, const float *const *x, int64_t cols, bool add,
+                            float *out);
+    /*
+     * out [s->rows, cols]: the largest of each row's x[index[k]] times weight, column by column; 0 where a row has
+     * no entry but -1. argmax [s->rows, cols]: the entry k it came from, the first of equals, -1 for none. NaN counts
+     * as smaller than any number.
+     */
+    void (*aggregate_max)(moe_job *job, const moe_sparse *s, int64_t cols, const float *x, float *out, int32_t *argmax);
+    /*
+     * Its backward, from the transpose t of s with the entries' old numbers:
+     * gx[r,c] = sum over entries k of t's row r with argmax[index[k],c] = entry[k] of weight[k] * gy[index[k],c].
+     */
+    void (*aggregate_max_backward)(moe_job *job, const moe_sparse *t, const int32_t *entry, int64_t cols,
+                                   const int32_t *argmax, const float *gy, bool add, float *gx);
+    /* Sampled dense-dense product: out[k] = a[i] . b[index[k]] for each entry k of row i; 0 for -1. s->weight is not
+     * read. */
+    void (*edge_dot)(moe_job *job, const moe_sparse *s, int64_t cols, const float *a, const float *b, bool add,
+                     float *out);
+    /* Softmax over each segment [offset[i], offset[i+1]) of the rows of x [offset[rows], cols], column by column. */
+    void (*segment_softmax)(moe_job *job, int64_t rows, const int64_t *offset, int64_t cols, const float *x, float *y);
+    /* gx = y * (gy - sum of y * gy over the segment); gx may be gy. */
+    void (*segment_softmax_backward)(moe_job *job, int64_t rows, const int64_t *offset, int64_t cols, const float *y,
+                                     const float *gy, bool add, float *gx);
     /* Several sums over the same entries: out [s->rows, parts * cols], part p with the weights weight[k * parts + p].
      */
     void (*aggregate_parts)(moe_job *job, const moe_sparse *s, int parts, int64_t cols, const float *x, float *out);
@@ -120,24 +169,81 @@ typedef struct moe_backend
      * order, those of index -1 left out: offset [columns + 1], index and
      * weight [entries of s * parts]. weight may be NULL where all are 1.
      * Of what aggregate_parts gives, as [s->rows * parts, cols], it is the
-     * transpose, too: each entry becomes one for every part.
+     * transpose, too: each entry becomes one for every part. entry [as index],
+     * where not NULL, receives each entry's number in s.
      */
     void (*transpose)(moe_job *job, const moe_sparse *s, int parts, int64_t columns, int64_t *offset, int32_t *index,
-                      float *weight);
+                      float *weight, int32_t *entry);
+
+    /*
+     * Lists of rows in the order of time, list l being [offset[l], offset[l+1]) of x [offset[lists], cols]:
+     * out[p] = x[p] + decay[p] * out[p-1], without the second term for a list's first row; decay NULL: 1. In double.
+     */
+    void (*prefix_sum)(moe_job *job, int64_t lists, const int64_t *offset, int64_t cols, const float *decay,
+                       const float *x, double *out);
+    /* Its transpose, which runs from a list's last row to its first: gx[p] = g[p] + decay[p+1] * (the same of p+1). */
+    void (*prefix_sum_backward)(moe_job *job, int64_t lists, const int64_t *offset, int64_t cols, const float *decay,
+                                const double *g, bool add, float *gx);
+    /*
+     * Windows of such sums: out[i] = factor[i] * (sum[last[i]] - fade[i] * sum[before[i]]), of [n, cols]; a place of
+     * -1 stands for zeros; factor and fade NULL: 1.
+     */
+    void (*window_sum)(moe_job *job, int64_t n, int64_t cols, const int32_t *last, const int32_t *before,
+                       const float *factor, const float *fade, const double *sum, float *out);
+    /* Its transpose, g [places, cols]: g[last[i]] += factor[i] * gy[i], g[before[i]] -= factor[i] * fade[i] * gy[i], in
+     * order of i. */
+    void (*window_sum_backward)(moe_job *job, int64_t n, int64_t cols, int64_t places, const int32_t *last,
+                                const int32_t *before, const float *factor, const float *fade, const float *gy,
+                                double *g);
 
     /* Mixture. The gates of tape.h; k <= experts. noise 0: none; else draws from key. */
     void (*top_k_gate)(moe_job *job, int64_t rows, int64_t experts, int k, float noise, uint64_t key,
                        const float *logits, float *gates);
-    /* The losses of tape.h: the value, and its derivative by the logits into gradient. */
-    float (*balance_loss)(moe_job *job, int64_t rows, int64_t experts, const float *logits, const float *gates,
-                          float *gradient);
-    float (*z_loss)(moe_job *job, int64_t rows, int64_t experts, const float *logits, float *gradient);
+    /* chosen [rows, k], k <= cols: the columns of each row's k largest numbers, ascending; ties go to the lower column,
+     * NaN counts as smaller than any number. */
+    void (*top_k)(moe_job *job, int64_t rows, int64_t cols, int k, const float *x, int32_t *chosen);
+    /* out [rows, k]: out[i,j] = x[i, chosen[i,j]]. */
+    void (*pick)(moe_job *job, int64_t rows, int64_t cols, int k, const int32_t *chosen, const float *x, float *out);
+    /* Its transpose: gx [rows, cols] = gy at the chosen columns, zero elsewhere. */
+    void (*pick_backward)(moe_job *job, int64_t rows, int64_t cols, int k, const int32_t *chosen, const float *gy,
+                          bool add, float *gx);
+    /*
+     * Sort the rows * k choices by group, then by row: group g has places [offset[g], offset[g+1]) of [groups + 1],
+     * row[place] is the row that chose, and place [rows, k] where each choice went.
+     */
+    void (*group)(moe_job *job, int64_t rows, int k, int groups, const int32_t *chosen, int64_t *offset, int32_t *row,
+                  int32_t *place);
+    /*
+     * Grouped product: out[p] = x[row[p]] w_g + b_g for each place p of group g: [n,k] (groups of) [k,m]. w [groups *
+     * k, m], b [groups, m] or NULL; row NULL: row p. offset [groups + 1] runs from 0 to n.
+     */
+    void (*grouped_linear)(moe_job *job, int groups, int64_t n, int64_t k, int64_t m, const int64_t *offset,
+                           const int32_t *row, const float *x, const float *w, const float *b, float *out);
+    /* gx [n,k]: gx[p] = gy[p] w_g^T. */
+    void (*grouped_linear_input)(moe_job *job, int groups, int64_t n, int64_t k, int64_t m, const int64_t *offset,
+                                 const float *gy, const float *w, bool add, float *gx);
+    /* gw_g += the sum of x[row[p]]^T gy[p], gb_g += the sum of gy[p]; gb may be NULL. */
+    void (*grouped_linear_weight)(moe_job *job, int groups, int64_t n, int64_t k, int64_t m, const int64_t *offset,
+                                  const int32_t *row, const float *x, const float *gy, float *gw, float *gb);
+    /* The losses of tape.h: the value [1], and its derivative by the logits into gradient. */
+    void (*balance_loss)(moe_job *job, int64_t rows, int64_t experts, const float *logits, const float *gates,
+                         float *value, float *gradient);
+    void (*z_loss)(moe_job *job, int64_t rows, int64_t experts, const float *logits, float *value, float *gradient);
 
-    /* Losses. The value, and its derivative by x (or the logits) into gradient; 0 where the weights sum to 0. */
-    float (*loss)(moe_job *job, moe_loss_kind kind, int64_t rows, const float *x, const float *label,
-                  const float *weight, float *gradient);
-    float (*cross_entropy)(moe_job *job, int64_t rows, int64_t classes, const float *logits, const int32_t *label,
-                           const float *weight, float *gradient);
+    /* Losses. The value [1], and its derivative by x (or the logits) into gradient; 0 where the weights sum to 0. */
+    void (*loss)(moe_job *job, moe_loss_kind kind, int64_t rows, const float *x, const float *label,
+                 const float *weight, float *value, float *gradient);
+    void (*cross_entropy)(moe_job *job, int64_t rows, int64_t classes, const float *logits, const int32_t *label,
+                          const float *weight, float *value, float *gradient);
+
+    /* Optimiser. *out [1] = the sum of x[i]^2, in double. */
+    void (*square_sum)(moe_job *job, int64_t count, const float *x, double *out);
+    /*
+     * One step of Adam (adam.c has the formula) over count weights; the gradient, scaled down to the clip norm where
+     * sqrt(*square_sum) exceeds it, is zeroed. Where *square_sum is not finite, nothing but the gradient is changed.
+     */
+    void (*adam)(moe_job *job, int64_t count, const moe_adam_rates *rates, const double *square_sum, float *value,
+                 float *gradient, float *moment1, float *moment2);
 } moe_backend;
 
 extern const moe_backend moe_backend_cpu;

@@ -16,6 +16,7 @@ typedef enum moe_code
     MOE_LIMIT,         /* the job's memory limit would be passed */
     MOE_INVALID,       /* the caller's data or options make no sense */
     MOE_UNAVAILABLE,   /* a library or a device is missing */
+    MOE_DEVICE_FAILED, /* a call on the device failed */
     MOE_CORRUPT        /* stored bytes do not read back */
 } moe_code;
 

@@ -233,3 +233,9 @@ moe_take_gradient(moe_tape *tape, moe_var *out, moe_var *var, bool *add)
     out->gradient = NULL;
     return var->gradient;
 }
+
+const void *
+moe_tape_upload(moe_tape *tape, const void *host, int64_t count, size_t size)
+{
+    return host;
+}

@@ -64,8 +64,8 @@ moe_balance_loss(moe_tape *tape, moe_var *logits, moe_var *gates)
     loss_op *loss = begin_loss(tape, logits);
     if (loss == NULL)
         return NULL;
-    loss->op.out->value[0] = tape->backend->balance_loss(tape->job, logits->rows, logits->cols, logits->value,
-                                                         gates->value, loss->derivative);
+    tape->backend->balance_loss(tape->job, logits->rows, logits->cols, logits->value, gates->value, loss->op.out->value,
+                                loss->derivative);
     return moe_finish(tape, loss);
 }
 
@@ -77,8 +77,7 @@ moe_z_loss(moe_tape *tape, moe_var *logits)
     loss_op *loss = begin_loss(tape, logits);
     if (loss == NULL)
         return NULL;
-    loss->op.out->value[0] =
-        tape->backend->z_loss(tape->job, logits->rows, logits->cols, logits->value, loss->derivative);
+    tape->backend->z_loss(tape->job, logits->rows, logits->cols, logits->value, loss->op.out->value, loss->derivative);
     return moe_finish(tape, loss);
 }
 
@@ -92,7 +91,7 @@ column_loss(moe_tape *tape, moe_loss_kind kind, const char *name, moe_var *x, co
     loss_op *loss = begin_loss(tape, x);
     if (loss == NULL)
         return NULL;
-    loss->op.out->value[0] = tape->backend->loss(tape->job, kind, x->rows, x->value, label, weight, loss->derivative);
+    tape->backend->loss(tape->job, kind, x->rows, x->value, label, weight, loss->op.out->value, loss->derivative);
     return moe_finish(tape, loss);
 }
 
@@ -129,7 +128,7 @@ moe_loss_cross_entropy(moe_tape *tape, moe_var *logits, const int32_t *label, co
     loss_op *loss = begin_loss(tape, logits);
     if (loss == NULL)
         return NULL;
-    loss->op.out->value[0] = tape->backend->cross_entropy(tape->job, logits->rows, logits->cols, logits->value, label,
-                                                          weight, loss->derivative);
+    tape->backend->cross_entropy(tape->job, logits->rows, logits->cols, logits->value, label, weight,
+                                 loss->op.out->value, loss->derivative);
     return moe_finish(tape, loss);
 }

@@ -59,6 +59,12 @@ float *moe_zeroed_gradient(moe_tape *tape, moe_var *var);
 /* As moe_gradient, but where there is nothing yet, out's own gradient is given to it and out has none any more. */
 float *moe_take_gradient(moe_tape *tape, moe_var *out, moe_var *var, bool *add);
 
+/*
+ * What the job's device can read of a host array of count * size bytes: the array itself on the host, else a copy in
+ * memory that lives until the reset. NULL on failure, and of NULL.
+ */
+const void *moe_tape_upload(moe_tape *tape, const void *host, int64_t count, size_t size);
+
 /* Backward of softmax and of whatever is a softmax over some of a row and zero elsewhere. */
 void moe_softmax_backward(moe_tape *tape, moe_op *op);
 

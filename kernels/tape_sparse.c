@@ -59,8 +59,13 @@ multiply_transposed(moe_tape *tape, const moe_sparse *s, int parts, int64_t colu
     float *weight = weighted ? moe_tape_alloc(tape, entries, parts * sizeof(float)) : NULL;
     if (offset == NULL || index == NULL || (weighted && weight == NULL))
         return;
-    tape->backend->transpose(tape->job, s, parts, columns, offset, index, weight);
-    moe_sparse transposed = {.rows = columns, .offset = offset, .index = index, .weight = weight, .reduce = MOE_SUM};
+    tape->backend->transpose(tape->job, s, parts, columns, offset, index, weight, NULL);
+    moe_sparse transposed = {.rows = columns,
+                             .entries = entries * parts,
+                             .offset = offset,
+                             .index = index,
+                             .weight = weight,
+                             .reduce = MOE_SUM};
     tape->backend->aggregate(tape->job, &transposed, cols, x, add, out);
 }
 
@@ -92,7 +97,7 @@ moe_gather(moe_tape *tape, moe_var *x, const int32_t *index, int64_t n)
     if (gather == NULL)
         return NULL;
     gather->parts = 1;
-    gather->s = (moe_sparse){.rows = n, .index = index};
+    gather->s = (moe_sparse){.rows = n, .entries = n, .index = index};
     tape->backend->gather(tape->job, n, x->cols, index, x->value, false, gather->op.out->value);
     return moe_finish(tape, gather);
 }
@@ -109,7 +114,8 @@ moe_aggregate(moe_tape *tape, moe_var *x, const int64_t *offset, const int32_t *
     if (aggregate == NULL)
         return NULL;
     aggregate->parts = 1;
-    aggregate->s = (moe_sparse){.rows = n, .offset = offset, .index = index, .weight = weight, .reduce = reduce};
+    aggregate->s = (moe_sparse){
+        .rows = n, .entries = offset[n], .offset = offset, .index = index, .weight = weight, .reduce = reduce};
     tape->backend->aggregate(tape->job, &aggregate->s, x->cols, x->value, false, aggregate->op.out->value);
     return moe_finish(tape, aggregate);
 }
@@ -132,7 +138,8 @@ moe_aggregate_parts(moe_tape *tape, moe_var *x, const int64_t *offset, const int
     if (aggregate == NULL)
         return NULL;
     aggregate->parts = parts;
-    aggregate->s = (moe_sparse){.rows = n, .offset = offset, .index = index, .weight = weight, .reduce = MOE_SUM};
+    aggregate->s = (moe_sparse){
+        .rows = n, .entries = offset[n], .offset = offset, .index = index, .weight = weight, .reduce = MOE_SUM};
     tape->backend->aggregate_parts(tape->job, &aggregate->s, parts, x->cols, x->value, aggregate->op.out->value);
     return moe_finish(tape, aggregate);
 }
@@ -150,7 +157,7 @@ static void
 sum_rows_add(moe_tape *tape, sum_rows_op *sum, int t)
 {
     moe_var *x = sum->terms[t];
-    moe_sparse s = {.rows = sum->op.out->rows, .index = sum->index[t]};
+    moe_sparse s = {.rows = sum->op.out->rows, .entries = sum->op.out->rows, .index = sum->index[t]};
     bool add;
     float *g = moe_gradient(tape, x, &add);
     if (g == NULL)
@@ -245,7 +252,7 @@ moe_scatter(moe_tape *tape, moe_var *x, const int32_t *index, int64_t n_out)
     sparse_op *scatter = moe_begin(tape, sizeof(sparse_op), scatter_backward, n_out, x->cols, x, NULL, NULL);
     if (scatter == NULL)
         return NULL;
-    scatter->s = (moe_sparse){.rows = x->rows, .index = index};
+    scatter->s = (moe_sparse){.rows = x->rows, .entries = x->rows, .index = index};
     multiply_transposed(tape, &scatter->s, 1, n_out, x->cols, x->value, false, scatter->op.out->value);
     return moe_finish(tape, scatter);
 }

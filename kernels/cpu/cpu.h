@@ -169,19 +169,19 @@ void moe_cpu_aggregate_parts(moe_job *job, const moe_sparse *s, int parts, int64
 void moe_cpu_sum_rows(moe_job *job, int64_t n, int64_t cols, int terms, const float *const *x,
                       const int32_t *const *index, float *out);
 void moe_cpu_transpose(moe_job *job, const moe_sparse *s, int parts, int64_t columns, int64_t *offset, int32_t *index,
-                       float *weight);
+                       float *weight, int32_t *entry);
 
 /* mixture.c */
 void moe_cpu_top_k_gate(moe_job *job, int64_t rows, int64_t experts, int k, float noise, uint64_t key,
                         const float *logits, float *gates);
-float moe_cpu_balance_loss(moe_job *job, int64_t rows, int64_t experts, const float *logits, const float *gates,
-                           float *gradient);
-float moe_cpu_z_loss(moe_job *job, int64_t rows, int64_t experts, const float *logits, float *gradient);
+void moe_cpu_balance_loss(moe_job *job, int64_t rows, int64_t experts, const float *logits, const float *gates,
+                          float *value, float *gradient);
+void moe_cpu_z_loss(moe_job *job, int64_t rows, int64_t experts, const float *logits, float *value, float *gradient);
 
 /* loss.c */
-float moe_cpu_loss(moe_job *job, moe_loss_kind kind, int64_t rows, const float *x, const float *label,
-                   const float *weight, float *gradient);
-float moe_cpu_cross_entropy(moe_job *job, int64_t rows, int64_t classes, const float *logits, const int32_t *label,
-                            const float *weight, float *gradient);
+void moe_cpu_loss(moe_job *job, moe_loss_kind kind, int64_t rows, const float *x, const float *label,
+                  const float *weight, float *value, float *gradient);
+void moe_cpu_cross_entropy(moe_job *job, int64_t rows, int64_t classes, const float *logits, const int32_t *label,
+                           const float *weight, float *value, float *gradient);
 
 #endif

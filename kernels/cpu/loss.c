@@ -76,9 +76,9 @@ loss_range(int64_t begin, int64_t end, void *arg)
     l->partial[begin / l->slab] = sum;
 }
 
-float
+void
 moe_cpu_loss(moe_job *job, moe_loss_kind kind, int64_t rows, const float *x, const float *label, const float *weight,
-             float *gradient)
+             float *value, float *gradient)
 {
     loss l = {.kind = kind,
               .x = x,
@@ -90,10 +90,11 @@ moe_cpu_loss(moe_job *job, moe_loss_kind kind, int64_t rows, const float *x, con
     if (l.total_weight == 0)
     {
         memset(gradient, 0, (size_t) rows * sizeof(float));
-        return 0;
+        *value = 0;
+        return;
     }
     moe_parallel(job, rows, l.slab, loss_range, &l);
-    return (float) sum_partials(&l);
+    *value = (float) sum_partials(&l);
 }
 
 static void
@@ -119,9 +120,9 @@ cross_entropy_range(int64_t begin, int64_t end, void *arg)
     l->partial[begin / l->slab] = sum;
 }
 
-float
+void
 moe_cpu_cross_entropy(moe_job *job, int64_t rows, int64_t classes, const float *logits, const int32_t *label,
-                      const float *weight, float *gradient)
+                      const float *weight, float *value, float *gradient)
 {
     loss l = {.classes = classes,
               .x = logits,
@@ -133,8 +134,9 @@ moe_cpu_cross_entropy(moe_job *job, int64_t rows, int64_t classes, const float *
     if (l.total_weight == 0)
     {
         memset(gradient, 0, (size_t) (rows * classes) * sizeof(float));
-        return 0;
+        *value = 0;
+        return;
     }
     moe_parallel(job, rows, l.slab, cross_entropy_range, &l);
-    return (float) sum_partials(&l);
+    *value = (float) sum_partials(&l);
 }

@@ -141,17 +141,18 @@ balance_gradient_range(int64_t begin, int64_t end, void *arg)
     }
 }
 
-float
-moe_cpu_balance_loss(moe_job *job, int64_t rows, int64_t experts, const float *logits, const float *gates,
+void
+moe_cpu_balance_loss(moe_job *job, int64_t rows, int64_t experts, const float *logits, const float *gates, float *value,
                      float *gradient)
 {
+    *value = 0;
     if (rows == 0 || experts == 0)
-        return 0;
+        return;
     int64_t chunk = moe_slab_rows(rows);
     int64_t chunks = (rows + chunk - 1) / chunk;
     double *partial = moe_alloc(job, chunks * 2 * experts, sizeof(double));
     if (partial == NULL)
-        return 0;
+        return;
     router r = {.experts = experts,
                 .rows = rows,
                 .logits = logits,
@@ -176,7 +177,7 @@ moe_cpu_balance_loss(moe_job *job, int64_t rows, int64_t experts, const float *l
     }
     moe_parallel(job, rows, chunk, balance_gradient_range, &r);
     moe_free(job, partial);
-    return (float) (loss * (double) experts);
+    *value = (float) (loss * (double) experts);
 }
 
 static void
@@ -194,11 +195,12 @@ z_loss_range(int64_t begin, int64_t end, void *arg)
     }
 }
 
-float
-moe_cpu_z_loss(moe_job *job, int64_t rows, int64_t experts, const float *logits, float *gradient)
+void
+moe_cpu_z_loss(moe_job *job, int64_t rows, int64_t experts, const float *logits, float *value, float *gradient)
 {
+    *value = 0;
     if (rows == 0 || experts == 0)
-        return 0;
+        return;
     double partial[MOE_MOST_SLABS] = {0};
     router r = {.experts = experts,
                 .rows = rows,
@@ -210,5 +212,5 @@ moe_cpu_z_loss(moe_job *job, int64_t rows, int64_t experts, const float *logits,
     double sum = 0;
     for (int i = 0; i < MOE_MOST_SLABS; i++)
         sum += partial[i];
-    return (float) (sum / (double) rows);
+    *value = (float) (sum / (double) rows);
 }

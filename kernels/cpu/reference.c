@@ -318,7 +318,8 @@ sum_rows(moe_job *job, int64_t n, int64_t cols, int terms, const float *const *x
 }
 
 static void
-transpose(moe_job *job, const moe_sparse *s, int parts, int64_t columns, int64_t *offset, int32_t *index, float *weight)
+transpose(moe_job *job, const moe_sparse *s, int parts, int64_t columns, int64_t *offset, int32_t *index, float *weight,
+          int32_t *entry)
 {
     int64_t place = 0;
     for (int64_t c = 0; c < columns; c++)
@@ -335,6 +336,8 @@ transpose(moe_job *job, const moe_sparse *s, int parts, int64_t columns, int64_t
                 for (int p = 0; p < parts; p++, place++)
                 {
                     index[place] = (int32_t) (i * parts + p);
+                    if (entry != NULL)
+                        entry[place] = (int32_t) k;
                     if (weight != NULL)
                         weight[place] = (float) ((s->weight == NULL ? 1.0 : s->weight[k * parts + p]) /
                                                  (s->reduce == MOE_MEAN ? (double) (to - from) : 1.0));
@@ -376,8 +379,9 @@ top_k_gate(moe_job *job, int64_t rows, int64_t experts, int k, float noise, uint
     }
 }
 
-static float
-balance_loss(moe_job *job, int64_t rows, int64_t experts, const float *logits, const float *gates, float *gradient)
+static void
+balance_loss(moe_job *job, int64_t rows, int64_t experts, const float *logits, const float *gates, float *value,
+             float *gradient)
 {
     double loss = 0;
     double share[experts];
@@ -400,11 +404,11 @@ balance_loss(moe_job *job, int64_t rows, int64_t experts, const float *logits, c
         for (int64_t e = 0; e < experts; e++)
             p[e] = (float) (p[e] * (share[e] - expected) * (double) experts / (double) rows);
     }
-    return (float) loss;
+    *value = (float) loss;
 }
 
-static float
-z_loss(moe_job *job, int64_t rows, int64_t experts, const float *logits, float *gradient)
+static void
+z_loss(moe_job *job, int64_t rows, int64_t experts, const float *logits, float *value, float *gradient)
 {
     double loss = 0;
     for (int64_t i = 0; experts > 0 && i < rows; i++)
@@ -414,7 +418,7 @@ z_loss(moe_job *job, int64_t rows, int64_t experts, const float *logits, float *
         for (int64_t e = 0; e < experts; e++)
             gradient[i * experts + e] *= (float) (2 * z / (double) rows);
     }
-    return (float) loss;
+    *value = (float) loss;
 }
 
 static double
@@ -426,9 +430,9 @@ weight_of(const float *weight, int64_t rows, int64_t i)
     return total == 0 ? 0 : (weight == NULL ? 1 : weight[i]) / total;
 }
 
-static float
+static void
 loss(moe_job *job, moe_loss_kind kind, int64_t rows, const float *x, const float *label, const float *weight,
-     float *gradient)
+     float *value, float *gradient)
 {
     double total = 0;
     for (int64_t i = 0; i < rows; i++)
@@ -452,12 +456,12 @@ loss(moe_job *job, moe_loss_kind kind, int64_t rows, const float *x, const float
                 break;
         }
     }
-    return (float) total;
+    *value = (float) total;
 }
 
-static float
+static void
 cross_entropy(moe_job *job, int64_t rows, int64_t classes, const float *logits, const int32_t *label,
-              const float *weight, float *gradient)
+              const float *weight, float *value, float *gradient)
 {
     double total = 0;
     for (int64_t i = 0; i < rows; i++)
@@ -468,7 +472,7 @@ cross_entropy(moe_job *job, int64_t rows, int64_t classes, const float *logits, 
         for (int64_t c = 0; c < classes; c++)
             p[c] = (float) (w * (p[c] - (c == label[i])));
     }
-    return (float) total;
+    *value = (float) total;
 }
 
 const moe_backend moe_backend_reference = {

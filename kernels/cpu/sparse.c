@@ -256,7 +256,7 @@ moe_cpu_sum_rows(moe_job *job, int64_t n, int64_t cols, int terms, const float *
 /* Counting sort of the entries by column; a few passes over integers, small beside the product itself. */
 void
 moe_cpu_transpose(moe_job *job, const moe_sparse *s, int parts, int64_t columns, int64_t *offset, int32_t *index,
-                  float *weight)
+                  float *weight, int32_t *entry)
 {
     int64_t entries = s->offset == NULL ? s->rows : s->offset[s->rows];
     memset(offset, 0, (size_t) (columns + 1) * sizeof(int64_t));
@@ -282,6 +282,8 @@ moe_cpu_transpose(moe_job *job, const moe_sparse *s, int parts, int64_t columns,
             for (int p = 0; p < parts; p++)
             {
                 index[place + p] = (int32_t) (i * parts + p);
+                if (entry != NULL)
+                    entry[place + p] = (int32_t) k;
                 if (weight != NULL)
                     weight[place + p] = s->weight == NULL ? share : share * s->weight[k * parts + p];
             }

@@ -334,7 +334,12 @@ run_sparse(const trial *t)
 
     for (int kind = 0; kind < 4; kind++)
     {
-        moe_sparse s = {t->rows, offset, index, kind % 2 ? weight : NULL, kind / 2 ? MOE_MEAN : MOE_SUM};
+        moe_sparse s = {.rows = t->rows,
+                        .entries = offset[t->rows],
+                        .offset = offset,
+                        .index = index,
+                        .weight = kind % 2 ? weight : NULL,
+                        .reduce = kind / 2 ? MOE_MEAN : MOE_SUM};
         float *out = output(t, t->rows * t->cols, t->add);
         t->backend->aggregate(t->job, &s, t->cols, x, t->add, out);
         result(t, out, t->rows * t->cols);
@@ -342,7 +347,11 @@ run_sparse(const trial *t)
 
     for (int parts = 1; parts < 7; parts++)
     {
-        moe_sparse s = {t->rows, offset, index, input(t, offset[t->rows] * parts, 3), MOE_SUM};
+        moe_sparse s = {.rows = t->rows,
+                        .entries = offset[t->rows],
+                        .offset = offset,
+                        .index = index,
+                        .weight = input(t, offset[t->rows] * parts, 3)};
         float *out = output(t, t->rows * parts * t->cols, false);
         t->backend->aggregate_parts(t->job, &s, parts, t->cols, x, out);
         result(t, out, t->rows * parts * t->cols);
@@ -374,13 +383,17 @@ run_transpose(const trial *t)
         int parts = kind == 5 ? 3 : 1;
         bool single = kind == 4;
         int64_t entries = single ? t->rows : offset[t->rows];
-        moe_sparse s = {t->rows, single ? NULL : offset, indices(t, entries, columns, 9),
-                        kind % 2 ? input(t, entries * parts, 2) : NULL, kind / 2 == 1 ? MOE_MEAN : MOE_SUM};
+        moe_sparse s = {.rows = t->rows,
+                        .entries = entries,
+                        .offset = single ? NULL : offset,
+                        .index = indices(t, entries, columns, 9),
+                        .weight = kind % 2 ? input(t, entries * parts, 2) : NULL,
+                        .reduce = kind / 2 == 1 ? MOE_MEAN : MOE_SUM};
         bool weighted = kind != 0 && kind != 4;
         int64_t *to = moe_alloc(t->job, columns + 1, sizeof(int64_t));
         int32_t *index = moe_alloc(t->job, entries * parts, sizeof(int32_t));
         float *weight = weighted ? moe_alloc(t->job, entries * parts, sizeof(float)) : NULL;
-        t->backend->transpose(t->job, &s, parts, columns, to, index, weight);
+        t->backend->transpose(t->job, &s, parts, columns, to, index, weight, NULL);
         for (int64_t c = 0; c <= columns; c++)
             result(t, &(float){(float) to[c]}, 1);
         for (int64_t k = 0; k < to[columns]; k++)
@@ -406,14 +419,16 @@ run_mixture(const trial *t)
         float *gates = output(t, n, false), *noisy = output(t, n, false), *gradient = output(t, n, false);
         t->backend->top_k_gate(t->job, t->rows, t->cols, k, 0, 5, logits, gates);
         t->backend->top_k_gate(t->job, t->rows, t->cols, k, 0.5f, 5, logits, noisy);
-        float balance = t->backend->balance_loss(t->job, t->rows, t->cols, logits, gates, gradient);
+        float balance;
+        t->backend->balance_loss(t->job, t->rows, t->cols, logits, gates, &balance, gradient);
         result(t, gates, n);
         result(t, noisy, n);
         result(t, gradient, n);
         result(t, &balance, 1);
     }
     float *gradient = output(t, n, false);
-    float z = t->backend->z_loss(t->job, t->rows, t->cols, logits, gradient);
+    float z;
+    t->backend->z_loss(t->job, t->rows, t->cols, logits, &z, gradient);
     result(t, gradient, n);
     result(t, &z, 1);
 }
@@ -439,13 +454,15 @@ run_losses(const trial *t)
     for (moe_loss_kind kind = MOE_LOSS_LOGISTIC; kind <= MOE_LOSS_SQUARED; kind++)
     {
         float *gradient = output(t, t->rows, false);
-        float loss = t->backend->loss(t->job, kind, t->rows, x, kind == MOE_LOSS_LOGISTIC ? binary : number,
-                                      t->add ? weight : NULL, gradient);
+        float loss;
+        t->backend->loss(t->job, kind, t->rows, x, kind == MOE_LOSS_LOGISTIC ? binary : number, t->add ? weight : NULL,
+                         &loss, gradient);
         result(t, gradient, t->rows);
         result(t, &loss, 1);
     }
     float *gradient = output(t, t->rows * t->cols, false);
-    float loss = t->backend->cross_entropy(t->job, t->rows, t->cols, logits, class, t->add ? weight : NULL, gradient);
+    float loss;
+    t->backend->cross_entropy(t->job, t->rows, t->cols, logits, class, t->add ? weight : NULL, &loss, gradient);
     result(t, gradient, t->rows * t->cols);
     result(t, &loss, 1);
 }
@@ -461,7 +478,9 @@ losses_without_weight_are_zero(void **state)
 {
     moe_job *job = start_job(1);
     float x[2] = {3, 4}, label[2] = {0, 1}, weight[2] = {0, 0}, gradient[2] = {NAN, NAN};
-    assert_true(moe_backend_cpu.loss(job, MOE_LOSS_SQUARED, 2, x, label, weight, gradient) == 0);
+    float loss;
+    moe_backend_cpu.loss(job, MOE_LOSS_SQUARED, 2, x, label, weight, &loss, gradient);
+    assert_true(loss == 0);
     assert_true(gradient[0] == 0 && gradient[1] == 0);
     moe_job_destroy(job);
 }
@@ -471,7 +490,8 @@ logistic_loss_does_not_overflow(void **state)
 {
     moe_job *job = start_job(1);
     float x[4] = {1000, -1000, 1000, -1000}, label[4] = {1, 0, 0, 1}, gradient[4];
-    float loss = moe_backend_cpu.loss(job, MOE_LOSS_LOGISTIC, 4, x, label, NULL, gradient);
+    float loss;
+    moe_backend_cpu.loss(job, MOE_LOSS_LOGISTIC, 4, x, label, NULL, &loss, gradient);
     assert_true(fabsf(loss - 500) < 1e-3f);
     assert_true(gradient[0] == 0 && gradient[2] == 0.25f && gradient[3] == -0.25f);
     moe_job_destroy(job);
