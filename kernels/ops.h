@@ -39,6 +39,13 @@ typedef struct moe_sparse
     moe_reduce reduce;     /* MOE_MEAN divides each row by its number of entries */
 } moe_sparse;
 
+/* The first entry of row i; of i = rows, the number of entries. Read where the matrix lies. */
+static inline int64_t
+moe_sparse_begin(const moe_sparse *s, int64_t i)
+{
+    return s->offset != NULL ? s->offset[i] : i * (s->width == 0 ? 1 : s->width);
+}
+
 /* The scalars of one step of Adam; see adam below. */
 typedef struct moe_adam_rates
 {
@@ -148,8 +155,10 @@ typedef struct moe_backend
      */
     void (*aggregate_max_backward)(moe_job *job, const moe_sparse *t, const int32_t *entry, int64_t cols,
                                    const int32_t *argmax, const float *gy, bool add, float *gx);
-    /* Sampled dense-dense product: out[k] = a[i] . b[index[k]] for each entry k of row i; 0 for -1. s->weight is not
-     * read. */
+    /*
+     * Sampled dense-dense product: out[k] = a[i] . b[index[k]] for each entry k of row i; 0 for -1. s->weight and
+     * s->reduce are not read.
+     */
     void (*edge_dot)(moe_job *job, const moe_sparse *s, int64_t cols, const float *a, const float *b, bool add,
                      float *out);
     /* Softmax over each segment [offset[i], offset[i+1]) of the rows of x [offset[rows], cols], column by column. */
@@ -190,8 +199,10 @@ typedef struct moe_backend
      */
     void (*window_sum)(moe_job *job, int64_t n, int64_t cols, const int32_t *last, const int32_t *before,
                        const float *factor, const float *fade, const double *sum, float *out);
-    /* Its transpose, g [places, cols]: g[last[i]] += factor[i] * gy[i], g[before[i]] -= factor[i] * fade[i] * gy[i], in
-     * order of i. */
+    /*
+     * Its transpose, g [places, cols], written: each place is the sum, in order of i, of factor[i] * gy[i] where it is
+     * last[i] and of -factor[i] * fade[i] * gy[i] where it is before[i].
+     */
     void (*window_sum_backward)(moe_job *job, int64_t n, int64_t cols, int64_t places, const int32_t *last,
                                 const int32_t *before, const float *factor, const float *fade, const float *gy,
                                 double *g);

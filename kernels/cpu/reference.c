@@ -7,15 +7,8 @@
 #include <math.h>
 #include <string.h>
 
-#include "kernels/ops.h"
+#include "kernels/cpu/reference.h"
 #include "kernels/random.h"
-
-/* out (+)= value, the meaning of `add` everywhere. */
-static void
-put(float *out, bool add, double value)
-{
-    *out = (float) (add ? *out + value : value);
-}
 
 static void
 linear(moe_job *job, int64_t n, int64_t k, int64_t m, const float *x, const float *w, const float *b, float *out)
@@ -42,7 +35,7 @@ linear_input(moe_job *job, int64_t n, int64_t k, int64_t m, const float *gy, con
             double sum = 0;
             for (int64_t j = 0; j < m; j++)
                 sum += (double) gy[i * m + j] * w[l * m + j];
-            put(&gx[i * k + l], add, sum);
+            moe_reference_put(&gx[i * k + l], add, sum);
         }
     }
 }
@@ -57,7 +50,7 @@ linear_weight(moe_job *job, int64_t n, int64_t k, int64_t m, const float *x, con
             double sum = 0;
             for (int64_t i = 0; i < n; i++)
                 sum += (double) x[i * k + l] * gy[i * m + j];
-            put(&gw[l * m + j], true, sum);
+            moe_reference_put(&gw[l * m + j], true, sum);
         }
     }
 }
@@ -78,14 +71,14 @@ static void
 scale(moe_job *job, int64_t count, float factor, const float *x, bool add, float *out)
 {
     for (int64_t i = 0; i < count; i++)
-        put(&out[i], add, (double) factor * x[i]);
+        moe_reference_put(&out[i], add, (double) factor * x[i]);
 }
 
 static void
 multiply(moe_job *job, int64_t count, const float *a, const float *b, bool add, float *out)
 {
     for (int64_t i = 0; i < count; i++)
-        put(&out[i], add, (double) a[i] * b[i]);
+        moe_reference_put(&out[i], add, (double) a[i] * b[i]);
 }
 
 static void
@@ -103,7 +96,7 @@ column_sum(moe_job *job, int64_t rows, int64_t cols, const float *x, float *out)
         double total = 0;
         for (int64_t i = 0; i < rows; i++)
             total += x[i * cols + j];
-        put(&out[j], true, total);
+        moe_reference_put(&out[j], true, total);
     }
 }
 
@@ -111,7 +104,7 @@ static void
 multiply_column(moe_job *job, int64_t rows, int64_t cols, const float *x, const float *c, bool add, float *out)
 {
     for (int64_t i = 0; i < rows * cols; i++)
-        put(&out[i], add, (double) x[i] * c[i / cols]);
+        moe_reference_put(&out[i], add, (double) x[i] * c[i / cols]);
 }
 
 static void
@@ -122,7 +115,7 @@ row_dot(moe_job *job, int64_t rows, int64_t cols, const float *a, const float *b
         double total = 0;
         for (int64_t j = 0; j < cols; j++)
             total += (double) a[i * cols + j] * b[i * cols + j];
-        put(&out[i], add, total);
+        moe_reference_put(&out[i], add, total);
     }
 }
 
@@ -133,7 +126,7 @@ copy_block(moe_job *job, int64_t rows, int64_t cols, const float *x, int64_t x_s
     for (int64_t i = 0; i < rows; i++)
     {
         for (int64_t j = 0; j < cols; j++)
-            put(&out[i * out_stride + j], add, x[i * x_stride + j]);
+            moe_reference_put(&out[i * out_stride + j], add, x[i * x_stride + j]);
     }
 }
 
@@ -148,7 +141,7 @@ static void
 relu_backward(moe_job *job, int64_t count, float factor, const float *y, const float *gy, bool add, float *gx)
 {
     for (int64_t i = 0; i < count; i++)
-        put(&gx[i], add, y[i] > 0 ? factor * gy[i] : 0);
+        moe_reference_put(&gx[i], add, y[i] > 0 ? factor * gy[i] : 0);
 }
 
 static void
@@ -157,7 +150,7 @@ dropout(moe_job *job, int64_t count, float rate, uint64_t key, const float *x, b
     for (int64_t i = 0; i < count; i++)
     {
         bool dropped = moe_random_draw(key, (uint64_t) i) < moe_dropped_draws(rate);
-        put(&out[i], add, dropped ? 0 : x[i] * moe_dropout_factor(rate));
+        moe_reference_put(&out[i], add, dropped ? 0 : x[i] * moe_dropout_factor(rate));
     }
 }
 
@@ -202,14 +195,14 @@ layer_norm_backward(moe_job *job, int64_t rows, int64_t cols, const float *x, co
             mean_g += (double) gy[j] * gain[j] / (double) cols;
             mean_gh += gy[j] * gain[j] * h / (double) cols;
             if (ggain != NULL)
-                put(&ggain[j], true, gy[j] * h);
+                moe_reference_put(&ggain[j], true, gy[j] * h);
             if (gbias != NULL)
-                put(&gbias[j], true, gy[j]);
+                moe_reference_put(&gbias[j], true, gy[j]);
         }
         for (int64_t j = 0; gx != NULL && j < cols; j++)
         {
             double h = ((double) x[j] - mean[i]) * deviation[i];
-            put(&gx[i * cols + j], add, deviation[i] * ((double) gy[j] * gain[j] - mean_g - h * mean_gh));
+            moe_reference_put(&gx[i * cols + j], add, deviation[i] * ((double) gy[j] * gain[j] - mean_g - h * mean_gh));
         }
     }
 }
@@ -245,107 +238,8 @@ softmax_backward(moe_job *job, int64_t rows, int64_t cols, const float *y, const
         for (int64_t j = 0; j < cols; j++)
             dot += (double) y[j] * gy[j];
         for (int64_t j = 0; j < cols; j++)
-            put(&gx[j], add, y[j] * (gy[j] - dot));
+            moe_reference_put(&gx[j], add, y[j] * (gy[j] - dot));
     }
-}
-
-static void
-gather(moe_job *job, int64_t n, int64_t cols, const int32_t *index, const float *x, bool add, float *out)
-{
-    for (int64_t i = 0; i < n; i++)
-    {
-        for (int64_t j = 0; j < cols; j++)
-            put(&out[i * cols + j], add, index[i] < 0 ? 0 : x[index[i] * cols + j]);
-    }
-}
-
-static void
-aggregate(moe_job *job, const moe_sparse *s, int64_t cols, const float *x, bool add, float *out)
-{
-    for (int64_t i = 0; i < s->rows; i++)
-    {
-        int64_t entries = s->offset[i + 1] - s->offset[i];
-        for (int64_t j = 0; j < cols; j++)
-        {
-            double total = 0;
-            for (int64_t k = s->offset[i]; k < s->offset[i + 1]; k++)
-            {
-                if (s->index[k] >= 0)
-                    total += (s->weight == NULL ? 1.0 : s->weight[k]) * x[s->index[k] * cols + j];
-            }
-            if (s->reduce == MOE_MEAN && entries > 0)
-                total /= (double) entries;
-            put(&out[i * cols + j], add, total);
-        }
-    }
-}
-
-static void
-aggregate_parts(moe_job *job, const moe_sparse *s, int parts, int64_t cols, const float *x, float *out)
-{
-    for (int64_t i = 0; i < s->rows; i++)
-    {
-        for (int64_t j = 0; j < parts * cols; j++)
-        {
-            double total = 0;
-            for (int64_t k = s->offset[i]; k < s->offset[i + 1]; k++)
-            {
-                if (s->index[k] >= 0)
-                    total += (double) s->weight[k * parts + j / cols] * x[s->index[k] * cols + j % cols];
-            }
-            out[i * parts * cols + j] = (float) total;
-        }
-    }
-}
-
-static void
-sum_rows(moe_job *job, int64_t n, int64_t cols, int terms, const float *const *x, const int32_t *const *index,
-         float *out)
-{
-    for (int64_t i = 0; i < n; i++)
-    {
-        for (int64_t j = 0; j < cols; j++)
-        {
-            double total = 0;
-            for (int t = 0; t < terms; t++)
-            {
-                int64_t row = index[t] == NULL ? i : index[t][i];
-                total += row < 0 ? 0 : x[t][row * cols + j];
-            }
-            out[i * cols + j] = (float) total;
-        }
-    }
-}
-
-static void
-transpose(moe_job *job, const moe_sparse *s, int parts, int64_t columns, int64_t *offset, int32_t *index, float *weight,
-          int32_t *entry)
-{
-    int64_t place = 0;
-    for (int64_t c = 0; c < columns; c++)
-    {
-        offset[c] = place;
-        for (int64_t i = 0; i < s->rows; i++)
-        {
-            int64_t from = s->offset == NULL ? i : s->offset[i];
-            int64_t to = s->offset == NULL ? i + 1 : s->offset[i + 1];
-            for (int64_t k = from; k < to; k++)
-            {
-                if (s->index[k] != c)
-                    continue;
-                for (int p = 0; p < parts; p++, place++)
-                {
-                    index[place] = (int32_t) (i * parts + p);
-                    if (entry != NULL)
-                        entry[place] = (int32_t) k;
-                    if (weight != NULL)
-                        weight[place] = (float) ((s->weight == NULL ? 1.0 : s->weight[k * parts + p]) /
-                                                 (s->reduce == MOE_MEAN ? (double) (to - from) : 1.0));
-                }
-            }
-        }
-    }
-    offset[columns] = place;
 }
 
 static void
@@ -496,11 +390,21 @@ const moe_backend moe_backend_reference = {
     .layer_norm_backward = layer_norm_backward,
     .softmax = softmax,
     .softmax_backward = softmax_backward,
-    .gather = gather,
-    .aggregate = aggregate,
-    .aggregate_parts = aggregate_parts,
-    .sum_rows = sum_rows,
-    .transpose = transpose,
+    .gather = moe_reference_gather,
+    .aggregate = moe_reference_aggregate,
+    .aggregate_types = moe_reference_aggregate_types,
+    .aggregate_max = moe_reference_aggregate_max,
+    .aggregate_max_backward = moe_reference_aggregate_max_backward,
+    .edge_dot = moe_reference_edge_dot,
+    .segment_softmax = moe_reference_segment_softmax,
+    .segment_softmax_backward = moe_reference_segment_softmax_backward,
+    .aggregate_parts = moe_reference_aggregate_parts,
+    .sum_rows = moe_reference_sum_rows,
+    .transpose = moe_reference_transpose,
+    .prefix_sum = moe_reference_prefix_sum,
+    .prefix_sum_backward = moe_reference_prefix_sum_backward,
+    .window_sum = moe_reference_window_sum,
+    .window_sum_backward = moe_reference_window_sum_backward,
     .top_k_gate = top_k_gate,
     .balance_loss = balance_loss,
     .z_loss = z_loss,
