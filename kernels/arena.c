@@ -1,19 +1,22 @@
 /*
- * arena.c: a stack of memory for values that die together.
+ * arena.c: a stack of memory for values that die together, on the host or on a device.
  *
  * Memory is cut from large blocks, first fit. Reset makes all blocks empty and
  * keeps them; a block that stayed empty for IDLE_RESETS resets in a row is
  * freed, and all empty blocks are freed before the memory limit is said to be
- * reached, so that what is kept is bounded by what recent steps used.
+ * reached, so that what is kept is bounded by what recent steps used. Headers
+ * are the host's, apart from the blocks, which may lie on a device.
  */
 #include <string.h>
 
+#include "kernels/device.h"
 #include "kernels/memory.h"
 
-#define ALIGNMENT      64
-#define SMALLEST_BLOCK ((size_t) 256 << 10)
-#define LARGEST_BLOCK  ((size_t) 64 << 20)
-#define IDLE_RESETS    8
+#define HOST_ALIGNMENT   64
+#define DEVICE_ALIGNMENT 256
+#define SMALLEST_BLOCK   ((size_t) 256 << 10)
+#define LARGEST_BLOCK    ((size_t) 64 << 20)
+#define IDLE_RESETS      8
 
 typedef struct arena_block
 {
@@ -27,6 +30,7 @@ typedef struct arena_block
 struct moe_arena
 {
     moe_job *job;
+    moe_device *device; /* whose memory it is; NULL: the host's */
     arena_block *blocks;
     size_t total; /* bytes in all blocks */
 };
@@ -38,6 +42,31 @@ moe_arena_create(moe_job *job)
     if (arena != NULL)
         arena->job = job;
     return arena;
+}
+
+moe_arena *
+moe_arena_create_on_device(moe_job *job)
+{
+    moe_arena *arena = moe_arena_create(job);
+    if (arena != NULL)
+        arena->device = moe_job_device(job);
+    return arena;
+}
+
+/* Memory for a block; NULL, without a record, where there is not enough. */
+static char *
+try_memory(const moe_arena *arena, size_t size)
+{
+    return arena->device == NULL ? moe_try_alloc(arena->job, size) : arena->device->alloc(arena->device, size, false);
+}
+
+static void
+free_memory(const moe_arena *arena, char *memory)
+{
+    if (arena->device == NULL)
+        moe_free(arena->job, memory);
+    else
+        arena->device->release(arena->device, memory);
 }
 
 /* Free the blocks that have been empty for at least `idle` resets. */
@@ -55,7 +84,7 @@ free_idle_blocks(moe_arena *arena, int idle)
         }
         *link = block->next;
         arena->total -= block->size;
-        moe_free(arena->job, block->memory);
+        free_memory(arena, block->memory);
         moe_free(arena->job, block);
     }
 }
@@ -95,13 +124,14 @@ block_memory(moe_arena *arena, size_t size, size_t *got)
     size_t wish = arena->total / 2;
     wish = wish < SMALLEST_BLOCK ? SMALLEST_BLOCK : wish > LARGEST_BLOCK ? LARGEST_BLOCK : wish;
     *got = wish > size ? wish : size;
-    char *memory = moe_try_alloc(arena->job, *got);
-    if (memory == NULL)
-    {
-        free_idle_blocks(arena, 0);
-        *got = size;
-        memory = moe_try_alloc(arena->job, size);
-    }
+    char *memory = try_memory(arena, *got);
+    if (memory != NULL)
+        return memory;
+    free_idle_blocks(arena, 0);
+    *got = size;
+    if (arena->device != NULL)
+        return arena->device->alloc(arena->device, size, true);
+    memory = moe_try_alloc(arena->job, size);
     if (memory == NULL)
         moe_fail_alloc(arena->job, size);
     return memory;
@@ -117,7 +147,7 @@ add_block(moe_arena *arena, size_t size)
     arena_block *block = moe_alloc(arena->job, 1, sizeof(arena_block));
     if (block == NULL)
     {
-        moe_free(arena->job, memory);
+        free_memory(arena, memory);
         return NULL;
     }
     *block = (arena_block){.next = arena->blocks, .memory = memory, .size = got};
@@ -129,14 +159,16 @@ add_block(moe_arena *arena, size_t size)
 void *
 moe_arena_alloc(moe_arena *arena, int64_t count, size_t size)
 {
+    size_t alignment = arena->device == NULL ? HOST_ALIGNMENT : DEVICE_ALIGNMENT;
     size_t bytes;
-    if (count < 0 || __builtin_mul_overflow((size_t) count, size, &bytes) || bytes > SIZE_MAX - 2 * ALIGNMENT)
+    if (!moe_checked_size(arena->job, count, size, &bytes))
+        return NULL;
+    if (bytes > SIZE_MAX - alignment)
     {
-        moe_fail(arena->job, MOE_LIMIT, "%lld items of %zu bytes are more than can be addressed", (long long) count,
-                 size);
+        moe_fail_alloc(arena->job, bytes);
         return NULL;
     }
-    bytes = bytes == 0 ? ALIGNMENT : (bytes + ALIGNMENT - 1) & ~(size_t) (ALIGNMENT - 1);
+    bytes = bytes == 0 ? alignment : (bytes + alignment - 1) & ~(alignment - 1);
 
     arena_block *block = arena->blocks;
     while (block != NULL && block->size - block->used < bytes)

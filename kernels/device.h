@@ -17,16 +17,17 @@
 
 #include "kernels/ops.h"
 
-#define MOE_DEVICE_ABI 1
+/* What a module was built against: of two that differ neither can serve the other. */
+#define MOE_DEVICE_ABI (1 * 65536 + (int) sizeof(moe_backend))
 
 /* What a module that drives a device must give; made by its `open`. */
 struct moe_device
 {
-    int abi; /* MOE_DEVICE_ABI of the headers the module was built with */
     const moe_backend *backend;
-    char name[256];                                   /* of the device, as its maker calls it */
-    bool broken;                                      /* a call failed in a way that only a new process cures */
-    void *(*alloc)(moe_device *device, size_t bytes); /* 256-byte aligned, not zeroed; NULL: recorded */
+    char name[256]; /* of the device, as its maker calls it */
+    bool broken;    /* a call failed in a way that only a new process cures */
+    /* 256-byte aligned, not zeroed. NULL where there is not enough: recorded if `must`, else the caller tries less. */
+    void *(*alloc)(moe_device *device, size_t bytes, bool must);
     void (*release)(moe_device *device, void *memory);
     void (*zero)(moe_device *device, void *memory, size_t bytes);
     void (*copy)(moe_device *device, void *to, const void *from, size_t bytes);     /* on the device */
@@ -66,7 +67,7 @@ void moe_job_use_device(moe_job *job, moe_device *device);
 /* The table of the job's device, or moe_backend_cpu. */
 const moe_backend *moe_job_backend(const moe_job *job);
 
-/* As moe_alloc and moe_free, but in the memory of the job's device. Zeroed. */
+/* As moe_alloc and moe_free, but in the memory of the job's device. Zeroed. Bytes of 0 may go with NULL below. */
 void *moe_device_alloc(moe_job *job, int64_t count, size_t size);
 void moe_device_free(moe_job *job, void *memory);
 void moe_device_zero(moe_job *job, void *memory, size_t bytes);
@@ -75,8 +76,9 @@ void moe_upload(moe_job *job, void *to, const void *from, size_t bytes);
 void moe_download(moe_job *job, void *to, const void *from, size_t bytes);
 
 /* The symbols a module exports; kernels/device.c looks them up by these names. */
-#define MOE_DEVICE_OPEN "moe_cuda_open"
-#define MOE_DEVICE_LIST "moe_cuda_list"
+#define MOE_DEVICE_ABI_NAME "moe_cuda_abi" /* const int: MOE_DEVICE_ABI as the module sees it */
+#define MOE_DEVICE_OPEN     "moe_cuda_open"
+#define MOE_DEVICE_LIST     "moe_cuda_list"
 typedef moe_device *(*moe_device_open_fn)(moe_job *job, size_t memory_limit, char *reason, size_t size);
 typedef int (*moe_device_list_fn)(moe_device_report *reports, int most, char *reason, size_t size);
 

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/device.h"
 #include "kernels/memory.h"
 #include "kernels/threads.h"
 
@@ -36,6 +37,7 @@ struct moe_job
     moe_job_config config;
     _Atomic bool cancelled; /* seen once, it stays */
     moe_pool *pool;
+    moe_device *device; /* NULL: the host */
     block *blocks;
     size_t used;
     size_t peak;
@@ -67,6 +69,8 @@ moe_job_destroy(moe_job *job)
 {
     if (job == NULL)
         return;
+    if (job->device != NULL)
+        job->device->close(job->device);
     moe_pool_destroy(job->pool);
     while (job->blocks != NULL)
     {
@@ -75,6 +79,18 @@ moe_job_destroy(moe_job *job)
         job->blocks = next;
     }
     free(job);
+}
+
+moe_device *
+moe_job_device(const moe_job *job)
+{
+    return job->device;
+}
+
+void
+moe_job_use_device(moe_job *job, moe_device *device)
+{
+    job->device = device;
 }
 
 int
@@ -229,9 +245,8 @@ moe_fail_alloc(moe_job *job, size_t size)
                     size < MEGABYTE ? 1.0 : size / MEGABYTE);
 }
 
-/* count * size, or a recorded failure and false. */
-static bool
-checked_size(moe_job *job, int64_t count, size_t size, size_t *bytes)
+bool
+moe_checked_size(moe_job *job, int64_t count, size_t size, size_t *bytes)
 {
     if (count >= 0 && !__builtin_mul_overflow((size_t) count, size, bytes))
         return true;
@@ -243,7 +258,7 @@ void *
 moe_alloc(moe_job *job, int64_t count, size_t size)
 {
     size_t bytes;
-    if (!checked_size(job, count, size, &bytes))
+    if (!moe_checked_size(job, count, size, &bytes))
         return NULL;
     void *ptr = allocate(job, bytes, true);
     if (ptr == NULL)
@@ -257,7 +272,7 @@ moe_realloc(moe_job *job, void *ptr, int64_t count, size_t size)
     if (ptr == NULL || ptr == moe_empty_string())
         return moe_alloc(job, count, size);
     size_t bytes;
-    if (!checked_size(job, count, size, &bytes))
+    if (!moe_checked_size(job, count, size, &bytes))
         return NULL;
 
     block old = *block_of(ptr);

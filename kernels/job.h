@@ -29,7 +29,7 @@ typedef struct moe_job_config
 
 /* Make a job and start its threads. On failure *out is NULL. */
 moe_code moe_job_create(const moe_job_config *config, moe_job **out);
-/* Join the threads and free everything the job owns. NULL is allowed. */
+/* Close the job's device, join the threads and free everything the job owns. NULL is allowed. */
 void moe_job_destroy(moe_job *job);
 
 int moe_job_threads(const moe_job *job);
@@ -63,8 +63,11 @@ void moe_free(moe_job *job, void *ptr);
  */
 typedef struct moe_arena moe_arena;
 moe_arena *moe_arena_create(moe_job *job);
+/* The same in the memory of the job's device (device.h); where that is the host, no difference. */
+moe_arena *moe_arena_create_on_device(moe_job *job);
 void moe_arena_destroy(moe_arena *arena);
 void *moe_arena_alloc(moe_arena *arena, int64_t count, size_t size); /* not zeroed, 64-byte aligned */
+/* Only of memory of the host. */
 void *moe_arena_zalloc(moe_arena *arena, int64_t count, size_t size);
 void moe_arena_reset(moe_arena *arena);
 moe_job *moe_arena_job(const moe_arena *arena);
