@@ -5,26 +5,30 @@
  * A variable has no gradient until the first operation above it writes one;
  * later ones add. An operation whose result got no gradient is skipped.
  */
-#include <string.h>
-
 #include "kernels/blas.h"
+#include "kernels/device.h"
 #include "kernels/random.h"
 #include "kernels/tape_private.h"
 
 moe_tape *
 moe_tape_create(moe_job *job)
 {
-    if (moe_blas_open(job) != MOE_OK)
+    static const float one = 1;
+    if (moe_job_device(job) == NULL && moe_blas_open(job) != MOE_OK)
         return NULL;
     moe_tape *tape = moe_alloc(job, 1, sizeof(moe_tape));
-    moe_arena *arena = moe_arena_create(job);
-    if (tape == NULL || arena == NULL)
+    if (tape == NULL)
+        return NULL;
+    *tape = (moe_tape){.job = job, .backend = moe_job_backend(job)};
+    tape->records = moe_arena_create(job);
+    tape->arrays = moe_job_device(job) == NULL ? tape->records : moe_arena_create_on_device(job);
+    tape->one = moe_device_alloc(job, 1, sizeof(float));
+    if (tape->records == NULL || tape->arrays == NULL || tape->one == NULL)
     {
-        moe_arena_destroy(arena);
-        moe_free(job, tape);
+        moe_tape_destroy(tape);
         return NULL;
     }
-    *tape = (moe_tape){.job = job, .arena = arena, .backend = &moe_backend_cpu};
+    moe_upload(job, tape->one, &one, sizeof one);
     return tape;
 }
 
@@ -33,14 +37,19 @@ moe_tape_destroy(moe_tape *tape)
 {
     if (tape == NULL)
         return;
-    moe_arena_destroy(tape->arena);
+    if (tape->arrays != tape->records)
+        moe_arena_destroy(tape->arrays);
+    moe_arena_destroy(tape->records);
+    moe_device_free(tape->job, tape->one);
     moe_free(tape->job, tape);
 }
 
 void
 moe_tape_reset(moe_tape *tape, bool training, uint64_t seed)
 {
-    moe_arena_reset(tape->arena);
+    moe_arena_reset(tape->records);
+    if (tape->arrays != tape->records)
+        moe_arena_reset(tape->arrays);
     tape->last = NULL;
     tape->training = training;
     tape->ran_backward = false;
@@ -63,7 +72,13 @@ moe_tape_job(const moe_tape *tape)
 void *
 moe_tape_alloc(moe_tape *tape, int64_t count, size_t size)
 {
-    return moe_arena_alloc(tape->arena, count, size);
+    return moe_arena_alloc(tape->records, count, size);
+}
+
+void *
+moe_tape_array(moe_tape *tape, int64_t count, size_t size)
+{
+    return moe_arena_alloc(tape->arrays, count, size);
 }
 
 uint64_t
@@ -93,7 +108,7 @@ moe_tape_backward(moe_tape *tape, moe_var *loss)
     bool add;
     float *gradient = moe_gradient(tape, loss, &add);
     if (gradient != NULL)
-        gradient[0] = add ? gradient[0] + 1 : 1;
+        tape->backend->scale(tape->job, 1, 1, tape->one, add, gradient);
     for (moe_op *op = tape->last; op != NULL; op = op->previous)
     {
         if (op->out->gradient != NULL)
@@ -102,6 +117,14 @@ moe_tape_backward(moe_tape *tape, moe_var *loss)
         if (code != MOE_OK)
             return code;
     }
+    return moe_job_code(tape->job);
+}
+
+moe_code
+moe_tape_read(moe_tape *tape, const moe_var *var, float *host)
+{
+    if (moe_job_check(tape->job) == MOE_OK && moe_given(tape, "read", var != NULL))
+        moe_download(tape->job, host, var->value, (size_t) moe_size(var) * sizeof(float));
     return moe_job_code(tape->job);
 }
 
@@ -122,15 +145,31 @@ new_var(moe_tape *tape, int64_t rows, int64_t cols, bool needs_gradient)
     return var;
 }
 
-moe_var *
-moe_constant(moe_tape *tape, int64_t rows, int64_t cols, const float *values)
+/* A leaf that needs no gradient. */
+static moe_var *
+leaf(moe_tape *tape, const char *name, int64_t rows, int64_t cols, const float *values)
 {
-    if (moe_job_check(tape->job) != MOE_OK || !moe_given(tape, "constant", values != NULL || rows == 0 || cols == 0))
+    if (moe_job_check(tape->job) != MOE_OK || !moe_given(tape, name, values != NULL || rows == 0 || cols == 0))
         return NULL;
     moe_var *var = new_var(tape, rows, cols, false);
     if (var != NULL)
         var->value = (float *) values;
     return var;
+}
+
+moe_var *
+moe_constant(moe_tape *tape, int64_t rows, int64_t cols, const float *values)
+{
+    moe_var *var = leaf(tape, "constant", rows, cols, values);
+    if (var != NULL)
+        var->value = (float *) moe_tape_upload(tape, values, moe_size(var), sizeof(float));
+    return moe_job_code(tape->job) == MOE_OK ? var : NULL;
+}
+
+moe_var *
+moe_resident(moe_tape *tape, int64_t rows, int64_t cols, const float *values)
+{
+    return leaf(tape, "resident", rows, cols, values);
 }
 
 moe_var *
@@ -158,11 +197,11 @@ moe_begin(moe_tape *tape, size_t size, moe_backward_fn backward, int64_t rows, i
 {
     if (moe_job_check(tape->job) != MOE_OK)
         return NULL;
-    moe_op *op = moe_arena_zalloc(tape->arena, 1, size);
+    moe_op *op = moe_arena_zalloc(tape->records, 1, size);
     moe_var *out = new_var(tape, rows, cols, needs_gradient(a) || needs_gradient(b) || needs_gradient(c));
     if (op == NULL || out == NULL)
         return NULL;
-    out->value = moe_tape_alloc(tape, moe_size(out), sizeof(float));
+    out->value = moe_tape_array(tape, moe_size(out), sizeof(float));
     if (out->value == NULL)
         return NULL;
     op->backward = backward;
@@ -209,7 +248,7 @@ moe_gradient(moe_tape *tape, moe_var *var, bool *add)
 {
     *add = var != NULL && var->gradient != NULL;
     if (needs_gradient(var) && var->gradient == NULL)
-        var->gradient = moe_tape_alloc(tape, moe_size(var), sizeof(float));
+        var->gradient = moe_tape_array(tape, moe_size(var), sizeof(float));
     return needs_gradient(var) ? var->gradient : NULL;
 }
 
@@ -219,7 +258,7 @@ moe_zeroed_gradient(moe_tape *tape, moe_var *var)
     bool add;
     float *gradient = moe_gradient(tape, var, &add);
     if (gradient != NULL && !add)
-        memset(gradient, 0, (size_t) moe_size(var) * sizeof(float));
+        moe_device_zero(tape->job, gradient, (size_t) moe_size(var) * sizeof(float));
     return gradient;
 }
 
@@ -237,5 +276,10 @@ moe_take_gradient(moe_tape *tape, moe_var *out, moe_var *var, bool *add)
 const void *
 moe_tape_upload(moe_tape *tape, const void *host, int64_t count, size_t size)
 {
-    return host;
+    if (host == NULL || moe_job_device(tape->job) == NULL)
+        return host;
+    void *copy = moe_tape_array(tape, count, size);
+    if (copy != NULL)
+        moe_upload(tape->job, copy, host, (size_t) count * size);
+    return copy;
 }

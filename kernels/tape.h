@@ -3,17 +3,22 @@
  *
  * A variable is a row-major float matrix [rows, cols]. An operation computes
  * its value at once, records itself, and at moe_tape_backward adds to its
- * inputs' gradients, last operation first. All memory comes from one arena and
- * dies at moe_tape_reset.
+ * inputs' gradients, last operation first. All memory comes from the tape's
+ * arenas and dies at moe_tape_reset.
+ *
+ * Values and gradients lie in the memory of the job's device (device.h), and
+ * only operations read them there; the host reads a copy (moe_tape_read). What
+ * an operation is given beside variables (indices, labels, weights) is arrays
+ * of the host, which it hands to the device itself.
  *
  * Failure is sticky: an operation given NULL, a wrong shape, or a failed or
  * cancelled job records the failure and returns NULL, so that a composition
  * needs one check at its end. Every operation polls the cancel flag.
  *
- * A variable's value may be read as soon as the operation has returned.
- * Index arrays passed in are not copied: they must live until the reset
- * (allocate them with moe_tape_alloc). All results are the same for any
- * number of threads.
+ * Where the device is the host, a variable's value may be read as soon as the
+ * operation has returned. Arrays passed in are not copied there: they must live
+ * unchanged until the reset (allocate them with moe_tape_alloc). All results
+ * are the same for any number of threads.
  */
 #ifndef MOE_TAPE_H
 #define MOE_TAPE_H
@@ -26,8 +31,8 @@ typedef struct moe_var
 {
     int64_t rows;
     int64_t cols;
-    float *value;
-    float *gradient;     /* NULL until backward needs it */
+    float *value;        /* on the device */
+    float *gradient;     /* on the device; NULL until backward needs it */
     bool needs_gradient; /* a parameter lies below */
 } moe_var;
 
@@ -37,15 +42,19 @@ void moe_tape_destroy(moe_tape *tape);
 void moe_tape_reset(moe_tape *tape, bool training, uint64_t seed);
 bool moe_tape_training(const moe_tape *tape);
 moe_job *moe_tape_job(const moe_tape *tape);
-/* Memory that lives until the next reset; not zeroed. */
+/* Memory of the host that lives until the next reset; not zeroed. */
 void *moe_tape_alloc(moe_tape *tape, int64_t count, size_t size);
 /* A fresh random key: the n-th call since the reset gives the n-th key of the seed. */
 uint64_t moe_tape_key(moe_tape *tape);
 /* Backward from a [1, 1] loss into the parameters' gradients (which it adds to). */
 moe_code moe_tape_backward(moe_tape *tape, moe_var *loss);
+/* Copy a variable's value to the host, [rows, cols]; waits for it. NULL is a failure. */
+moe_code moe_tape_read(moe_tape *tape, const moe_var *var, float *host);
 
 /* Leaves */
-moe_var *moe_constant(moe_tape *tape, int64_t rows, int64_t cols, const float *values); /* not copied */
+moe_var *moe_constant(moe_tape *tape, int64_t rows, int64_t cols, const float *values); /* of the host */
+/* A constant whose values lie on the device already, and stay there as they are until the reset. */
+moe_var *moe_resident(moe_tape *tape, int64_t rows, int64_t cols, const float *values);
 moe_var *moe_variable(moe_tape *tape, moe_param *param);
 
 /* Dense */

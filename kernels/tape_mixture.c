@@ -50,7 +50,7 @@ begin_loss(moe_tape *tape, moe_var *x)
     loss_op *loss = moe_begin(tape, sizeof(loss_op), loss_backward, 1, 1, x, NULL, NULL);
     if (loss == NULL)
         return NULL;
-    loss->derivative = moe_tape_alloc(tape, moe_size(x), sizeof(float));
+    loss->derivative = moe_tape_array(tape, moe_size(x), sizeof(float));
     return loss->derivative == NULL ? NULL : loss;
 }
 

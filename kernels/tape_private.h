@@ -26,7 +26,9 @@ struct moe_op
 struct moe_tape
 {
     moe_job *job;
-    moe_arena *arena;
+    moe_arena *records; /* of the host */
+    moe_arena *arrays;  /* of the device; the same one where that is the host */
+    float *one;         /* [1], on the device: 1 */
     const moe_backend *backend;
     moe_op *last;
     bool training;
@@ -59,6 +61,8 @@ float *moe_zeroed_gradient(moe_tape *tape, moe_var *var);
 /* As moe_gradient, but where there is nothing yet, out's own gradient is given to it and out has none any more. */
 float *moe_take_gradient(moe_tape *tape, moe_var *out, moe_var *var, bool *add);
 
+/* As moe_tape_alloc, but memory of the device: for what operations compute. */
+void *moe_tape_array(moe_tape *tape, int64_t count, size_t size);
 /*
  * What the job's device can read of a host array of count * size bytes: the array itself on the host, else a copy in
  * memory that lives until the reset. NULL on failure, and of NULL.

@@ -36,8 +36,8 @@ moe_layer_norm(moe_tape *tape, moe_var *x, moe_var *gain, moe_var *bias)
     layer_norm_op *norm = moe_begin(tape, sizeof(layer_norm_op), layer_norm_backward, x->rows, x->cols, x, gain, bias);
     if (norm == NULL)
         return NULL;
-    norm->mean = moe_tape_alloc(tape, x->rows, sizeof(float));
-    norm->deviation = moe_tape_alloc(tape, x->rows, sizeof(float));
+    norm->mean = moe_tape_array(tape, x->rows, sizeof(float));
+    norm->deviation = moe_tape_array(tape, x->rows, sizeof(float));
     if (norm->mean == NULL || norm->deviation == NULL)
         return NULL;
     tape->backend->layer_norm(tape->job, x->rows, x->cols, x->value, gain->value, bias->value, norm->op.out->value,

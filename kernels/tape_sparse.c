@@ -54,9 +54,9 @@ multiply_transposed(moe_tape *tape, const moe_sparse *s, int parts, int64_t colu
 {
     int64_t entries = s->offset == NULL ? s->rows : s->offset[s->rows];
     bool weighted = s->weight != NULL || s->reduce == MOE_MEAN;
-    int64_t *offset = moe_tape_alloc(tape, columns + 1, sizeof(int64_t));
-    int32_t *index = moe_tape_alloc(tape, entries, parts * sizeof(int32_t));
-    float *weight = weighted ? moe_tape_alloc(tape, entries, parts * sizeof(float)) : NULL;
+    int64_t *offset = moe_tape_array(tape, columns + 1, sizeof(int64_t));
+    int32_t *index = moe_tape_array(tape, entries, parts * sizeof(int32_t));
+    float *weight = weighted ? moe_tape_array(tape, entries, parts * sizeof(float)) : NULL;
     if (offset == NULL || index == NULL || (weighted && weight == NULL))
         return;
     tape->backend->transpose(tape->job, s, parts, columns, offset, index, weight, NULL);
