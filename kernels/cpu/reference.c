@@ -337,7 +337,7 @@ loss(moe_job *job, moe_loss_kind kind, int64_t rows, const float *x, const float
         switch (kind)
         {
             case MOE_LOSS_LOGISTIC:
-                total -= w * (label[i] * log(p) + (1 - label[i]) * log1p(-p));
+                total += w * (log1p(exp(-fabs((double) x[i]))) + fmax(x[i], 0) - (double) x[i] * label[i]);
                 gradient[i] = (float) (w * (p - label[i]));
                 break;
             case MOE_LOSS_ABSOLUTE:
