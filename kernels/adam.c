@@ -10,13 +10,13 @@
  */
 #include <math.h>
 
-#include "kernels/params.h"
+#include "kernels/device.h"
 
 #define GRAIN 16384
 
-/* The norm in double, in four lanes and in order: the same for any number of threads. */
+/* The norm's square in double, in four lanes and in order: the same for any number of threads. */
 static double
-gradient_norm(const moe_params *params)
+gradient_square_sum(const moe_params *params)
 {
     double sum[4] = {0};
     for (int i = 0; i < moe_params_count(params); i++)
@@ -26,7 +26,7 @@ gradient_norm(const moe_params *params)
         for (int64_t k = 0; k < size; k++)
             sum[k % 4] += (double) param->gradient[k] * param->gradient[k];
     }
-    return sqrt(sum[0] + sum[1] + sum[2] + sum[3]);
+    return sum[0] + sum[1] + sum[2] + sum[3];
 }
 
 typedef struct step
@@ -59,17 +59,29 @@ update_range(int64_t begin, int64_t end, void *arg)
     }
 }
 
+moe_code
+moe_adam_check(const moe_adam *adam, const moe_params *params)
+{
+    moe_job *job = moe_params_job(params);
+    double square_sum = 0;
+    moe_download(job, &square_sum, moe_params_square_sum(params), sizeof square_sum);
+    if (!isfinite(square_sum))
+        moe_fail(job, MOE_INVALID, "training diverged: a gradient is not finite after %lld steps",
+                 (long long) adam->step);
+    return moe_job_code(job);
+}
+
 void
 moe_adam_step(moe_adam *adam, moe_params *params)
 {
     moe_job *job = moe_params_job(params);
     if (moe_job_check(job) != MOE_OK || moe_params_train(params) != MOE_OK)
         return;
-    double norm = gradient_norm(params);
-    if (!isfinite(norm))
+    double square_sum = gradient_square_sum(params);
+    double norm = sqrt(square_sum);
+    moe_upload(job, moe_params_square_sum(params), &square_sum, sizeof square_sum);
+    if (moe_adam_check(adam, params) != MOE_OK)
     {
-        moe_fail(job, MOE_INVALID, "training diverged: a gradient is not finite after %lld steps",
-                 (long long) adam->step);
         moe_params_zero_gradients(params);
         return;
     }

@@ -3,16 +3,34 @@
  *
  * Stored form: version, count, then for each parameter its name, rows, cols
  * and values. Moments are not stored: a warm start begins with fresh ones.
+ *
+ * A parameter's values are allocated by themselves at first. Training lays out
+ * four slabs of one form, for values, gradients and both moments, so that the
+ * optimiser is few calls however many parameters there are; each parameter
+ * starts on a cache line. With parameters added since, moe_params_train makes
+ * them anew.
  */
 #include <math.h>
 #include <string.h>
 
+#include "kernels/device.h"
 #include "kernels/params.h"
 #include "kernels/random.h"
 
 #define FORMAT_VERSION 1
 /* Name length, rows and cols: the fewest bytes a stored parameter can take. */
 #define SMALLEST_STORED (3 * sizeof(int64_t))
+/* Numbers a parameter's place is a multiple of: 64 bytes. */
+#define PLACE_STEP 16
+
+enum
+{
+    VALUES,
+    GRADIENTS,
+    MOMENTS1,
+    MOMENTS2,
+    SLABS
+};
 
 struct moe_params
 {
@@ -22,6 +40,13 @@ struct moe_params
     int count;
     int64_t capacity;
     bool training;
+    int laid_out; /* parameters in the slabs: the first so many */
+    int64_t size; /* of each slab, in numbers */
+    float *slabs[SLABS];
+    float *kept;             /* a copy of the values' slab, or NULL */
+    double *square_sum;      /* [1] */
+    moe_param **order;       /* [laid_out] by place */
+    moe_param_range *ranges; /* room for [laid_out] */
 };
 
 moe_params *
@@ -33,16 +58,25 @@ moe_params_create(moe_job *job, uint64_t seed)
     return params;
 }
 
+/* Free what a parameter has outside of the slabs. */
+static void
+free_loose(moe_job *job, const moe_param *param)
+{
+    if (param->place >= 0)
+        return;
+    moe_device_free(job, param->value);
+    moe_device_free(job, param->gradient);
+    moe_device_free(job, param->moment1);
+    moe_device_free(job, param->moment2);
+}
+
 static void
 free_param(moe_job *job, moe_param *param)
 {
     if (param == NULL)
         return;
     moe_free(job, param->name);
-    moe_free(job, param->value);
-    moe_free(job, param->gradient);
-    moe_free(job, param->moment1);
-    moe_free(job, param->moment2);
+    free_loose(job, param);
     moe_free(job, param);
 }
 
@@ -53,6 +87,12 @@ moe_params_destroy(moe_params *params)
         return;
     for (int i = 0; i < params->count; i++)
         free_param(params->job, params->list[i]);
+    for (int i = 0; i < SLABS; i++)
+        moe_device_free(params->job, params->slabs[i]);
+    moe_device_free(params->job, params->kept);
+    moe_device_free(params->job, params->square_sum);
+    moe_free(params->job, params->order);
+    moe_free(params->job, params->ranges);
     moe_free(params->job, params->list);
     moe_free(params->job, params);
 }
@@ -74,18 +114,120 @@ find_param(const moe_params *params, const char *name)
     return NULL;
 }
 
-/* Allocate what training needs beside the values. */
+static size_t
+value_bytes(const moe_param *param)
+{
+    return (size_t) (param->rows * param->cols) * sizeof(float);
+}
+
+void
+moe_param_download(const moe_params *params, const moe_param *param, float *host)
+{
+    moe_download(params->job, host, param->value, value_bytes(param));
+}
+
+void
+moe_param_upload(moe_params *params, moe_param *param, const float *host)
+{
+    moe_upload(params->job, param->value, host, value_bytes(param));
+}
+
+/* Numbers a parameter takes in a slab. */
+static int64_t
+padded_size(const moe_param *param)
+{
+    return (param->rows * param->cols + PLACE_STEP - 1) / PLACE_STEP * PLACE_STEP;
+}
+
+/* Put all parameters in the order of their places, those that decay first; returns the size of a slab. */
+static int64_t
+order_params(const moe_params *params, moe_param **order)
+{
+    int n = 0;
+    int64_t size = 0;
+    for (int decay = 1; decay >= 0; decay--)
+        for (int i = 0; i < params->count; i++)
+            if (params->list[i]->decay == decay)
+            {
+                order[n++] = params->list[i];
+                size += padded_size(params->list[i]);
+            }
+    return size;
+}
+
+/* Move a parameter, and what it has beside its values, to its place in new slabs. */
+static void
+move_param(moe_params *params, moe_param *param, float *const *slabs, int64_t place)
+{
+    float **parts[SLABS] = {&param->value, &param->gradient, &param->moment1, &param->moment2};
+    const moe_param old = *param;
+    for (int i = 0; i < SLABS; i++)
+    {
+        if (*parts[i] != NULL)
+            moe_device_copy(params->job, slabs[i] + place, *parts[i], value_bytes(param));
+        *parts[i] = slabs[i] + place;
+    }
+    free_loose(params->job, &old);
+    param->place = place;
+}
+
+/* Move all parameters to new slabs, in order, and free the old ones. */
+static void
+move_params(moe_params *params, moe_param **order, float *const *slabs)
+{
+    int64_t place = 0;
+    for (int i = 0; i < params->count; i++)
+    {
+        move_param(params, order[i], slabs, place);
+        place += padded_size(order[i]);
+    }
+    for (int i = 0; i < SLABS; i++)
+    {
+        moe_device_free(params->job, params->slabs[i]);
+        params->slabs[i] = slabs[i];
+    }
+    moe_device_free(params->job, params->kept);
+    params->kept = NULL;
+    params->laid_out = params->count;
+    params->size = place;
+}
+
+/* Make slabs for all parameters, and move them there; on failure all stays as it is. */
+static moe_code
+lay_out(moe_params *params)
+{
+    moe_job *job = params->job;
+    float *slabs[SLABS] = {NULL};
+    moe_param **order = moe_alloc(job, params->count, sizeof *order);
+    moe_param_range *ranges = moe_alloc(job, params->count, sizeof *ranges);
+    bool given = order != NULL && ranges != NULL;
+    int64_t size = given ? order_params(params, order) : 0;
+    if (params->square_sum == NULL)
+        params->square_sum = moe_device_alloc(job, 1, sizeof(double));
+    given = given && params->square_sum != NULL;
+    for (int i = 0; i < SLABS && given; i++)
+        given = (slabs[i] = moe_device_alloc(job, size, sizeof(float))) != NULL;
+    if (given)
+        move_params(params, order, slabs);
+    for (int i = 0; i < SLABS && !given; i++)
+        moe_device_free(job, slabs[i]);
+    /* Of the old and the new arrays, one pair stays. */
+    moe_free(job, given ? params->order : order);
+    moe_free(job, given ? params->ranges : ranges);
+    params->order = given ? order : params->order;
+    params->ranges = given ? ranges : params->ranges;
+    return moe_job_code(job);
+}
+
+/* Allocate what training needs beside the values, until everything is laid out. */
 static moe_code
 prepare_training(moe_job *job, moe_param *param)
 {
     int64_t size = param->rows * param->cols;
-    if (param->gradient == NULL)
-        param->gradient = moe_alloc(job, size, sizeof(float));
-    if (param->moment1 == NULL)
-        param->moment1 = moe_alloc(job, size, sizeof(float));
-    if (param->moment2 == NULL)
-        param->moment2 = moe_alloc(job, size, sizeof(float));
-    return param->moment2 == NULL ? moe_job_code(job) : MOE_OK;
+    param->gradient = moe_device_alloc(job, size, sizeof(float));
+    param->moment1 = moe_device_alloc(job, size, sizeof(float));
+    param->moment2 = moe_device_alloc(job, size, sizeof(float));
+    return moe_job_code(job);
 }
 
 /* A parameter of zeros that is in no list yet; NULL on failure. */
@@ -105,8 +247,9 @@ new_param(moe_params *params, const char *name, int64_t rows, int64_t cols)
         return NULL;
     param->rows = rows;
     param->cols = cols;
+    param->place = -1;
     param->name = moe_alloc(job, (int64_t) strlen(name) + 1, 1);
-    param->value = moe_alloc(job, size, sizeof(float));
+    param->value = moe_device_alloc(job, size, sizeof(float));
     if (param->name == NULL || param->value == NULL || (params->training && prepare_training(job, param) != MOE_OK))
     {
         free_param(job, param);
@@ -136,8 +279,9 @@ append_param(moe_params *params, moe_param *param)
     return param;
 }
 
+/* The first values of a parameter. */
 static void
-initialise(moe_param *param, moe_init init, uint64_t seed)
+draw_values(const moe_param *param, moe_init init, uint64_t seed, float *value)
 {
     uint64_t key = moe_hash_bytes(param->name, strlen(param->name), seed);
     double bound = param->rows > 0 ? 1.0 / sqrt((double) param->rows) : 0;
@@ -147,19 +291,46 @@ initialise(moe_param *param, moe_init init, uint64_t seed)
         switch (init)
         {
             case MOE_INIT_ZERO:
-                param->value[i] = 0;
+                value[i] = 0;
                 break;
             case MOE_INIT_ONE:
-                param->value[i] = 1;
+                value[i] = 1;
                 break;
             case MOE_INIT_UNIFORM:
-                param->value[i] = (float) ((2 * moe_random_uniform(key, (uint64_t) i) - 1) * bound);
+                value[i] = (float) ((2 * moe_random_uniform(key, (uint64_t) i) - 1) * bound);
                 break;
             case MOE_INIT_NORMAL:
-                param->value[i] = (float) (0.1 * moe_random_normal(key, (uint64_t) i));
+                value[i] = (float) (0.1 * moe_random_normal(key, (uint64_t) i));
                 break;
         }
     }
+}
+
+/* Where the host may write a parameter's values, or read them into; end_values takes them over. NULL on failure. */
+static float *
+begin_values(const moe_params *params, const moe_param *param)
+{
+    return moe_job_device(params->job) == NULL ? param->value
+                                               : moe_alloc(params->job, param->rows * param->cols, sizeof(float));
+}
+
+static void
+end_values(const moe_params *params, const moe_param *param, float *host, bool written)
+{
+    if (host == param->value || host == NULL)
+        return;
+    if (written)
+        moe_upload(params->job, param->value, host, value_bytes(param));
+    moe_free(params->job, host);
+}
+
+static void
+initialise(moe_params *params, moe_param *param, moe_init init)
+{
+    float *values = begin_values(params, param);
+    if (values != NULL)
+        draw_values(param, init, params->seed, values);
+    end_values(params, param, values, true);
 }
 
 /* The parameter of this name if there is one; a different shape is recorded as MOE_CORRUPT. */
@@ -186,7 +357,7 @@ moe_params_add(moe_params *params, const char *name, int64_t rows, int64_t cols,
         param = new_param(params, name, rows, cols);
         if (param == NULL)
             return NULL;
-        initialise(param, init, params->seed);
+        initialise(params, param, init);
         param = append_param(params, param);
     }
     if (moe_job_code(params->job) != MOE_OK)
@@ -220,24 +391,50 @@ moe_code
 moe_params_train(moe_params *params)
 {
     params->training = true;
-    for (int i = 0; i < params->count; i++)
-    {
-        moe_code code = prepare_training(params->job, params->list[i]);
-        if (code != MOE_OK)
-            return code;
-    }
-    return MOE_OK;
+    return params->square_sum != NULL && params->laid_out == params->count ? MOE_OK : lay_out(params);
 }
 
 void
 moe_params_zero_gradients(moe_params *params)
 {
-    for (int i = 0; i < params->count; i++)
+    moe_device_zero(params->job, params->slabs[GRADIENTS], (size_t) params->size * sizeof(float));
+    for (int i = params->laid_out; i < params->count; i++)
+        if (params->list[i]->gradient != NULL)
+            moe_device_zero(params->job, params->list[i]->gradient, value_bytes(params->list[i]));
+}
+
+int64_t
+moe_params_laid_out(const moe_params *params)
+{
+    return params->size;
+}
+
+double *
+moe_params_square_sum(const moe_params *params)
+{
+    return params->square_sum;
+}
+
+const moe_param_range *
+moe_params_ranges(moe_params *params, int *n)
+{
+    moe_param_range *range = params->ranges;
+    *n = 0;
+    for (int i = 0; i < params->laid_out; i++)
     {
-        moe_param *param = params->list[i];
-        if (param->gradient != NULL)
-            memset(param->gradient, 0, (size_t) (param->rows * param->cols) * sizeof(float));
+        const moe_param *param = params->order[i];
+        if (*n == 0 || range->decay != param->decay)
+        {
+            range = &params->ranges[(*n)++];
+            *range = (moe_param_range){.decay = param->decay,
+                                       .value = param->value,
+                                       .gradient = param->gradient,
+                                       .moment1 = param->moment1,
+                                       .moment2 = param->moment2};
+        }
+        range->count += padded_size(param);
     }
+    return params->ranges;
 }
 
 void
@@ -245,9 +442,8 @@ moe_params_save(const moe_params *params, float *values)
 {
     for (int i = 0; i < params->count; i++)
     {
-        int64_t size = params->list[i]->rows * params->list[i]->cols;
-        memcpy(values, params->list[i]->value, (size_t) size * sizeof(float));
-        values += size;
+        moe_param_download(params, params->list[i], values);
+        values += params->list[i]->rows * params->list[i]->cols;
     }
 }
 
@@ -256,10 +452,30 @@ moe_params_restore(moe_params *params, const float *values)
 {
     for (int i = 0; i < params->count; i++)
     {
-        int64_t size = params->list[i]->rows * params->list[i]->cols;
-        memcpy(params->list[i]->value, values, (size_t) size * sizeof(float));
-        values += size;
+        moe_param_upload(params, params->list[i], values);
+        values += params->list[i]->rows * params->list[i]->cols;
     }
+}
+
+moe_code
+moe_params_keep(moe_params *params)
+{
+    if (moe_params_train(params) != MOE_OK)
+        return moe_job_code(params->job);
+    if (params->kept == NULL)
+        params->kept = moe_device_alloc(params->job, params->size, sizeof(float));
+    if (params->kept != NULL)
+        moe_device_copy(params->job, params->kept, params->slabs[VALUES], (size_t) params->size * sizeof(float));
+    return moe_job_code(params->job);
+}
+
+moe_code
+moe_params_recall(moe_params *params)
+{
+    if (params->kept == NULL)
+        return moe_fail(params->job, MOE_INVALID, "no parameters were kept");
+    moe_device_copy(params->job, params->slabs[VALUES], params->kept, (size_t) params->size * sizeof(float));
+    return moe_job_code(params->job);
 }
 
 void
@@ -273,8 +489,25 @@ moe_params_write(const moe_params *params, moe_buffer *buffer)
         moe_put_string(buffer, param->name);
         moe_put_i64(buffer, param->rows);
         moe_put_i64(buffer, param->cols);
-        moe_put_floats(buffer, param->value, param->rows * param->cols);
+        float *values = begin_values(params, param);
+        if (values == NULL)
+            return;
+        if (values != param->value)
+            moe_param_download(params, param, values);
+        moe_put_floats(buffer, values, param->rows * param->cols);
+        end_values(params, param, values, false);
     }
+}
+
+static moe_code
+read_values(moe_params *params, moe_param *param, moe_reader *reader)
+{
+    float *values = begin_values(params, param);
+    if (values == NULL)
+        return moe_job_code(params->job);
+    moe_get_floats(reader, values, param->rows * param->cols);
+    end_values(params, param, values, moe_reader_code(reader) == MOE_OK);
+    return moe_reader_code(reader);
 }
 
 /* Read one parameter over the one of its name, or as a new one. */
@@ -300,8 +533,7 @@ read_param(moe_params *params, moe_reader *reader)
         code = moe_job_code(job);
         if (code == MOE_OK)
         {
-            moe_get_floats(reader, param->value, size);
-            code = moe_reader_code(reader);
+            code = read_values(params, param, reader);
         }
     }
     moe_free(job, name);

@@ -2,7 +2,10 @@
  * params.h: the trainable parameters of one model, by name, and Adam.
  *
  * Every parameter is a row-major matrix with its gradient and Adam's two
- * moments beside it.
+ * moments beside it, all in the memory of the job's device (device.h): on a job
+ * that has one, the host reads and writes them by the calls below alone. From
+ * moe_params_train on, all values lie in one piece of memory, and so do all
+ * gradients and moments, those subject to weight decay first.
  */
 #ifndef MOE_PARAMS_H
 #define MOE_PARAMS_H
@@ -15,7 +18,8 @@ typedef struct moe_param
     char *name;
     int64_t rows;
     int64_t cols;
-    float *value;
+    int64_t place;   /* of its first number in what moe_params_train lays out; -1: nothing is laid out yet */
+    float *value;    /* moves in moe_params_train (so does what follows), where parameters were added since the last */
     float *gradient; /* NULL until moe_params_train */
     float *moment1;
     float *moment2;
@@ -46,9 +50,34 @@ int moe_params_count(const moe_params *params);
 moe_param *moe_params_get(const moe_params *params, int i);
 int64_t moe_params_size(const moe_params *params); /* number of floats */
 
-/* Allocate gradients and moments (zero). */
+/* Copy one parameter's values to or from an array of the host. */
+void moe_param_download(const moe_params *params, const moe_param *param, float *host);
+void moe_param_upload(moe_params *params, moe_param *param, const float *host);
+
+/* Allocate gradients and moments (zero), and lay everything out. Cheap where nothing was added since the last call. */
 moe_code moe_params_train(moe_params *params);
 void moe_params_zero_gradients(moe_params *params);
+
+/* Parameters that lie one after another and are alike in `decay`; the few numbers between them are zeros. */
+typedef struct moe_param_range
+{
+    int64_t count;
+    bool decay;
+    float *value;
+    float *gradient;
+    float *moment1;
+    float *moment2;
+} moe_param_range;
+
+/*
+ * All that was laid out, as *n ranges (two, unless the caller changed some decay since), valid until the next call.
+ * The ranges' gradients follow one another without gaps: those of all start at the first's, moe_params_laid_out of
+ * them.
+ */
+const moe_param_range *moe_params_ranges(moe_params *params, int *n);
+int64_t moe_params_laid_out(const moe_params *params);
+/* A number on the device, for the sum of all gradients' squares. */
+double *moe_params_square_sum(const moe_params *params);
 
 typedef struct moe_adam
 {
@@ -63,14 +92,20 @@ typedef struct moe_adam
 
 /*
  * One Adam step (Kingma and Ba 2015; Loshchilov and Hutter 2019) on all
- * parameters; zeroes the gradients. A gradient that is not finite is recorded
- * as MOE_INVALID and leaves the parameters as they are.
+ * parameters; zeroes the gradients. A gradient that is not finite leaves the
+ * parameters as they are and is recorded as MOE_INVALID: at once on the host,
+ * by the next moe_adam_check on a device, where the step is only queued.
  */
 void moe_adam_step(moe_adam *adam, moe_params *params);
+/* Wait for the last step, and record its failure if it was one. */
+moe_code moe_adam_check(const moe_adam *adam, const moe_params *params);
 
-/* Copy values out to / back from a flat array of moe_params_size floats (for the best epoch). */
+/* Copy values out to / back from a flat array of the host, moe_params_size floats. */
 void moe_params_save(const moe_params *params, float *values);
 void moe_params_restore(moe_params *params, const float *values);
+/* Keep a copy of all values where they are (those of the best epoch) / go back to the last one kept. For training. */
+moe_code moe_params_keep(moe_params *params);
+moe_code moe_params_recall(moe_params *params);
 
 void moe_params_write(const moe_params *params, moe_buffer *buffer);
 /* Values only; hostile input is refused with MOE_CORRUPT. */
