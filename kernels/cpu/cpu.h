@@ -174,9 +174,23 @@ void moe_cpu_transpose(moe_job *job, const moe_sparse *s, int parts, int64_t col
 /* mixture.c */
 void moe_cpu_top_k_gate(moe_job *job, int64_t rows, int64_t experts, int k, float noise, uint64_t key,
                         const float *logits, float *gates);
+void moe_cpu_top_k(moe_job *job, int64_t rows, int64_t cols, int k, const float *x, int32_t *chosen);
+void moe_cpu_pick(moe_job *job, int64_t rows, int64_t cols, int k, const int32_t *chosen, const float *x, float *out);
+void moe_cpu_pick_backward(moe_job *job, int64_t rows, int64_t cols, int k, const int32_t *chosen, const float *gy,
+                           bool add, float *gx);
+void moe_cpu_group(moe_job *job, int64_t rows, int k, int groups, const int32_t *chosen, int64_t *offset, int32_t *row,
+                   int32_t *place);
 void moe_cpu_balance_loss(moe_job *job, int64_t rows, int64_t experts, const float *logits, const float *gates,
                           float *value, float *gradient);
 void moe_cpu_z_loss(moe_job *job, int64_t rows, int64_t experts, const float *logits, float *value, float *gradient);
+
+/* grouped.c */
+void moe_cpu_grouped_linear(moe_job *job, int groups, int64_t n, int64_t k, int64_t m, const int64_t *offset,
+                            const int32_t *row, const float *x, const float *w, const float *b, float *out);
+void moe_cpu_grouped_linear_input(moe_job *job, int groups, int64_t n, int64_t k, int64_t m, const int64_t *offset,
+                                  const float *gy, const float *w, bool add, float *gx);
+void moe_cpu_grouped_linear_weight(moe_job *job, int groups, int64_t n, int64_t k, int64_t m, const int64_t *offset,
+                                   const int32_t *row, const float *x, const float *gy, float *gw, float *gb);
 
 /* loss.c */
 void moe_cpu_loss(moe_job *job, moe_loss_kind kind, int64_t rows, const float *x, const float *label,

@@ -1,5 +1,5 @@
 /*
- * mixture.c: sparse gates and the two router losses.
+ * mixture.c: sparse gates, the order of rows by expert, and the two router losses.
  *
  * Gates: Shazeer et al. 2017. Balance loss: with f_e the share of rows whose
  * largest gate is e and P_e the mean softmax, E * sum of f_e P_e (Fedus et al.
@@ -81,6 +81,188 @@ moe_cpu_top_k_gate(moe_job *job, int64_t rows, int64_t experts, int k, float noi
 {
     router r = {.experts = experts, .k = k, .noise = noise, .key = key, .logits = logits, .out = gates};
     moe_parallel(job, experts == 0 ? 0 : rows, moe_row_grain(experts * 16), top_k_gate_range, &r);
+}
+
+/* The rows' choices, and where they go. */
+typedef struct choice
+{
+    int64_t cols;
+    int k;
+    int groups;
+    const float *x;
+    const int32_t *chosen;
+    bool add;
+    float *out;
+    int32_t *to;    /* chosen, as a result; or the place of each choice */
+    int32_t *row;   /* of each place */
+    int64_t *count; /* [slabs, groups]: choices, then the next place */
+    int64_t slab;
+} choice;
+
+#define FEW_COLS 64
+
+/* A number as an integer of the same order; NaN is the smallest, and zeros are equal. */
+MOE_INLINE int32_t
+order_of(float x)
+{
+    int32_t bits;
+    x += 0.0f;
+    memcpy(&bits, &x, sizeof bits);
+    bits ^= (bits >> 31) & INT32_MAX;
+    return isnan(x) ? INT32_MIN : bits;
+}
+
+/* The columns of the k largest of a row, ascending: those which fewer than k come before. */
+MOE_INLINE void
+choose_of_few(const float *x, int64_t cols, int k, int32_t *chosen)
+{
+    int32_t order[FEW_COLS];
+    int32_t before[FEW_COLS] = {0};
+    int32_t list[FEW_COLS + 1];
+    int n = 0;
+    for (int32_t c = 0; c < cols; c++)
+        order[c] = order_of(x[c]);
+    for (int32_t other = 0; other < cols; other++)
+        for (int32_t c = 0; c < cols; c++)
+            before[c] += order[other] > order[c] || (order[other] == order[c] && other < c);
+    for (int32_t c = 0; c < cols; c++)
+    {
+        list[n] = c;
+        n += before[c] < k;
+    }
+    memcpy(chosen, list, (size_t) k * sizeof *chosen);
+}
+
+/* The same for any number of columns, by a sorted list of the largest so far. */
+static void
+choose_of_many(const float *x, int64_t cols, int k, int32_t *chosen)
+{
+    int n = 0;
+    for (int32_t c = 0; c < cols; c++)
+    {
+        if (n == k && order_of(x[c]) <= order_of(x[chosen[k - 1]]))
+            continue;
+        int at = n < k ? n++ : k - 1;
+        for (; at > 0 && order_of(x[c]) > order_of(x[chosen[at - 1]]); at--)
+            chosen[at] = chosen[at - 1];
+        chosen[at] = c;
+    }
+    for (int i = 1; i < n; i++)
+    {
+        int32_t c = chosen[i];
+        int at = i;
+        for (; at > 0 && chosen[at - 1] > c; at--)
+            chosen[at] = chosen[at - 1];
+        chosen[at] = c;
+    }
+}
+
+static void
+top_k_range(int64_t begin, int64_t end, void *arg)
+{
+    const choice *p = arg;
+    for (int64_t i = begin; i < end; i++)
+    {
+        if (p->cols <= FEW_COLS)
+            choose_of_few(p->x + i * p->cols, p->cols, p->k, p->to + i * p->k);
+        else
+            choose_of_many(p->x + i * p->cols, p->cols, p->k, p->to + i * p->k);
+    }
+}
+
+void
+moe_cpu_top_k(moe_job *job, int64_t rows, int64_t cols, int k, const float *x, int32_t *chosen)
+{
+    choice p = {.cols = cols, .k = k, .x = x, .to = chosen};
+    moe_parallel(job, k < 1 ? 0 : rows, moe_row_grain(cols * 4), top_k_range, &p);
+}
+
+static void
+pick_range(int64_t begin, int64_t end, void *arg)
+{
+    const choice *p = arg;
+    for (int64_t i = begin; i < end; i++)
+        for (int j = 0; j < p->k; j++)
+            p->out[i * p->k + j] = p->x[i * p->cols + p->chosen[i * p->k + j]];
+}
+
+void
+moe_cpu_pick(moe_job *job, int64_t rows, int64_t cols, int k, const int32_t *chosen, const float *x, float *out)
+{
+    choice p = {.cols = cols, .k = k, .x = x, .chosen = chosen, .out = out};
+    moe_parallel(job, rows, moe_row_grain(cols), pick_range, &p);
+}
+
+static void
+pick_backward_range(int64_t begin, int64_t end, void *arg)
+{
+    const choice *p = arg;
+    if (!p->add)
+        memset(p->out + begin * p->cols, 0, (size_t) ((end - begin) * p->cols) * sizeof(float));
+    for (int64_t i = begin; i < end; i++)
+        for (int j = 0; j < p->k; j++)
+            p->out[i * p->cols + p->chosen[i * p->k + j]] += p->x[i * p->k + j];
+}
+
+void
+moe_cpu_pick_backward(moe_job *job, int64_t rows, int64_t cols, int k, const int32_t *chosen, const float *gy, bool add,
+                      float *gx)
+{
+    choice p = {.cols = cols, .k = k, .x = gy, .chosen = chosen, .add = add, .out = gx};
+    moe_parallel(job, rows, moe_row_grain(cols), pick_backward_range, &p);
+}
+
+static void
+count_range(int64_t begin, int64_t end, void *arg)
+{
+    const choice *p = arg;
+    int64_t *count = p->count + begin / p->slab * p->groups;
+    for (int64_t i = begin * p->k; i < end * p->k; i++)
+        count[p->chosen[i]]++;
+}
+
+static void
+place_range(int64_t begin, int64_t end, void *arg)
+{
+    const choice *p = arg;
+    int64_t *next = p->count + begin / p->slab * p->groups;
+    for (int64_t i = begin; i < end; i++)
+    {
+        for (int64_t j = i * p->k; j < (i + 1) * p->k; j++)
+        {
+            int64_t place = next[p->chosen[j]]++;
+            p->row[place] = (int32_t) i;
+            p->to[j] = (int32_t) place;
+        }
+    }
+}
+
+/* A counting sort: slabs of rows count for themselves, and then know where their rows go. */
+void
+moe_cpu_group(moe_job *job, int64_t rows, int k, int groups, const int32_t *chosen, int64_t *offset, int32_t *row,
+              int32_t *place)
+{
+    int64_t slab = moe_slab_rows(rows);
+    int64_t slabs = (rows + slab - 1) / slab;
+    choice p = {.k = k, .groups = groups, .chosen = chosen, .to = place, .row = row, .slab = slab};
+    p.count = moe_alloc(job, slabs * groups, sizeof *p.count);
+    if (p.count == NULL)
+        return;
+    moe_parallel(job, rows, slab, count_range, &p);
+    int64_t next = 0;
+    for (int g = 0; g < groups; g++)
+    {
+        offset[g] = next;
+        for (int64_t s = 0; s < slabs; s++)
+        {
+            int64_t n = p.count[s * groups + g];
+            p.count[s * groups + g] = next;
+            next += n;
+        }
+    }
+    offset[groups] = next;
+    moe_parallel(job, rows, slab, place_range, &p);
+    moe_free(job, p.count);
 }
 
 /* Softmax of one row in double: returns log sum exp, and the probabilities into p. */

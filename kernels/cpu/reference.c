@@ -207,9 +207,8 @@ layer_norm_backward(moe_job *job, int64_t rows, int64_t cols, const float *x, co
     }
 }
 
-/* Probabilities of one row into p; returns log sum exp. */
-static double
-softmax_row(const float *x, int64_t cols, float *p)
+double
+moe_reference_softmax_row(const float *x, int64_t cols, float *p)
 {
     double high = -INFINITY;
     double total = 0;
@@ -226,7 +225,7 @@ static void
 softmax(moe_job *job, int64_t rows, int64_t cols, const float *x, float *y)
 {
     for (int64_t i = 0; i < rows; i++)
-        softmax_row(x + i * cols, cols, y + i * cols);
+        moe_reference_softmax_row(x + i * cols, cols, y + i * cols);
 }
 
 static void
@@ -240,79 +239,6 @@ softmax_backward(moe_job *job, int64_t rows, int64_t cols, const float *y, const
         for (int64_t j = 0; j < cols; j++)
             moe_reference_put(&gx[j], add, y[j] * (gy[j] - dot));
     }
-}
-
-static void
-top_k_gate(moe_job *job, int64_t rows, int64_t experts, int k, float noise, uint64_t key, const float *logits,
-           float *gates)
-{
-    for (int64_t i = 0; i < rows; i++, gates += experts)
-    {
-        float score[experts];
-        bool chosen[experts];
-        for (int64_t e = 0; e < experts; e++)
-        {
-            uint64_t counter = (uint64_t) (i * experts + e);
-            score[e] = logits[counter] + (noise > 0 ? noise * (float) moe_random_normal(key, counter) : 0);
-            chosen[e] = false;
-        }
-        double total = 0;
-        for (int n = 0; n < k; n++)
-        {
-            int64_t best = -1;
-            for (int64_t e = 0; e < experts; e++)
-            {
-                if (!chosen[e] && (best < 0 || score[e] > score[best]))
-                    best = e;
-            }
-            chosen[best] = true;
-            total += exp(score[best]);
-        }
-        for (int64_t e = 0; e < experts; e++)
-            gates[e] = chosen[e] ? (float) (exp(score[e]) / total) : 0;
-    }
-}
-
-static void
-balance_loss(moe_job *job, int64_t rows, int64_t experts, const float *logits, const float *gates, float *value,
-             float *gradient)
-{
-    double loss = 0;
-    double share[experts];
-    memset(share, 0, sizeof(share));
-    for (int64_t i = 0; i < rows; i++)
-    {
-        int64_t best = 0;
-        for (int64_t e = 0; e < experts; e++)
-            best = gates[i * experts + e] > gates[i * experts + best] ? e : best;
-        share[best] += 1.0 / (double) rows;
-    }
-    softmax(job, rows, experts, logits, gradient);
-    for (int64_t i = 0; i < rows; i++)
-    {
-        float *p = gradient + i * experts;
-        double expected = 0;
-        for (int64_t e = 0; e < experts; e++)
-            expected += share[e] * p[e];
-        loss += expected * (double) experts / (double) rows;
-        for (int64_t e = 0; e < experts; e++)
-            p[e] = (float) (p[e] * (share[e] - expected) * (double) experts / (double) rows);
-    }
-    *value = (float) loss;
-}
-
-static void
-z_loss(moe_job *job, int64_t rows, int64_t experts, const float *logits, float *value, float *gradient)
-{
-    double loss = 0;
-    for (int64_t i = 0; experts > 0 && i < rows; i++)
-    {
-        double z = softmax_row(logits + i * experts, experts, gradient + i * experts);
-        loss += z * z / (double) rows;
-        for (int64_t e = 0; e < experts; e++)
-            gradient[i * experts + e] *= (float) (2 * z / (double) rows);
-    }
-    *value = (float) loss;
 }
 
 static double
@@ -362,7 +288,7 @@ cross_entropy(moe_job *job, int64_t rows, int64_t classes, const float *logits, 
     {
         float *p = gradient + i * classes;
         double w = weight_of(weight, rows, i);
-        total += w * (softmax_row(logits + i * classes, classes, p) - logits[i * classes + label[i]]);
+        total += w * (moe_reference_softmax_row(logits + i * classes, classes, p) - logits[i * classes + label[i]]);
         for (int64_t c = 0; c < classes; c++)
             p[c] = (float) (w * (p[c] - (c == label[i])));
     }
@@ -405,9 +331,16 @@ const moe_backend moe_backend_reference = {
     .prefix_sum_backward = moe_reference_prefix_sum_backward,
     .window_sum = moe_reference_window_sum,
     .window_sum_backward = moe_reference_window_sum_backward,
-    .top_k_gate = top_k_gate,
-    .balance_loss = balance_loss,
-    .z_loss = z_loss,
+    .top_k_gate = moe_reference_top_k_gate,
+    .top_k = moe_reference_top_k,
+    .pick = moe_reference_pick,
+    .pick_backward = moe_reference_pick_backward,
+    .group = moe_reference_group,
+    .grouped_linear = moe_reference_grouped_linear,
+    .grouped_linear_input = moe_reference_grouped_linear_input,
+    .grouped_linear_weight = moe_reference_grouped_linear_weight,
+    .balance_loss = moe_reference_balance_loss,
+    .z_loss = moe_reference_z_loss,
     .loss = loss,
     .cross_entropy = cross_entropy,
 };
