@@ -281,10 +281,10 @@ append_param(moe_params *params, moe_param *param)
 
 /* The first values of a parameter. */
 static void
-draw_values(const moe_param *param, moe_init init, uint64_t seed, float *value)
+draw_values(const moe_param *param, int64_t inputs, moe_init init, uint64_t seed, float *value)
 {
     uint64_t key = moe_hash_bytes(param->name, strlen(param->name), seed);
-    double bound = param->rows > 0 ? 1.0 / sqrt((double) param->rows) : 0;
+    double bound = inputs > 0 ? 1.0 / sqrt((double) inputs) : 0;
     int64_t size = param->rows * param->cols;
     for (int64_t i = 0; i < size; i++)
     {
@@ -325,11 +325,11 @@ end_values(const moe_params *params, const moe_param *param, float *host, bool w
 }
 
 static void
-initialise(moe_params *params, moe_param *param, moe_init init)
+initialise(moe_params *params, moe_param *param, int64_t inputs, moe_init init)
 {
     float *values = begin_values(params, param);
     if (values != NULL)
-        draw_values(param, init, params->seed, values);
+        draw_values(param, inputs, init, params->seed, values);
     end_values(params, param, values, true);
 }
 
@@ -349,6 +349,15 @@ find_of_shape(moe_params *params, const char *name, int64_t rows, int64_t cols)
 moe_param *
 moe_params_add(moe_params *params, const char *name, int64_t rows, int64_t cols, moe_init init)
 {
+    return moe_params_add_groups(params, name, 1, rows, cols, init);
+}
+
+moe_param *
+moe_params_add_groups(moe_params *params, const char *name, int64_t groups, int64_t inputs, int64_t cols, moe_init init)
+{
+    int64_t rows;
+    if (__builtin_mul_overflow(groups, inputs, &rows))
+        rows = -1; /* which new_param refuses */
     if (moe_job_code(params->job) != MOE_OK)
         return NULL;
     moe_param *param = find_of_shape(params, name, rows, cols);
@@ -357,7 +366,7 @@ moe_params_add(moe_params *params, const char *name, int64_t rows, int64_t cols,
         param = new_param(params, name, rows, cols);
         if (param == NULL)
             return NULL;
-        initialise(params, param, init);
+        initialise(params, param, inputs, init);
         param = append_param(params, param);
     }
     if (moe_job_code(params->job) != MOE_OK)

@@ -46,6 +46,9 @@ moe_job *moe_params_job(const moe_params *params);
  * shape: MOE_CORRUPT recorded, NULL.
  */
 moe_param *moe_params_add(moe_params *params, const char *name, int64_t rows, int64_t cols, moe_init init);
+/* The same for the weights of several maps in one matrix [groups * inputs, cols], each initialised as if alone. */
+moe_param *moe_params_add_groups(moe_params *params, const char *name, int64_t groups, int64_t inputs, int64_t cols,
+                                 moe_init init);
 int moe_params_count(const moe_params *params);
 moe_param *moe_params_get(const moe_params *params, int i);
 int64_t moe_params_size(const moe_params *params); /* number of floats */
