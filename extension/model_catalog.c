@@ -83,6 +83,7 @@ enum
     COL_STAGES,
     COL_PEAK_MEMORY,
     COL_PARAMETERS,
+    COL_DEVICE,
     N_MODEL_COLUMNS
 };
 
@@ -215,6 +216,7 @@ insert_model(const moe_model_record *record)
     values[COL_STAGES] = json_datum(record->stages);
     values[COL_PEAK_MEMORY] = Int64GetDatum(record->peak_memory);
     values[COL_PARAMETERS] = Int64GetDatum(record->parameters);
+    values[COL_DEVICE] = CStringGetTextDatum(record->device);
     insert_row(rel, values, nulls);
     table_close(rel, RowExclusiveLock);
 }

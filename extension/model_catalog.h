@@ -22,6 +22,7 @@ typedef struct moe_model_record /* row of moe_ml.model */
     double validation_metric; /* NaN: none */
     double train_seconds;
     char *stages; /* JSON */
+    char *device; /* that trained it: "cpu", or a device's name */
     int64 peak_memory;
     int64 parameters;
 } moe_model_record;

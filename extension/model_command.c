@@ -36,7 +36,7 @@
 #include "utils/uuid.h"
 
 #include "extension/model_command.h"
-#include "extension/model_train.h"
+#include "extension/model_worker.h"
 #include "extension/moe_ml.h"
 #include "extension/schema_sql.h"
 
@@ -309,7 +309,7 @@ create_model(moe_statement *statement)
         existing =
             owned_model(makeRangeVar(get_namespace_name(schema), name->relname, -1), ShareUpdateExclusiveLock, false);
     require_server();
-    training = moe_model_train(statement, name->relname, NULL, NULL, 0);
+    training = moe_model_train_on_device(statement, name->relname, InvalidOid);
     install_model(training, existing, schema, name, statement->text);
     MemoryContextDelete(training->context);
 }
@@ -324,7 +324,7 @@ name_definition(void *name)
 
 /* Parse a stored definition and train it, names being looked up as they were when it was made. */
 static moe_training *
-train_again(Oid relid, const moe_model_record *record, const uint8 *parameters, int64 length)
+train_again(Oid relid, const moe_model_record *record)
 {
     const char *definition = record->info.definition;
     ErrorContextCallback context = {error_context_stack, name_definition, get_rel_name(relid)};
@@ -338,7 +338,7 @@ train_again(Oid relid, const moe_model_record *record, const uint8 *parameters, 
         ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
                         errmsg("the stored definition of model \"%s\" is no CREATE MODEL", get_rel_name(relid)),
                         errhint("Drop the model and create it again.")));
-    training = moe_model_train(statement, get_rel_name(relid), record, parameters, length);
+    training = moe_model_train_on_device(statement, get_rel_name(relid), relid);
     moe_sql_end(level);
     error_context_stack = context.previous;
     return training;
@@ -351,12 +351,9 @@ refresh_model(const moe_statement *statement)
     Snapshot snapshot = moe_catalog_snapshot();
     moe_model_record *record = moe_model_load_record(relid, snapshot);
     moe_training *training;
-    uint8 *parameters;
-    int64 length;
 
-    parameters = moe_catalog_read_parameters(&record->info.id, snapshot, &length);
     UnregisterSnapshot(snapshot);
-    training = train_again(relid, record, parameters, length);
+    training = train_again(relid, record);
     if (!has_columns(relid, model_columns(training->schema, training->record.info.task)))
         ereport(
             ERROR,

@@ -21,6 +21,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
+#include "extension/device.h"
 #include "extension/model_labels.h"
 #include "extension/model_options.h"
 #include "extension/model_store.h"
@@ -319,11 +320,16 @@ same_shape(const run *r, const moe_stored *stored)
  * kept too, as long as fitting anew would give columns of the same shape.
  */
 static bool
-warm_start(run *r, const moe_model_record *previous, const uint8 *bytes, int64 length, moe_stored *stored)
+warm_start(run *r, Oid relid, moe_stored *stored)
 {
+    Snapshot snapshot = moe_catalog_snapshot();
+    moe_model_record *previous = moe_model_load_record(relid, snapshot);
+    int64 length;
+    uint8 *bytes = moe_catalog_read_parameters(&previous->info.id, snapshot, &length);
     /* A job of its own: damaged parameters must not fail this training. */
     moe_job *job = moe_job_in_context(CurrentMemoryContext);
 
+    UnregisterSnapshot(snapshot);
     if (moe_store_open(job, bytes, length, stored) != MOE_OK)
     {
         moe_notice("starting afresh: %s", moe_job_error(job));
@@ -489,8 +495,7 @@ fill_record(run *r, const moe_statement *statement, double start)
 }
 
 moe_training *
-moe_model_train(const moe_statement *statement, const char *name, const moe_model_record *previous,
-                const uint8 *previous_parameters, int64 previous_length)
+moe_model_train(const moe_statement *statement, const char *name, Oid previous)
 {
     MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "moe_ml training", ALLOCSET_DEFAULT_SIZES);
     MemoryContext old = MemoryContextSwitchTo(context);
@@ -512,10 +517,13 @@ moe_model_train(const moe_statement *statement, const char *name, const moe_mode
     result->schema = schema;
     moe_model_options_times(r->options, schema->time_type);
     r->job = moe_job_in_context(context);
+    result->record.device = moe_device_attach(r->job);
+    if (strcmp(result->record.device, "cpu") != 0)
+        moe_notice("training on %s", result->record.device);
     read_all(r, statement, schema);
     build_graph(r);
     configure(r);
-    warm = previous != NULL && warm_start(r, previous, previous_parameters, previous_length, &stored);
+    warm = OidIsValid(previous) && warm_start(r, previous, &stored);
 
     moe_buffer_init(&result->parameters, r->job);
     moe_store_begin(&result->parameters, schema, r->features, &r->options->encoder, &r->options->model,

@@ -23,10 +23,9 @@ moe_schema *moe_model_discover(const moe_statement *statement, const moe_model_o
 
 /*
  * Train the model that a CREATE MODEL statement describes, reading as the
- * caller. previous: NULL, or the record and stored parameters to start from
- * where they still fit. name: of the model, for people.
+ * caller, in this process. previous: InvalidOid, or the model whose stored
+ * parameters to start from where they still fit. name: of the model, for people.
  */
-moe_training *moe_model_train(const moe_statement *statement, const char *name, const moe_model_record *previous,
-                              const uint8 *previous_parameters, int64 previous_length);
+moe_training *moe_model_train(const moe_statement *statement, const char *name, Oid previous);
 
 #endif

@@ -16,6 +16,8 @@
 #include "utils/memutils.h"
 #include "utils/varlena.h"
 
+#include "extension/device.h"
+
 #if PG_VERSION_NUM >= 180000
 PG_MODULE_MAGIC_EXT(.name = "moe_ml", .version = "0.1.0");
 #else
@@ -45,6 +47,7 @@ void
 _PG_init(void)
 {
     define_settings();
+    moe_device_init();
     moe_statement_init();
     moe_schema_init();
     MarkGUCPrefixReserved("moe_ml");

@@ -32,7 +32,8 @@ CREATE TABLE moe_ml.model
     train_seconds     double precision NOT NULL,
     stages            jsonb NOT NULL,
     peak_memory       bigint NOT NULL,
-    parameters        bigint NOT NULL
+    parameters        bigint NOT NULL,
+    device            text NOT NULL
 );
 
 CREATE TABLE moe_ml.model_parameter
@@ -85,6 +86,7 @@ COMMENT ON COLUMN moe_ml.model.options IS 'options in effect, defaults included'
 COMMENT ON COLUMN moe_ml.model.stages IS 'seconds of each stage of the training';
 COMMENT ON COLUMN moe_ml.model.peak_memory IS 'largest memory of the training job, in bytes';
 COMMENT ON COLUMN moe_ml.model.parameters IS 'trained numbers of one ensemble member';
+COMMENT ON COLUMN moe_ml.model.device IS 'cpu, or the name of the device that trained it';
 COMMENT ON TABLE moe_ml.model_parameter IS 'tables'' shapes, column statistics and trained numbers of models, in parts';
 COMMENT ON TABLE moe_ml.model_epoch IS 'training history of models; see the view moe_ml.training_history';
 COMMENT ON TABLE moe_ml.model_expert IS 'load of models'' experts; see the view moe_ml.experts';
