@@ -10,9 +10,10 @@
  *
  * One argument is a pattern for the names of the tests to run.
  */
+#include "ops/gradient.h"
 #include "ops/ops.h"
 
-#include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 
 #define TRIES 3
@@ -159,6 +160,19 @@ check_case(void **state)
     }
 }
 
+static void
+check_pair(void **state)
+{
+    const ops_pair *pair = *state;
+    for (int b = -1; b < backend_count; b++)
+    {
+        const moe_backend *table = b < 0 ? &moe_backend_reference : table_of(b);
+        if (!has_entry(table, pair->forward_entry) || !has_entry(table, pair->backward_entry))
+            skip();
+        ops_check_gradient(pair, reference_job, b < 0 ? reference_job : jobs[b][1], table, table->name);
+    }
+}
+
 /* The name of the operation at a place of the table, or NULL. */
 static const char *
 name_of_entry(size_t entry)
@@ -205,7 +219,9 @@ int
 main(int argc, char **argv)
 {
     struct CMUnitTest tests[256] = {cmocka_unit_test(every_operation_has_a_case_and_every_backend_has_it)};
+    char names[64][64];
     size_t n = 1;
+    assert_true(ops_pair_count <= 64);
     for (int s = 0; s < SUBJECTS; s++)
     {
         for (int i = 0; i < *subjects[s].count; i++)
@@ -214,6 +230,12 @@ main(int argc, char **argv)
             tests[n++] =
                 (struct CMUnitTest){.name = c->name, .test_func = check_case, .initial_state = (void *) (uintptr_t) c};
         }
+    }
+    for (int i = 0; i < ops_pair_count; i++, n++)
+    {
+        snprintf(names[i], sizeof(names[i]), "gradient of %s", ops_pairs[i].name);
+        tests[n] = (struct CMUnitTest){
+            .name = names[i], .test_func = check_pair, .initial_state = (void *) (uintptr_t) &ops_pairs[i]};
     }
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);

@@ -284,21 +284,27 @@ collect(ops_run *run, ops_array *a, const char *what)
 }
 
 void
+ops_collect(ops_run *run, const char *what)
+{
+    for (int i = 0; i < run->arrays; i++)
+        collect(run, &run->array[i], what);
+    if (moe_job_code(run->job) != MOE_OK)
+        fail_msg("%s: %s", what, moe_job_error(run->job));
+}
+
+void
 ops_execute(const ops_case *c, ops_run *run)
 {
     char what[200];
     describe(what, sizeof(what), c, run->backend->name, run);
     c->run(run);
-    int outputs = 0;
+    ops_collect(run, what);
     for (int i = 0; i < run->arrays; i++)
     {
-        collect(run, &run->array[i], what);
-        outputs += run->array[i].name != NULL;
+        if (run->array[i].name != NULL)
+            return;
     }
-    if (moe_job_code(run->job) != MOE_OK)
-        fail_msg("%s: %s", what, moe_job_error(run->job));
-    if (outputs == 0)
-        fail_msg("%s: the case has no output", what);
+    fail_msg("%s: the case has no output", what);
 }
 
 static double
