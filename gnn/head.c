@@ -107,6 +107,6 @@ moe_head_forward(const moe_model *model, moe_tape *tape, moe_var *seeds, moe_var
     moe_var *penalties[] = {moe_scale(tape, moe_balance_loss(tape, logits, gates), config->balance_weight),
                             moe_scale(tape, moe_z_loss(tape, logits), config->z_weight)};
     out->penalty = moe_sum(tape, penalties, 2);
-    out->gates = gates->value;
+    out->gates = gates;
     return moe_job_code(model->job);
 }

@@ -23,6 +23,9 @@
 #define MOE_PARENT_TIME  (2 + MOE_DECAYS)
 #define MOE_PARENT_PLAIN 1
 
+/* Seeds of one batch of predictions. */
+#define MOE_PREDICT_BATCH 1024
+
 typedef struct moe_edge_plan
 {
     int source;
@@ -74,6 +77,9 @@ struct moe_model
 
     moe_tape *tape;        /* of predictions */
     moe_arena *arena;      /* of their samples */
+    float *logits;         /* [MOE_PREDICT_BATCH, outputs] of the last batch, on the device */
+    float *gates;          /* [MOE_PREDICT_BATCH, experts] likewise */
+    float *raw;            /* [MOE_PREDICT_BATCH, outputs] its logits, on the host */
     double encode_seconds; /* spent in the encode callback so far */
 };
 
@@ -112,6 +118,11 @@ moe_code moe_head_create(moe_model *model, moe_params *params);
 /* seeds [n, C]; router_input: cheap facts only. */
 moe_code moe_head_forward(const moe_model *model, moe_tape *tape, moe_var *seeds, moe_var *router_input,
                           moe_outputs *out);
+
+/* The two halves of moe_model_forward: what the host does alone, and what it has the device do. */
+moe_code moe_model_prepare(const moe_model *model, moe_tape *tape, const moe_sample *sample, moe_states *out);
+moe_code moe_model_run(moe_model *model, moe_tape *tape, const moe_sample *sample, const moe_states *states,
+                       moe_outputs *out);
 
 /* Seconds of a clock that never runs backwards. */
 double moe_clock(void);

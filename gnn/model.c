@@ -3,7 +3,8 @@
  *
  * Rows are encoded once a batch, however often they occur; states.c and
  * sage.c turn them into one vector a seed, head.c into outputs. Predictions
- * are made in batches of fixed size; a batch knows nothing of the others.
+ * are made in batches of fixed size; a batch knows nothing of the others, but
+ * the host samples one while the device computes the one before.
  */
 #include "gnn/layers.h"
 
@@ -11,7 +12,7 @@
 #include <string.h>
 #include <time.h>
 
-#define PREDICT_BATCH 1024
+#include "kernels/device.h"
 
 double
 moe_clock(void)
@@ -49,7 +50,10 @@ moe_model_create(moe_job *job, const moe_graph *graph, int entity_table, moe_enc
     model->outputs = config->task == MOE_MULTICLASS ? config->n_classes : 1;
     model->tape = moe_tape_create(job);
     model->arena = moe_arena_create(job);
-    code = model->tape == NULL || model->arena == NULL ? moe_job_code(job) : moe_plan(model, params);
+    model->logits = moe_device_alloc(job, (int64_t) MOE_PREDICT_BATCH * model->outputs, sizeof *model->logits);
+    model->gates = moe_device_alloc(job, (int64_t) MOE_PREDICT_BATCH * config->experts, sizeof *model->gates);
+    model->raw = moe_alloc(job, (int64_t) MOE_PREDICT_BATCH * model->outputs, sizeof *model->raw);
+    code = moe_job_code(job) != MOE_OK ? moe_job_code(job) : moe_plan(model, params);
     if (code == MOE_OK)
         code = moe_head_create(model, params);
     if (code != MOE_OK)
@@ -70,6 +74,9 @@ moe_model_destroy(moe_model *model)
         moe_tape_destroy(model->tape);
     if (model->arena != NULL)
         moe_arena_destroy(model->arena);
+    moe_device_free(model->job, model->logits);
+    moe_device_free(model->job, model->gates);
+    moe_free(model->job, model->raw);
     moe_free(model->job, model->tables);
     moe_free(model->job, model->edges);
     moe_free(model->job, model->layer);
@@ -133,20 +140,33 @@ router_facts(const moe_model *model, moe_tape *tape, const moe_states *states, m
 }
 
 moe_code
-moe_model_forward(moe_model *model, moe_tape *tape, const moe_sample *sample, moe_outputs *out)
+moe_model_prepare(const moe_model *model, moe_tape *tape, const moe_sample *sample, moe_states *out)
 {
-    moe_states states;
     if (sample->hops != model->config.hops || sample->n_tables != model->n_tables ||
         sample->levels[model->entity].n < 1)
         return moe_fail(model->job, MOE_INVALID, "sample does not fit the model");
+    return moe_states_build(model, tape, sample, out);
+}
+
+moe_code
+moe_model_run(moe_model *model, moe_tape *tape, const moe_sample *sample, const moe_states *states, moe_outputs *out)
+{
     moe_var **encoded = encode_rows(model, tape, sample);
-    if (encoded == NULL || moe_states_build(model, tape, sample, &states) != MOE_OK)
+    if (encoded == NULL)
         return moe_job_code(model->job);
-    moe_var *facts = router_facts(model, tape, &states, encoded);
-    moe_var *seeds = moe_sage_forward(model, tape, &states, encoded);
+    moe_var *facts = router_facts(model, tape, states, encoded);
+    moe_var *seeds = moe_sage_forward(model, tape, states, encoded);
     if (seeds == NULL || facts == NULL)
         return moe_job_code(model->job);
     return moe_head_forward(model, tape, seeds, facts, out);
+}
+
+moe_code
+moe_model_forward(moe_model *model, moe_tape *tape, const moe_sample *sample, moe_outputs *out)
+{
+    moe_states states;
+    moe_code code = moe_model_prepare(model, tape, sample, &states);
+    return code == MOE_OK ? moe_model_run(model, tape, sample, &states, out) : code;
 }
 
 static double
@@ -169,18 +189,18 @@ softmax(const float *logits, int k, float *out)
         out[c] = (float) (exp((double) logits[c] - top) / sum);
 }
 
-/* Turn raw outputs into predictions. */
+/* Turn the raw outputs of n rows into predictions. */
 static moe_code
-finish(const moe_model *model, const moe_var *logits, float *prediction)
+finish(const moe_model *model, const float *logits, int64_t n, float *prediction)
 {
     const moe_model_config *config = &model->config;
-    for (int64_t i = 0; i < logits->rows * logits->cols; i++)
-        if (!isfinite(logits->value[i]))
+    for (int64_t i = 0; i < n * model->outputs; i++)
+        if (!isfinite(logits[i]))
             return moe_fail(model->job, MOE_INVALID,
                             "the model's predictions are not finite; train it with a lower learning rate");
-    for (int64_t i = 0; i < logits->rows; i++)
+    for (int64_t i = 0; i < n; i++)
     {
-        const float *x = logits->value + i * logits->cols;
+        const float *x = logits + i * model->outputs;
         if (config->task == MOE_MULTICLASS)
             softmax(x, config->n_classes, prediction + i * config->n_classes);
         else if (config->task == MOE_BINARY)
@@ -198,22 +218,40 @@ finish(const moe_model *model, const moe_var *logits, float *prediction)
     return MOE_OK;
 }
 
+/* Wait for the outputs of a batch of n rows, and turn them into predictions. */
 static moe_code
-predict_batch(moe_model *model, const moe_seeds *seeds, const moe_sampler_config *sampler, float *prediction,
-              float *gates)
+collect_batch(moe_model *model, int64_t n, float *prediction, float *gates)
 {
-    moe_sample *sample;
+    moe_download(model->job, model->raw, model->logits, n * model->outputs * sizeof(float));
+    if (gates != NULL)
+        moe_download(model->job, gates, model->gates, n * model->config.experts * sizeof(float));
+    moe_code code = moe_job_check(model->job);
+    return code == MOE_OK ? finish(model, model->raw, n, prediction) : code;
+}
+
+/* Compute a batch's outputs into the model's logits and gates. */
+static moe_code
+run_batch(moe_model *model, const moe_sample *sample, const moe_states *states)
+{
     moe_outputs outputs;
+    moe_code code = moe_model_run(model, model->tape, sample, states, &outputs);
+    if (code != MOE_OK)
+        return code;
+    moe_device_copy(model->job, model->logits, outputs.logits->value,
+                    outputs.logits->rows * model->outputs * sizeof(float));
+    moe_device_copy(model->job, model->gates, outputs.gates->value,
+                    outputs.gates->rows * model->config.experts * sizeof(float));
+    return moe_job_check(model->job);
+}
+
+static moe_code
+sample_batch(moe_model *model, const moe_seeds *seeds, const moe_sampler_config *sampler, moe_sample **sample,
+             moe_states *states)
+{
     moe_arena_reset(model->arena);
     moe_tape_reset(model->tape, false, 0);
-    moe_code code = moe_sample_trees(model->arena, model->graph, seeds, sampler, &sample);
-    if (code == MOE_OK)
-        code = moe_model_forward(model, model->tape, sample, &outputs);
-    if (code == MOE_OK)
-        code = finish(model, outputs.logits, prediction);
-    if (code == MOE_OK && gates != NULL)
-        memcpy(gates, outputs.gates, seeds->n * model->config.experts * sizeof *gates);
-    return code;
+    moe_code code = moe_sample_trees(model->arena, model->graph, seeds, sampler, sample);
+    return code == MOE_OK ? moe_model_prepare(model, model->tape, *sample, states) : code;
 }
 
 moe_code
@@ -226,18 +264,29 @@ moe_model_predict(moe_model *model, const moe_seeds *seeds, uint64_t key, const 
                                   .staleness = model->config.staleness,
                                   .key = key,
                                   .disabled_tables = disabled_tables};
+    int64_t running = 0; /* seeds of the batch that the device computes */
     if (seeds->table != model->entity)
         return moe_fail(model->job, MOE_INVALID, "seeds are not rows of the model's entity table");
     memcpy(sampler.fanout, model->config.fanout, sizeof sampler.fanout);
-    for (int64_t first = 0; first < seeds->n && code == MOE_OK; first += PREDICT_BATCH)
+    for (int64_t first = 0; first < seeds->n && code == MOE_OK; first += MOE_PREDICT_BATCH)
     {
+        moe_sample *sample;
+        moe_states states;
         moe_seeds batch = *seeds;
         batch.row += first;
         batch.time += first;
         batch.horizon = seeds->horizon == NULL ? NULL : seeds->horizon + first;
-        batch.n = seeds->n - first < PREDICT_BATCH ? seeds->n - first : PREDICT_BATCH;
-        code = predict_batch(model, &batch, &sampler, prediction + first * model->outputs,
-                             gates == NULL ? NULL : gates + first * model->config.experts);
+        batch.n = seeds->n - first < MOE_PREDICT_BATCH ? seeds->n - first : MOE_PREDICT_BATCH;
+        code = sample_batch(model, &batch, &sampler, &sample, &states);
+        if (code == MOE_OK && running > 0)
+        {
+            code = collect_batch(model, running, prediction, gates);
+            prediction += running * model->outputs;
+            gates = gates == NULL ? NULL : gates + running * model->config.experts;
+        }
+        if (code == MOE_OK)
+            code = run_batch(model, sample, &states);
+        running = batch.n;
     }
-    return code;
+    return code == MOE_OK && running > 0 ? collect_batch(model, running, prediction, gates) : code;
 }

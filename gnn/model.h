@@ -53,9 +53,9 @@ const moe_model_config *moe_model_config_of(const moe_model *model);
 
 typedef struct moe_outputs
 {
-    moe_var *logits;    /* [n, 1] or [n, K]: raw, before sigmoid / softmax / un-scaling */
-    moe_var *penalty;   /* [1,1] weighted balance + z loss */
-    const float *gates; /* [n, experts] gate values of the routed experts */
+    moe_var *logits;  /* [n, 1] or [n, K]: raw, before sigmoid / softmax / un-scaling */
+    moe_var *penalty; /* [1,1] weighted balance + z loss */
+    moe_var *gates;   /* [n, experts] gate values of the routed experts */
 } moe_outputs;
 
 /* One forward pass over a sample. */

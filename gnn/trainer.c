@@ -12,6 +12,10 @@
  * computed over all rows but the class counts for weights and the base rate
  * the output bias starts from. Validation rows choose the epoch and nothing
  * else.
+ *
+ * On a device a step is queued, and its losses are looked at only when the host
+ * has sampled the next one: that is the one wait a step has. A step that
+ * diverged leaves the parameters as they are, so nothing is lost by the delay.
  */
 #include "gnn/trainer.h"
 
@@ -20,6 +24,7 @@
 
 #include "gnn/layers.h"
 #include "gnn/metrics.h"
+#include "kernels/device.h"
 #include "kernels/random.h"
 
 #define WARM_UP      20
@@ -71,8 +76,9 @@ struct moe_trainer
     float *gates;      /* [EVALUATE_MAX * experts] */
     double *gate_sums; /* [experts] */
     double *loads;     /* [experts] of the best epoch */
-    float *best;       /* its parameters */
-    bool any_best;
+    float *losses;     /* [2] of the last step, on the device: the loss, and its part without penalties */
+    bool pending;      /* they have not been looked at */
+    bool any_best;     /* the best epoch's parameters were kept */
     double best_metric;
     int epochs_since_best;
     double loss_sum;
@@ -156,14 +162,21 @@ initialise_bias(moe_trainer *t, const int64_t *counts)
     moe_param *bias = find_param(t->params, "head/bias");
     if (bias == NULL || t->model->config.task == MOE_REGRESSION || t->config.balance_classes)
         return;
+    float *value = moe_alloc(t->job, bias->cols, sizeof *value);
+    if (value == NULL)
+        return;
+    moe_param_download(t->params, bias, value);
+    bool trained = false;
     for (int64_t c = 0; c < bias->cols; c++)
-        if (bias->value[c] != 0)
-            return;
+        trained = trained || value[c] != 0;
     if (t->model->config.task == MOE_BINARY)
-        bias->value[0] = (float) log((counts[1] + 1.0) / (counts[0] + 1.0));
+        value[0] = (float) log((counts[1] + 1.0) / (counts[0] + 1.0));
     else
         for (int64_t c = 0; c < bias->cols; c++)
-            bias->value[c] = (float) log((counts[c] + 1.0) * bias->cols / (t->train.n + bias->cols));
+            value[c] = (float) log((counts[c] + 1.0) * bias->cols / (t->train.n + bias->cols));
+    if (!trained)
+        moe_param_upload(t->params, bias, value);
+    moe_free(t->job, value);
 }
 
 static moe_code
@@ -182,7 +195,7 @@ count_classes(moe_trainer *t)
             t->config.balance_classes && counts[c] > 0 ? (float) ((double) t->train.n / present / counts[c]) : 1;
     initialise_bias(t, counts);
     moe_free(t->job, counts);
-    return MOE_OK;
+    return moe_job_code(t->job);
 }
 
 static moe_code
@@ -202,9 +215,9 @@ allocate(moe_trainer *t)
     t->gates = moe_alloc(job, (int64_t) EVALUATE_MAX * t->model->config.experts, sizeof *t->gates);
     t->gate_sums = moe_alloc(job, t->model->config.experts, sizeof *t->gate_sums);
     t->loads = moe_alloc(job, t->model->config.experts, sizeof *t->loads);
-    t->best = moe_alloc(job, moe_params_size(t->params), sizeof *t->best);
+    t->losses = moe_device_alloc(job, 2, sizeof *t->losses);
     return t->order && t->class_weight && t->row && t->time && t->label && t->class_label && t->weight &&
-                   t->prediction && t->gates && t->gate_sums && t->loads && t->best
+                   t->prediction && t->gates && t->gate_sums && t->loads && t->losses
                ? MOE_OK
                : moe_job_code(job);
 }
@@ -282,9 +295,10 @@ moe_trainer_destroy(moe_trainer *t)
     if (t == NULL)
         return;
     void *owned[] = {t->order,  t->class_weight, t->row,   t->time,      t->label, t->class_label,
-                     t->weight, t->prediction,   t->gates, t->gate_sums, t->loads, t->best};
+                     t->weight, t->prediction,   t->gates, t->gate_sums, t->loads};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
         moe_free(t->job, owned[i]);
+    moe_device_free(t->job, t->losses);
     moe_free(t->job, t);
 }
 
@@ -333,49 +347,108 @@ encode_seconds(const moe_trainer *t)
     return moe_model_encode_seconds(t->model) - t->encode_before - t->encode_evaluating;
 }
 
+/* Look at the losses of the last step; waits for them. */
 static moe_code
-train_batch(moe_trainer *t)
+read_losses(moe_trainer *t)
+{
+    float losses[2] = {0};
+    moe_download(t->job, losses, t->losses, sizeof losses);
+    moe_code code = moe_job_check(t->job);
+    if (code == MOE_OK && !isfinite(losses[0]))
+        code = moe_fail(t->job, MOE_INVALID, "training diverged in epoch %d; use a lower learning rate", t->epoch + 1);
+    t->loss_sum += losses[1];
+    return code;
+}
+
+/* Wait for the step that a device computes, if there is one, and check it. */
+static moe_code
+finish_step(moe_trainer *t)
+{
+    if (!t->pending)
+        return MOE_OK;
+    t->pending = false;
+    double start = moe_clock();
+    moe_code code = read_losses(t);
+    if (code == MOE_OK)
+        code = moe_adam_check(&t->adam, t->params);
+    t->progress.device_seconds += moe_clock() - start;
+    return code;
+}
+
+/* Run the model forward and keep the losses; *loss is where backward starts. */
+static moe_code
+forward_batch(moe_trainer *t, const moe_sample *sample, const moe_states *states, moe_var **loss)
+{
+    moe_outputs outputs;
+    moe_var *fit = NULL;
+    moe_code code = moe_model_run(t->model, t->model->tape, sample, states, &outputs);
+    *loss = code == MOE_OK ? loss_of(t, t->model->tape, &outputs, &fit) : NULL;
+    if (*loss == NULL)
+        return moe_job_code(t->job);
+    moe_device_copy(t->job, &t->losses[0], (*loss)->value, sizeof *t->losses);
+    moe_device_copy(t->job, &t->losses[1], fit->value, sizeof *t->losses);
+    t->pending = moe_job_device(t->job) != NULL;
+    return t->pending ? MOE_OK : read_losses(t);
+}
+
+static moe_code
+backward_batch(moe_trainer *t, moe_var *loss)
+{
+    moe_code code = moe_tape_backward(t->model->tape, loss);
+    if (code != MOE_OK)
+        return code;
+    t->adam.learning_rate = t->config.learning_rate * (t->adam.step < WARM_UP ? (t->adam.step + 1.0f) / WARM_UP : 1.0f);
+    moe_adam_step(&t->adam, t->params);
+    return moe_job_check(t->job);
+}
+
+static moe_code
+sample_batch(moe_trainer *t, uint64_t seed, moe_sample **sample)
 {
     moe_model *model = t->model;
-    moe_progress *progress = &t->progress;
-    uint64_t seed = moe_key(moe_key(t->config.seed, t->epoch), t->step);
     moe_seeds seeds = {.table = model->entity, .n = fill_batch(t), .row = t->row, .time = t->time};
     moe_sampler_config sampler = {.hops = model->config.hops,
                                   .sampling = model->config.sampling,
                                   .staleness = model->config.staleness,
                                   .key = moe_key(seed, KEY_SAMPLE)};
-    moe_sample *sample;
-    moe_outputs outputs;
-    moe_var *fit = NULL;
     memcpy(sampler.fanout, model->config.fanout, sizeof sampler.fanout);
     moe_arena_reset(model->arena);
-    moe_tape_reset(model->tape, true, moe_key(seed, KEY_TAPE));
+    return moe_sample_trees(model->arena, model->graph, &seeds, &sampler, sample);
+}
+
+static moe_code
+train_batch(moe_trainer *t)
+{
+    moe_progress *progress = &t->progress;
+    uint64_t seed = moe_key(moe_key(t->config.seed, t->epoch), t->step);
+    moe_sample *sample;
+    moe_states states;
+    moe_var *loss;
+    moe_code code;
 
     double start = moe_clock();
-    moe_code code = moe_sample_trees(model->arena, model->graph, &seeds, &sampler, &sample);
-    if (code != MOE_OK)
+    if ((code = sample_batch(t, seed, &sample)) != MOE_OK)
         return code;
     double sampled = moe_clock();
+    moe_tape_reset(t->model->tape, true, moe_key(seed, KEY_TAPE));
+    if ((code = moe_model_prepare(t->model, t->model->tape, sample, &states)) != MOE_OK)
+        return code;
+    double prepared = moe_clock();
+    if ((code = finish_step(t)) != MOE_OK)
+        return code;
+    double finished = moe_clock();
     double encode = encode_seconds(t);
-    code = moe_model_forward(model, model->tape, sample, &outputs);
-    moe_var *loss = code == MOE_OK ? loss_of(t, model->tape, &outputs, &fit) : NULL;
-    if (loss == NULL)
-        return moe_job_code(t->job);
-    if (!isfinite(loss->value[0]))
-        return moe_fail(t->job, MOE_INVALID, "training diverged in epoch %d; use a lower learning rate", t->epoch + 1);
+    if ((code = forward_batch(t, sample, &states, &loss)) != MOE_OK)
+        return code;
     encode = encode_seconds(t) - encode;
     double forward = moe_clock();
-    if ((code = moe_tape_backward(model->tape, loss)) != MOE_OK)
-        return code;
-    t->adam.learning_rate = t->config.learning_rate * (t->adam.step < WARM_UP ? (t->adam.step + 1.0f) / WARM_UP : 1.0f);
-    moe_adam_step(&t->adam, t->params);
+    code = backward_batch(t, loss);
 
-    t->loss_sum += fit->value[0];
     progress->sample_seconds += sampled - start;
     progress->encode_seconds += encode;
-    progress->forward_seconds += forward - sampled - encode;
+    progress->forward_seconds += prepared - sampled + forward - finished - encode;
     progress->backward_seconds += moe_clock() - forward;
-    return moe_job_check(t->job);
+    return code;
 }
 
 /* Start a pass that evaluates: of validation rows, or of training rows for the loads. */
@@ -452,7 +525,8 @@ end_epoch(moe_trainer *t, double metric)
                   (lower ? metric < t->best_metric : metric > t->best_metric);
     if (better)
     {
-        moe_params_save(t->params, t->best);
+        if (moe_params_keep(t->params) != MOE_OK)
+            return;
         t->any_best = true;
         t->best_metric = metric;
         t->epochs_since_best = 0;
@@ -473,7 +547,7 @@ end_epoch(moe_trainer *t, double metric)
         begin_epoch(t);
         return;
     }
-    moe_params_restore(t->params, t->best);
+    moe_params_recall(t->params);
     if (t->phase == PHASE_VALIDATE)
         t->phase = PHASE_DONE;
     else
@@ -492,11 +566,13 @@ step(moe_trainer *t)
         t->progress.step = ++t->step;
         if (t->step < t->steps)
             return MOE_OK;
+        if ((code = finish_step(t)) != MOE_OK)
+            return code;
         if (t->valid.n > 0)
             begin_evaluation(t, PHASE_VALIDATE);
         else
             end_epoch(t, NAN);
-        return MOE_OK;
+        return moe_job_code(t->job);
     }
     if ((code = evaluate_batch(t, &finished)) != MOE_OK || !finished)
         return code;

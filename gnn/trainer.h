@@ -43,7 +43,9 @@ typedef struct moe_progress
     double metric;  /* validation: AUROC, MAE, or accuracy; NaN without validation rows */
     bool best;      /* it is the best so far */
     double seconds; /* of the epoch */
-    double sample_seconds, encode_seconds, forward_seconds, backward_seconds, evaluate_seconds; /* totals so far */
+    /* Totals so far. On a device, encode, forward and backward are the time it takes to ask for them. */
+    double sample_seconds, encode_seconds, forward_seconds, backward_seconds, evaluate_seconds;
+    double device_seconds; /* and this is what the host then waited for the device; 0 on the host */
     bool done;
 } moe_progress;
 
