@@ -48,6 +48,12 @@ lint:
 
 else
 
+# core.mk asks the compiler for its machine before PGXS says which compiler.
+ifeq ($(origin CC),default)
+CC := $(shell $(PG_CONFIG) --cc)
+endif
+include core.mk
+
 MODULE_big = moe_ml
 EXTENSION = moe_ml
 EXTENSION_VERSION := $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" moe_ml.control)
@@ -55,9 +61,7 @@ DATA_built = sql/moe_ml--$(EXTENSION_VERSION).sql
 DATA = $(filter-out $(DATA_built), $(wildcard sql/moe_ml--*.sql))
 
 GENERATED = extension/statement_gram.c extension/statement_gram.h
-CORE_SOURCES = $(wildcard kernels/*.c kernels/cpu/*.c embed/*.c gnn/*.c)
-SOURCES = $(sort $(wildcard extension/*.c) extension/statement_gram.c) $(CORE_SOURCES)
-OBJS = $(SOURCES:.c=.o)
+OBJS = $(patsubst %.c,%.o,$(sort $(wildcard extension/*.c) extension/statement_gram.c)) $(CORE_OBJECTS)
 
 WARNINGS = -Wall -Wextra -Werror -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers
 # Before 16 the server's headers leave PGDLLEXPORT empty, and hidden visibility would hide the entry points.
@@ -69,8 +73,7 @@ EXTRA_CLEAN = $(DATA_built) $(GENERATED) build
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
-# The kernels' loops are worth vectorising; results must not depend on the compiler's licence to reassociate.
-$(CORE_SOURCES:.c=.o): CFLAGS += -O3 -fno-math-errno -Wno-declaration-after-statement -Wno-vla
+$(CORE_OBJECTS): CFLAGS += $(CORE_FLAGS) -Wno-declaration-after-statement -Wno-vla
 # Generated code declares after statements and has switch fall-through of its own.
 extension/statement_gram.o: CFLAGS += -Wno-declaration-after-statement
 
@@ -79,7 +82,7 @@ extension/statement_gram.c: extension/statement_gram.y
 extension/statement_gram.h: extension/statement_gram.c
 	@touch $@
 $(patsubst %.c,%.o,$(wildcard extension/statement*.c)): extension/statement_gram.h
-$(OBJS): $(wildcard extension/*.h embed/*.h gnn/*.h kernels/*.h kernels/cpu/*.h)
+$(OBJS): $(wildcard extension/*.h) $(CORE_HEADERS)
 
 # The install script is the parts of sql/, in order.
 $(DATA_built): $(sort $(wildcard sql/[0-9]*.sql))

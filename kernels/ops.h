@@ -257,8 +257,15 @@ typedef struct moe_backend
                  float *gradient, float *moment1, float *moment2);
 } moe_backend;
 
-extern const moe_backend moe_backend_cpu;
 extern const moe_backend moe_backend_reference;
+/*
+ * The CPU backend for this machine: "cpu" runs on all of its architecture, "cpu-avx2" and "cpu-avx512" where these
+ * are found. MOE_ML_CPU in the environment names another than the fastest. Safe from any thread.
+ */
+const moe_backend *moe_cpu_backend(void);
+/* All of them that run on this machine, the slowest first. */
+const moe_backend *const *moe_cpu_backends(int *n);
+#define moe_backend_cpu (*moe_cpu_backend())
 
 /* Run the tape's next operations on a backend; it starts on moe_backend_cpu. */
 void moe_tape_use_backend(moe_tape *tape, const moe_backend *backend);

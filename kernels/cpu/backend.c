@@ -1,44 +1,14 @@
 /*
- * backend.c: the table of the fast CPU backend.
+ * backend.c: the table of the CPU backend, one for each set of instructions it is compiled for.
  */
 #include "kernels/cpu/cpu.h"
 
-const moe_backend moe_backend_cpu = {
-    .name = "cpu",
-    .linear = moe_cpu_linear,
-    .linear_input = moe_cpu_linear_input,
-    .linear_weight = moe_cpu_linear_weight,
-    .sum = moe_cpu_sum,
-    .scale = moe_cpu_scale,
-    .multiply = moe_cpu_multiply,
-    .add_row = moe_cpu_add_row,
-    .column_sum = moe_cpu_column_sum,
-    .multiply_column = moe_cpu_multiply_column,
-    .row_dot = moe_cpu_row_dot,
-    .copy_block = moe_cpu_copy_block,
-    .relu = moe_cpu_relu,
-    .relu_backward = moe_cpu_relu_backward,
-    .dropout = moe_cpu_dropout,
-    .relu_dropout = moe_cpu_relu_dropout,
-    .layer_norm = moe_cpu_layer_norm,
-    .layer_norm_backward = moe_cpu_layer_norm_backward,
-    .softmax = moe_cpu_softmax,
-    .softmax_backward = moe_cpu_softmax_backward,
-    .gather = moe_cpu_gather,
-    .aggregate = moe_cpu_aggregate,
-    .aggregate_parts = moe_cpu_aggregate_parts,
-    .sum_rows = moe_cpu_sum_rows,
-    .transpose = moe_cpu_transpose,
-    .top_k_gate = moe_cpu_top_k_gate,
-    .top_k = moe_cpu_top_k,
-    .pick = moe_cpu_pick,
-    .pick_backward = moe_cpu_pick_backward,
-    .group = moe_cpu_group,
-    .grouped_linear = moe_cpu_grouped_linear,
-    .grouped_linear_input = moe_cpu_grouped_linear_input,
-    .grouped_linear_weight = moe_cpu_grouped_linear_weight,
-    .balance_loss = moe_cpu_balance_loss,
-    .z_loss = moe_cpu_z_loss,
-    .loss = moe_cpu_loss,
-    .cross_entropy = moe_cpu_cross_entropy,
-};
+#define ENTRY(operation) .operation = moe_cpu_##operation,
+
+#ifdef MOE_CPU_SET
+#define NAME "cpu-" MOE_TEXT(MOE_CPU_SET)
+#else
+#define NAME "cpu"
+#endif
+
+const moe_backend moe_cpu_table = {.name = NAME, MOE_CPU_OPERATIONS(ENTRY)};

@@ -1,23 +1,89 @@
 /*
- * cpu.h: shared by the CPU backend's files: grain sizes, vector helpers, and
- * the functions that backend.c puts into the table. Contracts stand in ops.h.
+ * cpu.h: shared by the CPU backend's files: the functions that backend.c puts
+ * into the table, grain sizes, vector helpers. Contracts stand in ops.h.
  *
- * Sums along a row use eight lanes which are added in a fixed order, so that
- * they vectorise without leave to reassociate. Hot loops are compiled twice,
- * for x86-64-v3 (AVX2, FMA) and for the baseline, and chosen at load time.
+ * The backend is compiled several times, for several sets of instructions
+ * (core.mk), and dispatch.c chooses: what the files share carries the set's
+ * name, and all else is static. Sums along a row use the lanes of a vector,
+ * which are added in a fixed order, so that they vectorise without leave to
+ * reassociate.
  */
 #ifndef MOE_CPU_H
 #define MOE_CPU_H
 
+#include <stddef.h>
+
 #include "kernels/ops.h"
 
-/* Sanitizers cannot run before the resolvers that choose between versions do. */
-#if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GLIBC__) && !defined(__clang__) && __GNUC__ >= 12 &&    \
-    !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-#define MOE_MULTIVERSION __attribute__((target_clones("arch=x86-64-v3", "default")))
-#else
 #define MOE_MULTIVERSION
+
+#define MOE_TEXT_OF(name) #name
+#define MOE_TEXT(name)    MOE_TEXT_OF(name)
+
+/*
+ * After a declaration that other files of the backend see: give the symbol the
+ * name of the set of instructions this is compiled for (core.mk).
+ */
+#ifdef MOE_CPU_SET
+#define MOE_IN_SET(name) __asm__(MOE_TEXT(__USER_LABEL_PREFIX__) #name "_" MOE_TEXT(MOE_CPU_SET))
+#else
+#define MOE_IN_SET(name)
 #endif
+
+/* The operations this backend has, by file: operation x of ops.h is the function moe_cpu_x, declared below. */
+#define MOE_CPU_DENSE(X)                                                                                               \
+    X(linear)                                                                                                          \
+    X(linear_input)                                                                                                    \
+    X(linear_weight)                                                                                                   \
+    X(add_row)                                                                                                         \
+    X(column_sum)                                                                                                      \
+    X(multiply_column)                                                                                                 \
+    X(row_dot)                                                                                                         \
+    X(copy_block)
+#define MOE_CPU_ELEMENTWISE(X)                                                                                         \
+    X(sum)                                                                                                             \
+    X(scale)                                                                                                           \
+    X(multiply)                                                                                                        \
+    X(relu)                                                                                                            \
+    X(relu_backward)                                                                                                   \
+    X(dropout)                                                                                                         \
+    X(relu_dropout)
+#define MOE_CPU_ROWS(X)                                                                                                \
+    X(layer_norm)                                                                                                      \
+    X(layer_norm_backward)                                                                                             \
+    X(softmax)                                                                                                         \
+    X(softmax_backward)
+#define MOE_CPU_SPARSE(X)                                                                                              \
+    X(gather)                                                                                                          \
+    X(aggregate)                                                                                                       \
+    X(aggregate_parts)                                                                                                 \
+    X(sum_rows)                                                                                                        \
+    X(transpose)
+#define MOE_CPU_MIXTURE(X)                                                                                             \
+    X(top_k_gate)                                                                                                      \
+    X(top_k)                                                                                                           \
+    X(pick)                                                                                                            \
+    X(pick_backward)                                                                                                   \
+    X(group)                                                                                                           \
+    X(balance_loss)                                                                                                    \
+    X(z_loss)
+#define MOE_CPU_GROUPED(X)                                                                                             \
+    X(grouped_linear)                                                                                                  \
+    X(grouped_linear_input)                                                                                            \
+    X(grouped_linear_weight)
+#define MOE_CPU_LOSS(X)                                                                                                \
+    X(loss)                                                                                                            \
+    X(cross_entropy)
+#define MOE_CPU_OPERATIONS(X)                                                                                          \
+    MOE_CPU_DENSE(X)                                                                                                   \
+    MOE_CPU_ELEMENTWISE(X)                                                                                             \
+    MOE_CPU_ROWS(X) MOE_CPU_SPARSE(X) MOE_CPU_MIXTURE(X) MOE_CPU_GROUPED(X) MOE_CPU_LOSS(X)
+
+#define MOE_CPU_DECLARE(operation)                                                                                     \
+    __typeof__(*((moe_backend *) NULL)->operation) moe_cpu_##operation MOE_IN_SET(moe_cpu_##operation);
+MOE_CPU_OPERATIONS(MOE_CPU_DECLARE)
+
+extern const moe_backend moe_cpu_table MOE_IN_SET(moe_cpu_table);
 
 /* Before a loop whose output may be an input itself: no iteration depends on another. */
 #if defined(__clang__)
@@ -30,7 +96,14 @@
 
 #define MOE_INLINE static inline __attribute__((always_inline))
 
+/* Floats of a vector register, so that a tile of accumulators is kept in registers. */
+#if defined(__AVX512F__)
+#define MOE_LANES 16
+#elif defined(__AVX__)
 #define MOE_LANES 8
+#else
+#define MOE_LANES 4
+#endif
 typedef float moe_lanes __attribute__((vector_size(MOE_LANES * sizeof(float)), aligned(4), may_alias));
 
 /* Floats worth one chunk of a loop that is bound by memory. */
@@ -53,10 +126,17 @@ moe_slab_rows(int64_t rows)
     return slab < MOE_SMALLEST_SLAB ? MOE_SMALLEST_SLAB : slab;
 }
 
+/* The sum of the lanes, halves added to each other. */
 MOE_INLINE float
 moe_add_lanes(const float *lane)
 {
-    return ((lane[0] + lane[4]) + (lane[1] + lane[5])) + ((lane[2] + lane[6]) + (lane[3] + lane[7]));
+    float sum[MOE_LANES];
+    for (int i = 0; i < MOE_LANES; i++)
+        sum[i] = lane[i];
+    for (int half = MOE_LANES / 2; half > 0; half /= 2)
+        for (int i = 0; i < half; i++)
+            sum[i] += sum[i + half];
+    return sum[0];
 }
 
 /* Sum of x[i]. */
@@ -120,82 +200,13 @@ moe_row_squares(const float *x, float shift, int64_t n)
 
 /* narrow.c */
 /* Whether weights [k, m] suit the functions below. */
-bool moe_narrow_fits(int64_t k, int64_t m);        /* x w by moe_narrow_multiply */
-bool moe_narrow_weight_fits(int64_t k, int64_t m); /* x^T gy by moe_narrow_weight */
+bool moe_narrow_fits(int64_t k, int64_t m) MOE_IN_SET(moe_narrow_fits);               /* x w by moe_narrow_multiply */
+bool moe_narrow_weight_fits(int64_t k, int64_t m) MOE_IN_SET(moe_narrow_weight_fits); /* x^T gy by moe_narrow_weight */
 /* out = x w [n, k][k, m], plus the row where one is given, or (then without a row) added. */
 void moe_narrow_multiply(moe_job *job, int64_t n, int64_t k, int64_t m, const float *x, const float *w,
-                         const float *row, bool add, float *out);
+                         const float *row, bool add, float *out) MOE_IN_SET(moe_narrow_multiply);
 /* gw += x^T gy: [n, k]^T [n, m]. */
-void moe_narrow_weight(moe_job *job, int64_t n, int64_t k, int64_t m, const float *x, const float *gy, float *gw);
-
-/* dense.c */
-void moe_cpu_linear(moe_job *job, int64_t n, int64_t k, int64_t m, const float *x, const float *w, const float *b,
-                    float *out);
-void moe_cpu_linear_input(moe_job *job, int64_t n, int64_t k, int64_t m, const float *gy, const float *w, bool add,
-                          float *gx);
-void moe_cpu_linear_weight(moe_job *job, int64_t n, int64_t k, int64_t m, const float *x, const float *gy, float *gw);
-void moe_cpu_add_row(moe_job *job, int64_t rows, int64_t cols, const float *x, const float *row, float *out);
-void moe_cpu_column_sum(moe_job *job, int64_t rows, int64_t cols, const float *x, float *out);
-void moe_cpu_multiply_column(moe_job *job, int64_t rows, int64_t cols, const float *x, const float *c, bool add,
-                             float *out);
-void moe_cpu_row_dot(moe_job *job, int64_t rows, int64_t cols, const float *a, const float *b, bool add, float *out);
-void moe_cpu_copy_block(moe_job *job, int64_t rows, int64_t cols, const float *x, int64_t x_stride, bool add,
-                        float *out, int64_t out_stride);
-
-/* elementwise.c */
-void moe_cpu_sum(moe_job *job, int64_t count, const float *const *terms, int n, float *out);
-void moe_cpu_scale(moe_job *job, int64_t count, float factor, const float *x, bool add, float *out);
-void moe_cpu_multiply(moe_job *job, int64_t count, const float *a, const float *b, bool add, float *out);
-void moe_cpu_relu(moe_job *job, int64_t count, const float *x, float *out);
-void moe_cpu_relu_backward(moe_job *job, int64_t count, float factor, const float *y, const float *gy, bool add,
-                           float *gx);
-void moe_cpu_dropout(moe_job *job, int64_t count, float rate, uint64_t key, const float *x, bool add, float *out);
-void moe_cpu_relu_dropout(moe_job *job, int64_t count, float rate, uint64_t key, const float *x, float *out);
-
-/* rows.c */
-void moe_cpu_layer_norm(moe_job *job, int64_t rows, int64_t cols, const float *x, const float *gain, const float *bias,
-                        float *y, float *mean, float *deviation);
-void moe_cpu_layer_norm_backward(moe_job *job, int64_t rows, int64_t cols, const float *x, const float *gain,
-                                 const float *mean, const float *deviation, const float *gy, bool add, float *gx,
-                                 float *ggain, float *gbias);
-void moe_cpu_softmax(moe_job *job, int64_t rows, int64_t cols, const float *x, float *y);
-void moe_cpu_softmax_backward(moe_job *job, int64_t rows, int64_t cols, const float *y, const float *gy, bool add,
-                              float *gx);
-
-/* sparse.c */
-void moe_cpu_gather(moe_job *job, int64_t n, int64_t cols, const int32_t *index, const float *x, bool add, float *out);
-void moe_cpu_aggregate(moe_job *job, const moe_sparse *s, int64_t cols, const float *x, bool add, float *out);
-void moe_cpu_aggregate_parts(moe_job *job, const moe_sparse *s, int parts, int64_t cols, const float *x, float *out);
-void moe_cpu_sum_rows(moe_job *job, int64_t n, int64_t cols, int terms, const float *const *x,
-                      const int32_t *const *index, float *out);
-void moe_cpu_transpose(moe_job *job, const moe_sparse *s, int parts, int64_t columns, int64_t *offset, int32_t *index,
-                       float *weight, int32_t *entry);
-
-/* mixture.c */
-void moe_cpu_top_k_gate(moe_job *job, int64_t rows, int64_t experts, int k, float noise, uint64_t key,
-                        const float *logits, float *gates);
-void moe_cpu_top_k(moe_job *job, int64_t rows, int64_t cols, int k, const float *x, int32_t *chosen);
-void moe_cpu_pick(moe_job *job, int64_t rows, int64_t cols, int k, const int32_t *chosen, const float *x, float *out);
-void moe_cpu_pick_backward(moe_job *job, int64_t rows, int64_t cols, int k, const int32_t *chosen, const float *gy,
-                           bool add, float *gx);
-void moe_cpu_group(moe_job *job, int64_t rows, int k, int groups, const int32_t *chosen, int64_t *offset, int32_t *row,
-                   int32_t *place);
-void moe_cpu_balance_loss(moe_job *job, int64_t rows, int64_t experts, const float *logits, const float *gates,
-                          float *value, float *gradient);
-void moe_cpu_z_loss(moe_job *job, int64_t rows, int64_t experts, const float *logits, float *value, float *gradient);
-
-/* grouped.c */
-void moe_cpu_grouped_linear(moe_job *job, int groups, int64_t n, int64_t k, int64_t m, const int64_t *offset,
-                            const int32_t *row, const float *x, const float *w, const float *b, float *out);
-void moe_cpu_grouped_linear_input(moe_job *job, int groups, int64_t n, int64_t k, int64_t m, const int64_t *offset,
-                                  const float *gy, const float *w, bool add, float *gx);
-void moe_cpu_grouped_linear_weight(moe_job *job, int groups, int64_t n, int64_t k, int64_t m, const int64_t *offset,
-                                   const int32_t *row, const float *x, const float *gy, float *gw, float *gb);
-
-/* loss.c */
-void moe_cpu_loss(moe_job *job, moe_loss_kind kind, int64_t rows, const float *x, const float *label,
-                  const float *weight, float *value, float *gradient);
-void moe_cpu_cross_entropy(moe_job *job, int64_t rows, int64_t classes, const float *logits, const int32_t *label,
-                           const float *weight, float *value, float *gradient);
+void moe_narrow_weight(moe_job *job, int64_t n, int64_t k, int64_t m, const float *x, const float *gy, float *gw)
+    MOE_IN_SET(moe_narrow_weight);
 
 #endif

@@ -56,7 +56,7 @@ typedef struct matrix
     int64_t slab;
 } matrix;
 
-MOE_MULTIVERSION static void
+static void
 add_row_range(int64_t begin, int64_t end, void *arg)
 {
     const matrix *m = arg;
@@ -78,7 +78,7 @@ moe_cpu_add_row(moe_job *job, int64_t rows, int64_t cols, const float *x, const 
 }
 
 /* The slab's own sum, into its row of the partial results. */
-MOE_MULTIVERSION static void
+static void
 column_sum_range(int64_t begin, int64_t end, void *arg)
 {
     const matrix *m = arg;
@@ -110,7 +110,7 @@ moe_cpu_column_sum(moe_job *job, int64_t rows, int64_t cols, const float *x, flo
     moe_free(job, partial);
 }
 
-MOE_MULTIVERSION static void
+static void
 multiply_column_range(int64_t begin, int64_t end, void *arg)
 {
     const matrix *m = arg;
@@ -132,7 +132,7 @@ moe_cpu_multiply_column(moe_job *job, int64_t rows, int64_t cols, const float *x
     moe_parallel(job, rows, moe_row_grain(cols), multiply_column_range, &m);
 }
 
-MOE_MULTIVERSION static void
+static void
 row_dot_range(int64_t begin, int64_t end, void *arg)
 {
     const matrix *m = arg;
@@ -150,7 +150,7 @@ moe_cpu_row_dot(moe_job *job, int64_t rows, int64_t cols, const float *a, const 
     moe_parallel(job, rows, moe_row_grain(cols), row_dot_range, &m);
 }
 
-MOE_MULTIVERSION static void
+static void
 copy_block_range(int64_t begin, int64_t end, void *arg)
 {
     const matrix *m = arg;

@@ -26,7 +26,7 @@ typedef struct elementwise
     float *out;
 } elementwise;
 
-MOE_MULTIVERSION static void
+static void
 sum_range(int64_t begin, int64_t end, void *arg)
 {
     const elementwise *e = arg;
@@ -54,7 +54,7 @@ moe_cpu_sum(moe_job *job, int64_t count, const float *const *terms, int n, float
     moe_parallel(job, count, MOE_GRAIN, sum_range, &e);
 }
 
-MOE_MULTIVERSION static void
+static void
 scale_range(int64_t begin, int64_t end, void *arg)
 {
     const elementwise *e = arg;
@@ -74,7 +74,7 @@ moe_cpu_scale(moe_job *job, int64_t count, float factor, const float *x, bool ad
     moe_parallel(job, count, MOE_GRAIN, scale_range, &e);
 }
 
-MOE_MULTIVERSION static void
+static void
 multiply_range(int64_t begin, int64_t end, void *arg)
 {
     const elementwise *e = arg;
@@ -93,7 +93,7 @@ moe_cpu_multiply(moe_job *job, int64_t count, const float *a, const float *b, bo
     moe_parallel(job, count, MOE_GRAIN, multiply_range, &e);
 }
 
-MOE_MULTIVERSION static void
+static void
 relu_range(int64_t begin, int64_t end, void *arg)
 {
     const elementwise *e = arg;
@@ -111,7 +111,7 @@ moe_cpu_relu(moe_job *job, int64_t count, const float *x, float *out)
     moe_parallel(job, count, MOE_GRAIN, relu_range, &e);
 }
 
-MOE_MULTIVERSION static void
+static void
 relu_backward_range(int64_t begin, int64_t end, void *arg)
 {
     const elementwise *e = arg;
@@ -149,7 +149,7 @@ fill_draws(uint64_t key, int64_t block, int32_t *restrict draw)
     }
 }
 
-MOE_MULTIVERSION static void
+static void
 dropout_range(int64_t begin, int64_t end, void *arg)
 {
     const elementwise *e = arg;
@@ -172,7 +172,7 @@ dropout_range(int64_t begin, int64_t end, void *arg)
     }
 }
 
-MOE_MULTIVERSION static void
+static void
 relu_dropout_range(int64_t begin, int64_t end, void *arg)
 {
     const elementwise *e = arg;

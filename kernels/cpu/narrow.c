@@ -119,7 +119,7 @@ add_product(int64_t rows, int64_t m, int64_t depth, const float *a, int64_t down
         add_rest(rows, m, tiled, depth, a, down, along, b, c);
 }
 
-MOE_MULTIVERSION static void
+static void
 multiply_range(int64_t begin, int64_t end, void *arg)
 {
     const narrow *p = arg;
@@ -145,7 +145,7 @@ moe_narrow_multiply(moe_job *job, int64_t n, int64_t k, int64_t m, const float *
 }
 
 /* The slab's own x^T gy, added to its partial result. */
-MOE_MULTIVERSION static void
+static void
 weight_range(int64_t begin, int64_t end, void *arg)
 {
     const narrow *p = arg;

@@ -26,7 +26,7 @@ typedef struct norm
     int64_t slab;
 } norm;
 
-MOE_MULTIVERSION static void
+static void
 layer_norm_range(int64_t begin, int64_t end, void *arg)
 {
     const norm *n = arg;
@@ -55,7 +55,7 @@ moe_cpu_layer_norm(moe_job *job, int64_t rows, int64_t cols, const float *x, con
 }
 
 /* Sums of gy * h and of gy over the slab's rows. */
-MOE_MULTIVERSION static void
+static void
 add_partial(const norm *n, const float *x, const float *gy, int64_t row, float *partial)
 {
     int64_t cols = n->cols;
@@ -70,7 +70,7 @@ add_partial(const norm *n, const float *x, const float *gy, int64_t row, float *
     }
 }
 
-MOE_MULTIVERSION static void
+static void
 input_gradient(const norm *n, const float *x, const float *gy, int64_t row, float *gx)
 {
     int64_t cols = n->cols;
@@ -174,7 +174,7 @@ moe_cpu_softmax(moe_job *job, int64_t rows, int64_t cols, const float *x, float 
     moe_parallel(job, cols == 0 ? 0 : rows, moe_row_grain(cols), softmax_range, &s);
 }
 
-MOE_MULTIVERSION static void
+static void
 softmax_backward_range(int64_t begin, int64_t end, void *arg)
 {
     const rows_softmax *s = arg;
