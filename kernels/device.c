@@ -27,6 +27,8 @@ typedef struct module
 static pthread_mutex_t module_lock = PTHREAD_MUTEX_INITIALIZER;
 static module loaded; /* open is NULL until a module was loaded */
 
+static const moe_device_host host = {.device = moe_job_device, .fail = moe_fail, .cancelled = moe_job_cancelled};
+
 /* Look a library's symbols up; false, and the reason, where it is not a module of this version. */
 static bool
 find_symbols(void *library, const char *path, module *found, char *reason, size_t size)
@@ -96,7 +98,7 @@ moe_device_open_cuda(moe_job *job, const char *directory, size_t memory_limit, c
         reason[0] = '\0';
     if (!load(directory, &cuda, reason, size))
         return false;
-    moe_device *device = cuda.open(job, memory_limit, reason, size);
+    moe_device *device = cuda.open(&host, job, memory_limit, reason, size);
     if (device == NULL)
         return false;
     moe_job_use_device(job, device);

@@ -18,7 +18,7 @@
 #include "kernels/ops.h"
 
 /* What a module was built against: of two that differ neither can serve the other. */
-#define MOE_DEVICE_ABI (1 * 65536 + (int) sizeof(moe_backend))
+#define MOE_DEVICE_ABI (2 * 65536 + (int) sizeof(moe_backend))
 
 /* What a module that drives a device must give; made by its `open`. */
 struct moe_device
@@ -79,7 +79,16 @@ void moe_download(moe_job *job, void *to, const void *from, size_t bytes);
 #define MOE_DEVICE_ABI_NAME "moe_cuda_abi" /* const int: MOE_DEVICE_ABI as the module sees it */
 #define MOE_DEVICE_OPEN     "moe_cuda_open"
 #define MOE_DEVICE_LIST     "moe_cuda_list"
-typedef moe_device *(*moe_device_open_fn)(moe_job *job, size_t memory_limit, char *reason, size_t size);
+/* What a module may call: it is loaded apart, and sees no symbol of the library that loads it. */
+typedef struct moe_device_host
+{
+    moe_device *(*device)(const moe_job *job);                             /* moe_job_device */
+    moe_code (*fail)(moe_job *job, moe_code code, const char *format, ...) /* moe_fail */
+        __attribute__((format(printf, 3, 4)));
+    bool (*cancelled)(moe_job *job); /* moe_job_cancelled */
+} moe_device_host;
+typedef moe_device *(*moe_device_open_fn)(const moe_device_host *host, moe_job *job, size_t memory_limit, char *reason,
+                                          size_t size);
 typedef int (*moe_device_list_fn)(moe_device_report *reports, int most, char *reason, size_t size);
 
 #endif

@@ -11,7 +11,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-static inline uint64_t
+/* Compiled for both sides where a device's compiler reads this. */
+#ifdef __CUDACC__
+#define MOE_RANDOM_INLINE __host__ __device__ static inline
+#else
+#define MOE_RANDOM_INLINE static inline
+#endif
+
+MOE_RANDOM_INLINE uint64_t
 moe_mix64(uint64_t x)
 {
     x += UINT64_C(0x9e3779b97f4a7c15);
@@ -21,21 +28,21 @@ moe_mix64(uint64_t x)
 }
 
 /* Derive a new key from a key and a number: keys form a tree. */
-static inline uint64_t
+MOE_RANDOM_INLINE uint64_t
 moe_key(uint64_t key, uint64_t n)
 {
     return moe_mix64(key ^ moe_mix64(n));
 }
 
 /* 64 random bits. */
-static inline uint64_t
+MOE_RANDOM_INLINE uint64_t
 moe_random_bits(uint64_t key, uint64_t counter)
 {
     return moe_mix64(key + moe_mix64(counter ^ UINT64_C(0x5851f42d4c957f2d)));
 }
 
 /* As moe_mix64, of half the width and for vector units (Wellons' "lowbias32", 2018). */
-static inline uint32_t
+MOE_RANDOM_INLINE uint32_t
 moe_mix32(uint32_t x)
 {
     x = (x ^ (x >> 16)) * UINT32_C(0x7feb352d);
@@ -46,14 +53,14 @@ moe_mix32(uint32_t x)
 /* Small draws come in blocks: one base a block, then cheap bits by position. */
 #define MOE_DRAW_BLOCK 512
 
-static inline uint32_t
+MOE_RANDOM_INLINE uint32_t
 moe_draw_base(uint64_t key, uint64_t block)
 {
     return (uint32_t) moe_random_bits(key, block);
 }
 
 /* 16 random bits: draw number `counter` of the key. */
-static inline uint32_t
+MOE_RANDOM_INLINE uint32_t
 moe_random_draw(uint64_t key, uint64_t counter)
 {
     uint32_t place = (uint32_t) (counter % MOE_DRAW_BLOCK);
@@ -62,7 +69,7 @@ moe_random_draw(uint64_t key, uint64_t counter)
 }
 
 /* Uniform in [0, 1). */
-static inline double
+MOE_RANDOM_INLINE double
 moe_random_uniform(uint64_t key, uint64_t counter)
 {
     return (double) (moe_random_bits(key, counter) >> 11) * 0x1.0p-53;
