@@ -315,12 +315,19 @@ add_weight_column(const grouped *p, int group, int64_t l, int64_t rows)
     }
 }
 
+/* Blocks of rows of a weight; without any there is still a bias. */
+static int64_t
+blocks_down(int64_t k)
+{
+    return k == 0 ? 1 : (k + WEIGHT_ROWS - 1) / WEIGHT_ROWS;
+}
+
 static void
 weight_chunks(int64_t begin, int64_t end, void *arg)
 {
     const grouped *p = arg;
     int64_t across = (p->m + WEIGHT_COLS - 1) / WEIGHT_COLS;
-    int64_t down = (p->k + WEIGHT_ROWS - 1) / WEIGHT_ROWS;
+    int64_t down = blocks_down(p->k);
     for (int64_t c = begin; c < end; c++)
     {
         int group = (int) (c / (down * across));
@@ -353,10 +360,8 @@ moe_cpu_grouped_linear_weight(moe_job *job, int groups, int64_t n, int64_t k, in
                  .gy = gy,
                  .out = gw,
                  .gb = gb};
-    /* Without inner columns there is still a bias. */
-    int64_t down = k == 0 ? 1 : (k + WEIGHT_ROWS - 1) / WEIGHT_ROWS;
     int64_t across = (m + WEIGHT_COLS - 1) / WEIGHT_COLS;
     if (n > 0)
-        moe_parallel(job, groups * down * across, 1, weight_chunks, &p);
+        moe_parallel(job, groups * blocks_down(k) * across, 1, weight_chunks, &p);
     moe_job_check(job);
 }
