@@ -47,11 +47,27 @@ find_device(ops_backend *out)
     return 1;
 }
 
+/* The tables of the CPU backend that run here. */
+static int
+cpu_backends(ops_backend *list)
+{
+    int n;
+    const moe_backend *const *tables = moe_cpu_backends(&n);
+    for (int i = 0; i < n; i++)
+        list[i] = (ops_backend){.name = tables[i]->name, .table = tables[i], .looser = 1};
+#ifdef MOE_AVX512_IN_HALVES
+    /* Built by test/unit/run with vectors as wide, of two registers each, where there are no wider ones. */
+    extern const moe_backend moe_cpu_table_avx512;
+    list[n++] = (ops_backend){.name = "cpu-avx512 in halves", .table = &moe_cpu_table_avx512, .looser = 1};
+#endif
+    for (int i = 0; i < n; i++)
+        print_message("checked: %s\n", list[i].name);
+    return n;
+}
+
 int
 ops_backends(ops_backend list[OPS_MOST_BACKENDS])
 {
-    int n = 0;
-    list[n++] = (ops_backend){.name = "cpu", .table = &moe_backend_cpu, .looser = 1};
-    n += find_device(&list[n]);
-    return n;
+    int n = cpu_backends(list);
+    return n + find_device(&list[n]);
 }
