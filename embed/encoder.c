@@ -19,11 +19,16 @@
  * table and one aggregation per forward pass. Dividing by the root of a bag's
  * size keeps its variance independent of the length of the text.
  *
+ * On a device, a table's dense inputs are copied there once as many of its rows
+ * were asked for as that is worth, and a batch's are gathered from them; rows
+ * with something to hide are filled in by the host.
+ *
  * In training a category shows as unknown now and then, so that the unknown
  * state means something where every fitted value is in the dictionary.
  */
 #include "embed/encoder.h"
 #include "embed/spec.h"
+#include "kernels/device.h"
 #include "kernels/random.h"
 
 #include <math.h>
@@ -49,6 +54,9 @@ typedef struct table_encoder
     block *blocks;
     moe_param *out_gain, *out_bias;
     float *dense_null; /* [dense_width] what NULL looks like in every column */
+    float *resident;   /* [n_rows, dense_width] the dense inputs on the device; NULL: not there */
+    bool refused;      /* they do not fit */
+    int64_t asked;     /* rows encoded since the features were bound */
 } table_encoder;
 
 struct moe_encoder
@@ -58,6 +66,7 @@ struct moe_encoder
     moe_encoder_config config;
     moe_param *hash; /* NULL: no column needs it */
     table_encoder *tables;
+    int64_t binding; /* of the features that the residents belong to */
 };
 
 /* Add the parameter "embed/<table>/<name>", or with a block's number in between. NULL on failure. */
@@ -146,11 +155,27 @@ moe_encoder_create(moe_job *job, moe_features *features, const moe_encoder_confi
     return moe_job_code(job);
 }
 
+/* Give back the device's copies of dense inputs. */
+static void
+release_residents(moe_encoder *encoder)
+{
+    for (int t = 0; encoder->tables && t < encoder->features->n_tables; t++)
+    {
+        table_encoder *table = &encoder->tables[t];
+
+        moe_device_free(encoder->job, table->resident);
+        table->resident = NULL;
+        table->refused = false;
+        table->asked = 0;
+    }
+}
+
 void
 moe_encoder_destroy(moe_encoder *encoder)
 {
     if (!encoder)
         return;
+    release_residents(encoder);
     for (int t = 0; encoder->tables && t < encoder->features->n_tables; t++)
     {
         moe_free(encoder->job, encoder->tables[t].blocks);
@@ -298,11 +323,83 @@ regular_offsets(moe_tape *tape, int64_t n, int width)
     return offset;
 }
 
+/*
+ * A table's dense inputs on the device; NULL where the host is to fill in those of each batch. To copy a whole table
+ * is worth it once half as many rows were asked for as it has.
+ */
+static const float *
+resident_dense(moe_encoder *encoder, int t, int64_t n)
+{
+    const moe_features_table *source = &encoder->features->tables[t];
+    table_encoder *table = &encoder->tables[t];
+    moe_device *device = moe_job_device(encoder->job);
+    size_t bytes = (size_t) source->n_rows * source->dense_width * sizeof(float);
+
+    if (device == NULL)
+        return NULL;
+    if (encoder->binding != encoder->features->binding)
+        release_residents(encoder);
+    encoder->binding = encoder->features->binding;
+    table->asked += n;
+    if (table->resident || table->refused || bytes == 0 || table->asked < source->n_rows / 2)
+        return table->resident;
+    table->resident = device->alloc(device, bytes, false);
+    table->refused = table->resident == NULL;
+    if (table->resident)
+        moe_upload(encoder->job, table->resident, source->dense, bytes);
+    return table->resident;
+}
+
+/* A batch's dense inputs [n, dense_width], as the host fills them in. */
+static moe_var *
+fill_inputs(moe_encoder *encoder, moe_tape *tape, request *r, int64_t n)
+{
+    if (!(r->dense = moe_tape_alloc(tape, n, r->source->dense_width * sizeof(float))))
+        return NULL;
+    moe_parallel(encoder->job, n, GRAIN, fill_dense, r);
+    return moe_constant(tape, n, r->source->dense_width, r->dense);
+}
+
+/* Split a batch: index[0] takes what shows all from the whole table, index[1] the rest from rows filled in apart. */
+static moe_var *
+gather_inputs(moe_encoder *encoder, moe_tape *tape, request *r, const float *resident, int64_t n)
+{
+    moe_var *whole = moe_resident(tape, r->source->n_rows, r->source->dense_width, resident);
+    int32_t *index[2] = {moe_tape_alloc(tape, n, sizeof(int32_t)), moe_tape_alloc(tape, n, sizeof(int32_t))};
+    int32_t *rows = moe_tape_alloc(tape, n, sizeof(*rows));
+    uint8_t *hidden = moe_tape_alloc(tape, n, sizeof(*hidden));
+    int32_t n_hidden = 0;
+    moe_var *terms[2] = {whole, NULL};
+    request apart = *r;
+
+    if (!index[0] || !index[1] || !rows || !hidden)
+        return NULL;
+    for (int64_t i = 0; i < n; i++)
+    {
+        bool hides = r->source->hides && r->hidden && r->hidden[i];
+
+        index[0][i] = hides ? -1 : r->rows[i];
+        index[1][i] = hides ? n_hidden : -1;
+        if (!hides)
+            continue;
+        rows[n_hidden] = r->rows[i];
+        hidden[n_hidden++] = r->hidden[i];
+    }
+    if (n_hidden == 0)
+        return moe_gather(tape, whole, index[0], n);
+    apart.rows = rows;
+    apart.hidden = hidden;
+    terms[1] = fill_inputs(encoder, tape, &apart, n_hidden);
+    return moe_sum_rows(tape, terms, (const int32_t *const *) index, 2, n);
+}
+
 /* dense W + b, or the bias in every row where a table has no dense inputs. */
 static moe_var *
 forward_dense(moe_encoder *encoder, moe_tape *tape, request *r, int64_t n)
 {
     moe_var *bias = moe_variable(tape, r->table->bias);
+    const float *resident;
+    moe_var *x;
 
     if (r->source->dense_width == 0)
     {
@@ -313,11 +410,9 @@ forward_dense(moe_encoder *encoder, moe_tape *tape, request *r, int64_t n)
         memset(first, 0, n * sizeof(*first));
         return moe_gather(tape, bias, first, n);
     }
-    if (!(r->dense = moe_tape_alloc(tape, n, r->source->dense_width * sizeof(float))))
-        return NULL;
-    moe_parallel(encoder->job, n, GRAIN, fill_dense, r);
-    return moe_linear(tape, moe_constant(tape, n, r->source->dense_width, r->dense),
-                      moe_variable(tape, r->table->dense), bias);
+    resident = resident_dense(encoder, (int) (r->source - encoder->features->tables), n);
+    x = resident ? gather_inputs(encoder, tape, r, resident, n) : fill_inputs(encoder, tape, r, n);
+    return moe_linear(tape, x, moe_variable(tape, r->table->dense), bias);
 }
 
 static moe_var *

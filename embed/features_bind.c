@@ -188,6 +188,7 @@ moe_features_bind(moe_features *features, const moe_table *tables, int n_tables)
 {
     moe_code code = MOE_OK;
 
+    features->binding++;
     for (int t = 0; t < features->n_tables; t++)
         unbind_table(features->job, &features->tables[t]);
     if (n_tables != features->n_tables)

@@ -105,7 +105,8 @@ struct moe_features
     moe_job *job;
     int n_tables;
     moe_features_table *tables;
-    int buckets; /* of the hash table, a power of two; 0: no column needs it */
+    int buckets;     /* of the hash table, a power of two; 0: no column needs it */
+    int64_t binding; /* number of the binding that stands: tells it from earlier ones */
 };
 
 /* Allocate tables without columns. NULL on failure. */
