@@ -43,6 +43,7 @@
 #define MOE_CPU_ELEMENTWISE(X)                                                                                         \
     X(sum)                                                                                                             \
     X(scale)                                                                                                           \
+    X(scale_by)                                                                                                        \
     X(multiply)                                                                                                        \
     X(relu)                                                                                                            \
     X(relu_backward)                                                                                                   \

@@ -74,6 +74,12 @@ moe_cpu_scale(moe_job *job, int64_t count, float factor, const float *x, bool ad
     moe_parallel(job, count, MOE_GRAIN, scale_range, &e);
 }
 
+void
+moe_cpu_scale_by(moe_job *job, int64_t count, const float *factor, const float *x, bool add, float *out)
+{
+    moe_cpu_scale(job, count, *factor, x, add, out);
+}
+
 static void
 multiply_range(int64_t begin, int64_t end, void *arg)
 {

@@ -75,6 +75,12 @@ scale(moe_job *job, int64_t count, float factor, const float *x, bool add, float
 }
 
 static void
+scale_by(moe_job *job, int64_t count, const float *factor, const float *x, bool add, float *out)
+{
+    scale(job, count, *factor, x, add, out);
+}
+
+static void
 multiply(moe_job *job, int64_t count, const float *a, const float *b, bool add, float *out)
 {
     for (int64_t i = 0; i < count; i++)
@@ -302,6 +308,7 @@ const moe_backend moe_backend_reference = {
     .linear_weight = linear_weight,
     .sum = sum,
     .scale = scale,
+    .scale_by = scale_by,
     .multiply = multiply,
     .add_row = add_row,
     .column_sum = column_sum,
