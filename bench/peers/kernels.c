@@ -21,7 +21,7 @@
 #define MAX_TABLES 8
 #define MAX_KEYS   16
 
-static const moe_backend *const backend = &moe_backend_cpu;
+static const moe_backend *backend;
 static const char *directory;
 static moe_job *job;
 
@@ -356,6 +356,7 @@ main(int argc, char **argv)
         fail("called by bench/peers/kernels");
     moe_job_config config = {.threads = atoi(argv[3])};
     directory = argv[2];
+    backend = &moe_backend_cpu;
     if (config.threads < 1 || moe_job_create(&config, &job) != MOE_OK)
         return 1;
     for (size_t i = 0; i < sizeof benchmarks / sizeof *benchmarks; i++)
