@@ -51,6 +51,7 @@ moe_tape_reset(moe_tape *tape, bool training, uint64_t seed)
     if (tape->arrays != tape->records)
         moe_arena_reset(tape->arrays);
     tape->last = NULL;
+    tape->copies = NULL;
     tape->training = training;
     tape->ran_backward = false;
     tape->seed = seed;
@@ -273,13 +274,30 @@ moe_take_gradient(moe_tape *tape, moe_var *out, moe_var *var, bool *add)
     return var->gradient;
 }
 
+/* What was uploaded since the reset: the same arrays serve several layers. */
+struct moe_tape_copy
+{
+    moe_tape_copy *next;
+    const void *host;
+    void *device;
+    size_t bytes;
+};
+
 const void *
 moe_tape_upload(moe_tape *tape, const void *host, int64_t count, size_t size)
 {
+    size_t bytes = (size_t) count * size;
     if (host == NULL || moe_job_device(tape->job) == NULL)
         return host;
-    void *copy = moe_tape_array(tape, count, size);
-    if (copy != NULL)
-        moe_upload(tape->job, copy, host, (size_t) count * size);
-    return copy;
+    for (moe_tape_copy *copy = tape->copies; copy != NULL; copy = copy->next)
+        if (copy->host == host && copy->bytes == bytes)
+            return copy->device;
+    moe_tape_copy *copy = moe_tape_alloc(tape, 1, sizeof(moe_tape_copy));
+    void *device = moe_tape_array(tape, count, size);
+    if (copy == NULL || device == NULL)
+        return NULL;
+    moe_upload(tape->job, device, host, bytes);
+    *copy = (moe_tape_copy){.next = tape->copies, .host = host, .device = device, .bytes = bytes};
+    tape->copies = copy;
+    return device;
 }

@@ -12,6 +12,7 @@
 #include "kernels/ops.h"
 
 typedef struct moe_op moe_op;
+typedef struct moe_tape_copy moe_tape_copy;
 typedef void (*moe_backward_fn)(moe_tape *tape, moe_op *op);
 
 /* The head of every recorded operation; those that keep more embed it as first member. */
@@ -31,6 +32,7 @@ struct moe_tape
     float *one;         /* [1], on the device: 1 */
     const moe_backend *backend;
     moe_op *last;
+    moe_tape_copy *copies; /* of arrays of the host, on the device */
     bool training;
     bool ran_backward;
     uint64_t seed;
@@ -65,7 +67,7 @@ float *moe_take_gradient(moe_tape *tape, moe_var *out, moe_var *var, bool *add);
 void *moe_tape_array(moe_tape *tape, int64_t count, size_t size);
 /*
  * What the job's device can read of a host array of count * size bytes: the array itself on the host, else a copy in
- * memory that lives until the reset. NULL on failure, and of NULL.
+ * memory that lives until the reset, made once however often it is asked for. NULL on failure, and of NULL.
  */
 const void *moe_tape_upload(moe_tape *tape, const void *host, int64_t count, size_t size);
 

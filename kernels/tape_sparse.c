@@ -47,12 +47,22 @@ check_offset(moe_tape *tape, const char *name, const int64_t *offset, int64_t n)
     return valid;
 }
 
+/* Hand the arrays of a matrix, with `parts` weights an entry, to the device; false on failure. */
+static bool
+upload_sparse(moe_tape *tape, moe_sparse *s, int parts)
+{
+    s->offset = moe_tape_upload(tape, s->offset, s->rows + 1, sizeof *s->offset);
+    s->index = moe_tape_upload(tape, s->index, s->entries, sizeof *s->index);
+    s->weight = moe_tape_upload(tape, s->weight, s->entries, parts * sizeof *s->weight);
+    return moe_job_code(tape->job) == MOE_OK;
+}
+
 /* out (+)= the transpose of s, with `columns` columns and of `parts` parts, times x. */
 static void
 multiply_transposed(moe_tape *tape, const moe_sparse *s, int parts, int64_t columns, int64_t cols, const float *x,
                     bool add, float *out)
 {
-    int64_t entries = s->offset == NULL ? s->rows : s->offset[s->rows];
+    int64_t entries = s->entries;
     bool weighted = s->weight != NULL || s->reduce == MOE_MEAN;
     int64_t *offset = moe_tape_array(tape, columns + 1, sizeof(int64_t));
     int32_t *index = moe_tape_array(tape, entries, parts * sizeof(int32_t));
@@ -98,7 +108,9 @@ moe_gather(moe_tape *tape, moe_var *x, const int32_t *index, int64_t n)
         return NULL;
     gather->parts = 1;
     gather->s = (moe_sparse){.rows = n, .entries = n, .index = index};
-    tape->backend->gather(tape->job, n, x->cols, index, x->value, false, gather->op.out->value);
+    if (!upload_sparse(tape, &gather->s, 1))
+        return NULL;
+    tape->backend->gather(tape->job, n, x->cols, gather->s.index, x->value, false, gather->op.out->value);
     return moe_finish(tape, gather);
 }
 
@@ -116,6 +128,8 @@ moe_aggregate(moe_tape *tape, moe_var *x, const int64_t *offset, const int32_t *
     aggregate->parts = 1;
     aggregate->s = (moe_sparse){
         .rows = n, .entries = offset[n], .offset = offset, .index = index, .weight = weight, .reduce = reduce};
+    if (!upload_sparse(tape, &aggregate->s, 1))
+        return NULL;
     tape->backend->aggregate(tape->job, &aggregate->s, x->cols, x->value, false, aggregate->op.out->value);
     return moe_finish(tape, aggregate);
 }
@@ -140,6 +154,8 @@ moe_aggregate_parts(moe_tape *tape, moe_var *x, const int64_t *offset, const int
     aggregate->parts = parts;
     aggregate->s = (moe_sparse){
         .rows = n, .entries = offset[n], .offset = offset, .index = index, .weight = weight, .reduce = MOE_SUM};
+    if (!upload_sparse(tape, &aggregate->s, parts))
+        return NULL;
     tape->backend->aggregate_parts(tape->job, &aggregate->s, parts, x->cols, x->value, aggregate->op.out->value);
     return moe_finish(tape, aggregate);
 }
@@ -221,7 +237,8 @@ moe_sum_rows(moe_tape *tape, moe_var **terms, const int32_t *const *index, int n
         needy = terms[t]->needs_gradient ? terms[t] : needy;
         kept[t] = terms[t];
         values[t] = terms[t]->value;
-        rows[t] = index[t] != NULL && n == terms[t]->rows && is_identity(index[t], n) ? NULL : index[t];
+        bool identity = index[t] != NULL && n == terms[t]->rows && is_identity(index[t], n);
+        rows[t] = identity ? NULL : moe_tape_upload(tape, index[t], n, sizeof *index[t]);
     }
     sum_rows_op *sum = moe_begin(tape, sizeof(sum_rows_op), sum_rows_backward, n, needy->cols, needy, NULL, NULL);
     if (sum == NULL)
@@ -253,6 +270,8 @@ moe_scatter(moe_tape *tape, moe_var *x, const int32_t *index, int64_t n_out)
     if (scatter == NULL)
         return NULL;
     scatter->s = (moe_sparse){.rows = x->rows, .entries = x->rows, .index = index};
+    if (!upload_sparse(tape, &scatter->s, 1))
+        return NULL;
     multiply_transposed(tape, &scatter->s, 1, n_out, x->cols, x->value, false, scatter->op.out->value);
     return moe_finish(tape, scatter);
 }
