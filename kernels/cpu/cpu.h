@@ -52,6 +52,8 @@
 #define MOE_CPU_ROWS(X)                                                                                                \
     X(layer_norm)                                                                                                      \
     X(layer_norm_backward)                                                                                             \
+    X(layer_norm_relu)                                                                                                 \
+    X(layer_norm_relu_backward)                                                                                        \
     X(softmax)                                                                                                         \
     X(softmax_backward)
 #define MOE_CPU_SPARSE(X)                                                                                              \
@@ -72,13 +74,16 @@
     X(grouped_linear)                                                                                                  \
     X(grouped_linear_input)                                                                                            \
     X(grouped_linear_weight)
+#define MOE_CPU_UPDATE(X)                                                                                              \
+    X(square_sum)                                                                                                      \
+    X(adam)
 #define MOE_CPU_LOSS(X)                                                                                                \
     X(loss)                                                                                                            \
     X(cross_entropy)
 #define MOE_CPU_OPERATIONS(X)                                                                                          \
     MOE_CPU_DENSE(X)                                                                                                   \
     MOE_CPU_ELEMENTWISE(X)                                                                                             \
-    MOE_CPU_ROWS(X) MOE_CPU_SPARSE(X) MOE_CPU_MIXTURE(X) MOE_CPU_GROUPED(X) MOE_CPU_LOSS(X)
+    MOE_CPU_ROWS(X) MOE_CPU_SPARSE(X) MOE_CPU_MIXTURE(X) MOE_CPU_GROUPED(X) MOE_CPU_LOSS(X) MOE_CPU_UPDATE(X)
 
 #define MOE_CPU_DECLARE(operation)                                                                                     \
     __typeof__(*((moe_backend *) NULL)->operation) moe_cpu_##operation MOE_IN_SET(moe_cpu_##operation);

@@ -5,8 +5,7 @@
  * is marked free of dependences between iterations, which holds for exact
  * overlap.
  */
-#include "kernels/cpu/cpu.h"
-#include "kernels/random.h"
+#include "kernels/cpu/draws.h"
 
 /* Floats of all terms of a sum that stay in the first-level cache. */
 #define SUM_BLOCK 2048
@@ -142,19 +141,6 @@ moe_cpu_relu_backward(moe_job *job, int64_t count, float factor, const float *y,
     moe_parallel(job, count, MOE_GRAIN, relu_backward_range, &e);
 }
 
-/* The block's draws, as moe_random_draw gives them: two of 16 bits from each number of 32. */
-MOE_INLINE void
-fill_draws(uint64_t key, int64_t block, int32_t *restrict draw)
-{
-    uint32_t base = moe_draw_base(key, (uint64_t) block);
-    for (uint32_t i = 0; i < MOE_DRAW_BLOCK / 2; i++)
-    {
-        uint32_t bits = moe_mix32(base + i);
-        draw[i] = (int32_t) (bits & 0xffff);
-        draw[i + MOE_DRAW_BLOCK / 2] = (int32_t) (bits >> 16);
-    }
-}
-
 static void
 dropout_range(int64_t begin, int64_t end, void *arg)
 {
@@ -168,7 +154,7 @@ dropout_range(int64_t begin, int64_t end, void *arg)
         int64_t count = end - block < MOE_DRAW_BLOCK ? end - block : MOE_DRAW_BLOCK;
         const float *a = e->a + block;
         float *out = e->out + block;
-        fill_draws(e->key, block / MOE_DRAW_BLOCK, draw);
+        moe_fill_draws(e->key, block / MOE_DRAW_BLOCK, draw);
         MOE_NO_DEPENDENCE
         for (int64_t i = 0; i < count; i++)
         {
@@ -190,7 +176,7 @@ relu_dropout_range(int64_t begin, int64_t end, void *arg)
         int64_t count = end - block < MOE_DRAW_BLOCK ? end - block : MOE_DRAW_BLOCK;
         const float *a = e->a + block;
         float *restrict out = e->out + block;
-        fill_draws(e->key, block / MOE_DRAW_BLOCK, draw);
+        moe_fill_draws(e->key, block / MOE_DRAW_BLOCK, draw);
         /* As in relu_range, NaN stays NaN. */
         for (int64_t i = 0; i < count; i++)
         {

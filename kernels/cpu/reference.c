@@ -213,6 +213,29 @@ layer_norm_backward(moe_job *job, int64_t rows, int64_t cols, const float *x, co
     }
 }
 
+static void
+layer_norm_relu(moe_job *job, int64_t rows, int64_t cols, const float *x, const float *gain, const float *bias,
+                float rate, uint64_t key, float *y, float *mean, float *deviation)
+{
+    layer_norm(job, rows, cols, x, gain, bias, y, mean, deviation);
+    relu(job, rows * cols, y, y);
+    if (rate > 0)
+        dropout(job, rows * cols, rate, key, y, false, y);
+}
+
+static void
+layer_norm_relu_backward(moe_job *job, int64_t rows, int64_t cols, const float *x, const float *gain, const float *mean,
+                         const float *deviation, const float *y, float factor, const float *gy, bool add, float *gx,
+                         float *ggain, float *gbias)
+{
+    float *g = moe_alloc(job, rows * cols, sizeof(float));
+    if (g == NULL)
+        return;
+    relu_backward(job, rows * cols, factor, y, gy, false, g);
+    layer_norm_backward(job, rows, cols, x, gain, mean, deviation, g, add, gx, ggain, gbias);
+    moe_free(job, g);
+}
+
 double
 moe_reference_softmax_row(const float *x, int64_t cols, float *p)
 {
@@ -301,6 +324,33 @@ cross_entropy(moe_job *job, int64_t rows, int64_t classes, const float *logits, 
     *value = (float) total;
 }
 
+static void
+square_sum(moe_job *job, int64_t count, const float *x, double *out)
+{
+    *out = 0;
+    for (int64_t i = 0; i < count; i++)
+        *out += (double) x[i] * x[i];
+}
+
+static void
+adam(moe_job *job, int64_t count, const moe_adam_rates *rates, const double *square_sum, float *value, float *gradient,
+     float *moment1, float *moment2)
+{
+    double norm = sqrt(*square_sum);
+    double clip = rates->clip_norm > 0 && norm > rates->clip_norm ? rates->clip_norm / norm : 1;
+    for (int64_t i = 0; i < count; i++)
+    {
+        double g = gradient[i] * clip;
+        gradient[i] = 0;
+        if (!isfinite(*square_sum))
+            continue;
+        moment1[i] = (float) (rates->beta1 * (double) moment1[i] + (1.0 - rates->beta1) * g);
+        moment2[i] = (float) (rates->beta2 * (double) moment2[i] + (1.0 - rates->beta2) * g * g);
+        double root = sqrt((double) moment2[i] * rates->correction);
+        value[i] = (float) (rates->shrink * (double) value[i] - rates->rate * moment1[i] / (root + rates->epsilon));
+    }
+}
+
 const moe_backend moe_backend_reference = {
     .name = "reference",
     .linear = linear,
@@ -321,6 +371,8 @@ const moe_backend moe_backend_reference = {
     .relu_dropout = relu_dropout,
     .layer_norm = layer_norm,
     .layer_norm_backward = layer_norm_backward,
+    .layer_norm_relu = layer_norm_relu,
+    .layer_norm_relu_backward = layer_norm_relu_backward,
     .softmax = softmax,
     .softmax_backward = softmax_backward,
     .gather = moe_reference_gather,
@@ -350,4 +402,6 @@ const moe_backend moe_backend_reference = {
     .z_loss = moe_reference_z_loss,
     .loss = loss,
     .cross_entropy = cross_entropy,
+    .square_sum = square_sum,
+    .adam = adam,
 };
