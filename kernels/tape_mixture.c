@@ -39,8 +39,8 @@ loss_backward(moe_tape *tape, moe_op *op)
     bool add;
     float *g = moe_gradient(tape, op->in[0], &add);
     if (g != NULL)
-        tape->backend->scale(tape->job, moe_size(op->in[0]), op->out->gradient[0], ((loss_op *) op)->derivative, add,
-                             g);
+        tape->backend->scale_by(tape->job, moe_size(op->in[0]), op->out->gradient, ((loss_op *) op)->derivative, add,
+                                g);
 }
 
 /* Begin a loss of x, with room for its derivative. */
@@ -89,9 +89,11 @@ column_loss(moe_tape *tape, moe_loss_kind kind, const char *name, moe_var *x, co
     if (x->cols != 1)
         return moe_bad_shape(tape, name, x, NULL);
     loss_op *loss = begin_loss(tape, x);
-    if (loss == NULL)
+    const float *y = moe_tape_upload(tape, label, x->rows, sizeof *label);
+    const float *w = moe_tape_upload(tape, weight, x->rows, sizeof *weight);
+    if (loss == NULL || moe_job_code(tape->job) != MOE_OK)
         return NULL;
-    tape->backend->loss(tape->job, kind, x->rows, x->value, label, weight, loss->op.out->value, loss->derivative);
+    tape->backend->loss(tape->job, kind, x->rows, x->value, y, w, loss->op.out->value, loss->derivative);
     return moe_finish(tape, loss);
 }
 
@@ -126,9 +128,11 @@ moe_loss_cross_entropy(moe_tape *tape, moe_var *logits, const int32_t *label, co
         return NULL;
     }
     loss_op *loss = begin_loss(tape, logits);
-    if (loss == NULL)
+    const int32_t *class = moe_tape_upload(tape, label, logits->rows, sizeof *label);
+    const float *w = moe_tape_upload(tape, weight, logits->rows, sizeof *weight);
+    if (loss == NULL || moe_job_code(tape->job) != MOE_OK)
         return NULL;
-    tape->backend->cross_entropy(tape->job, logits->rows, logits->cols, logits->value, label, weight,
-                                 loss->op.out->value, loss->derivative);
+    tape->backend->cross_entropy(tape->job, logits->rows, logits->cols, logits->value, class, w, loss->op.out->value,
+                                 loss->derivative);
     return moe_finish(tape, loss);
 }
