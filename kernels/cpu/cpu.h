@@ -15,8 +15,6 @@
 
 #include "kernels/ops.h"
 
-#define MOE_MULTIVERSION
-
 #define MOE_TEXT_OF(name) #name
 #define MOE_TEXT(name)    MOE_TEXT_OF(name)
 
@@ -56,12 +54,26 @@
     X(layer_norm_relu_backward)                                                                                        \
     X(softmax)                                                                                                         \
     X(softmax_backward)
-#define MOE_CPU_SPARSE(X)                                                                                              \
+#define MOE_CPU_GATHER(X)                                                                                              \
     X(gather)                                                                                                          \
+    X(sum_rows)
+#define MOE_CPU_AGGREGATE(X)                                                                                           \
     X(aggregate)                                                                                                       \
-    X(aggregate_parts)                                                                                                 \
-    X(sum_rows)                                                                                                        \
-    X(transpose)
+    X(aggregate_types)                                                                                                 \
+    X(aggregate_parts)
+#define MOE_CPU_EDGES(X)                                                                                               \
+    X(aggregate_max)                                                                                                   \
+    X(aggregate_max_backward)                                                                                          \
+    X(edge_dot)
+#define MOE_CPU_SEGMENT(X)                                                                                             \
+    X(segment_softmax)                                                                                                 \
+    X(segment_softmax_backward)
+#define MOE_CPU_TRANSPOSE(X) X(transpose)
+#define MOE_CPU_WINDOW(X)                                                                                              \
+    X(prefix_sum)                                                                                                      \
+    X(prefix_sum_backward)                                                                                             \
+    X(window_sum)                                                                                                      \
+    X(window_sum_backward)
 #define MOE_CPU_MIXTURE(X)                                                                                             \
     X(top_k_gate)                                                                                                      \
     X(top_k)                                                                                                           \
@@ -83,7 +95,9 @@
 #define MOE_CPU_OPERATIONS(X)                                                                                          \
     MOE_CPU_DENSE(X)                                                                                                   \
     MOE_CPU_ELEMENTWISE(X)                                                                                             \
-    MOE_CPU_ROWS(X) MOE_CPU_SPARSE(X) MOE_CPU_MIXTURE(X) MOE_CPU_GROUPED(X) MOE_CPU_LOSS(X) MOE_CPU_UPDATE(X)
+    MOE_CPU_ROWS(X)                                                                                                    \
+    MOE_CPU_GATHER(X) MOE_CPU_AGGREGATE(X) MOE_CPU_EDGES(X) MOE_CPU_SEGMENT(X) MOE_CPU_TRANSPOSE(X) MOE_CPU_WINDOW(X)  \
+        MOE_CPU_MIXTURE(X) MOE_CPU_GROUPED(X) MOE_CPU_LOSS(X) MOE_CPU_UPDATE(X)
 
 #define MOE_CPU_DECLARE(operation)                                                                                     \
     __typeof__(*((moe_backend *) NULL)->operation) moe_cpu_##operation MOE_IN_SET(moe_cpu_##operation);
