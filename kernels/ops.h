@@ -31,7 +31,7 @@ typedef enum moe_loss_kind
 typedef struct moe_sparse
 {
     int64_t rows;
-    int64_t entries;       /* offset[rows], or rows * width */
+    int64_t entries;       /* offset[rows], or rows * width; below 2^31 where entries are numbered */
     const int64_t *offset; /* [rows + 1]; NULL: each row has `width` entries, one after another */
     int64_t width;         /* read where offset is NULL; 0 counts as 1 */
     const int32_t *index;  /* column of each entry, or -1 */

@@ -130,7 +130,7 @@ add_parts_block(int parts, int vectors, const parts_strip *strip, int p, int64_t
     out += p * cols + j;
     for (int q = 0; q < parts; q++)
         for (int v = 0; v < vectors; v++)
-            sum[q * vectors + v] = add ? MOE_LANES_AT(out + q * cols + v * MOE_LANES) : (moe_lanes){0};
+            sum[q * vectors + v] = (moe_lanes){0};
     for (int i = 0; i < strip->n; i++)
     {
         const float *row = strip->row[i] + j;
@@ -144,7 +144,12 @@ add_parts_block(int parts, int vectors, const parts_strip *strip, int p, int64_t
     }
     for (int q = 0; q < parts; q++)
         for (int v = 0; v < vectors; v++)
-            MOE_LANES_AT(out + q * cols + v * MOE_LANES) = sum[q * vectors + v];
+        {
+            moe_lanes *to = (moe_lanes *) (out + q * cols + v * MOE_LANES);
+            if (add)
+                sum[q * vectors + v] += *to;
+            *to = sum[q * vectors + v];
+        }
 }
 
 /* All columns of parts [p, p + parts). */
@@ -161,10 +166,10 @@ add_parts(int parts, const parts_strip *strip, int p, int64_t cols, bool add, fl
     {
         for (int q = p; q < p + parts; q++)
         {
-            float sum = add ? out[q * cols + j] : 0;
+            float sum = 0;
             for (int i = 0; i < strip->n; i++)
                 sum += strip->weight[i][q] * strip->row[i][j];
-            out[q * cols + j] = sum;
+            out[q * cols + j] = add ? out[q * cols + j] + sum : sum;
         }
     }
 }

@@ -161,7 +161,7 @@ max_gradient_block(int vectors, const max_gradient *m, int64_t from, int64_t to,
 {
     moe_lanes sum[MOE_BLOCK_VECTORS];
     for (int v = 0; v < vectors; v++)
-        sum[v] = add ? MOE_LANES_AT(gx + j + v * MOE_LANES) : (moe_lanes){0};
+        sum[v] = (moe_lanes){0};
     for (int64_t k = from; k < to; k++)
     {
         float weight = m->t->weight == NULL ? 1 : m->t->weight[k];
@@ -175,7 +175,11 @@ max_gradient_block(int vectors, const max_gradient *m, int64_t from, int64_t to,
         }
     }
     for (int v = 0; v < vectors; v++)
+    {
+        if (add)
+            sum[v] += MOE_LANES_AT(gx + j + v * MOE_LANES);
         MOE_LANES_AT(gx + j + v * MOE_LANES) = sum[v];
+    }
 }
 
 MOE_INLINE void
@@ -194,14 +198,14 @@ max_gradient_strip(const max_gradient *m, int64_t from, int64_t to, bool add, fl
         max_gradient_block(1, m, from, to, j, add, gx);
     for (; j < cols; j++)
     {
-        float sum = add ? gx[j] : 0;
+        float sum = 0;
         for (int64_t k = from; k < to; k++)
         {
             int64_t at = m->t->index[k] * cols + j;
             if (m->argmax[at] == m->entry[k])
                 sum += (m->t->weight == NULL ? 1 : m->t->weight[k]) * m->gy[at];
         }
-        gx[j] = sum;
+        gx[j] = add ? gx[j] + sum : sum;
     }
 }
 

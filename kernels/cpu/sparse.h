@@ -90,7 +90,7 @@ moe_add_block(int vectors, const moe_strip *strip, int64_t j, bool add, float *o
 {
     moe_lanes sum[MOE_BLOCK_VECTORS];
     for (int v = 0; v < vectors; v++)
-        sum[v] = add ? MOE_LANES_AT(out + j + v * MOE_LANES) : (moe_lanes){0};
+        sum[v] = (moe_lanes){0};
     for (int i = 0; i < strip->n; i++)
     {
         const float *row = strip->row[i] + j;
@@ -99,10 +99,14 @@ moe_add_block(int vectors, const moe_strip *strip, int64_t j, bool add, float *o
             sum[v] += weight * MOE_LANES_AT(row + v * MOE_LANES);
     }
     for (int v = 0; v < vectors; v++)
+    {
+        if (add)
+            sum[v] += MOE_LANES_AT(out + j + v * MOE_LANES);
         MOE_LANES_AT(out + j + v * MOE_LANES) = sum[v];
+    }
 }
 
-/* out [cols] = (or with `add` +=) the weighted sum of the strip's rows. */
+/* out [cols] = (or with `add` +=) the weighted sum of the strip's rows, made apart: long sums stay exact so. */
 MOE_INLINE void
 moe_add_strip(const moe_strip *strip, int64_t cols, bool add, float *out)
 {
@@ -126,10 +130,10 @@ moe_add_strip(const moe_strip *strip, int64_t cols, bool add, float *out)
     }
     for (; j < cols; j++)
     {
-        float sum = add ? out[j] : 0;
+        float sum = 0;
         for (int i = 0; i < strip->n; i++)
             sum += strip->weight[i] * strip->row[i][j];
-        out[j] = sum;
+        out[j] = add ? out[j] + sum : sum;
     }
 }
 

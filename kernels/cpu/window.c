@@ -172,8 +172,9 @@ typedef struct place_sums
     int64_t places;
     int64_t cols;
     const int64_t *offset;
-    const int32_t *row;
-    const float *weight;
+    const int32_t *end; /* 2 i for the last place of window i, 2 i + 1 for the one before */
+    const float *factor;
+    const float *fade;
     const float *gy;
     double *g;
 } place_sums;
@@ -192,8 +193,11 @@ place_range(int64_t begin, int64_t end, void *arg)
         memset(g, 0, (size_t) cols * sizeof(double));
         for (int64_t k = p->offset[i]; k < p->offset[i + 1]; k++)
         {
-            const float *restrict gy = p->gy + p->row[k] * cols;
-            double weight = p->weight[k];
+            int32_t window = p->end[k] / 2;
+            const float *restrict gy = p->gy + window * cols;
+            double weight = p->factor == NULL ? 1 : p->factor[window];
+            if (p->end[k] % 2 == 1)
+                weight *= p->fade == NULL ? -1 : -(double) p->fade[window];
             for (int64_t j = 0; j < cols; j++)
                 g[j] += weight * gy[j];
         }
@@ -206,21 +210,18 @@ moe_cpu_window_sum_backward(moe_job *job, int64_t n, int64_t cols, int64_t place
                             const int32_t *before, const float *factor, const float *fade, const float *gy, double *g)
 {
     int32_t *index = moe_alloc(job, 2 * n, sizeof *index);
-    float *weight = moe_alloc(job, 2 * n, sizeof *weight);
     int64_t *offset = moe_alloc(job, places + 1, sizeof *offset);
     int32_t *row = moe_alloc(job, 2 * n, sizeof *row);
-    float *sorted = moe_alloc(job, 2 * n, sizeof *sorted);
-    if (index != NULL && weight != NULL && offset != NULL && row != NULL && sorted != NULL)
+    int32_t *end = moe_alloc(job, 2 * n, sizeof *end);
+    if (index != NULL && offset != NULL && row != NULL && end != NULL)
     {
         for (int64_t i = 0; i < n; i++)
         {
             index[2 * i] = last[i];
             index[2 * i + 1] = before[i];
-            weight[2 * i] = factor == NULL ? 1 : factor[i];
-            weight[2 * i + 1] = fade == NULL ? -weight[2 * i] : -weight[2 * i] * fade[i];
         }
-        moe_sparse ends = {.rows = n, .entries = 2 * n, .width = 2, .index = index, .weight = weight};
-        moe_cpu_transpose(job, &ends, 1, places, offset, row, sorted, NULL);
+        moe_sparse ends = {.rows = n, .entries = 2 * n, .width = 2, .index = index};
+        moe_cpu_transpose(job, &ends, 1, places, offset, row, NULL, end);
     }
     if (moe_job_code(job) == MOE_OK)
     {
@@ -228,15 +229,15 @@ moe_cpu_window_sum_backward(moe_job *job, int64_t n, int64_t cols, int64_t place
                         .places = places,
                         .cols = cols,
                         .offset = offset,
-                        .row = row,
-                        .weight = sorted,
+                        .end = end,
+                        .factor = factor,
+                        .fade = fade,
                         .gy = gy,
                         .g = g};
         moe_parallel(job, cols == 0 ? 0 : places + offset[places], moe_work_grain(2 * cols), place_range, &p);
     }
     moe_free(job, index);
-    moe_free(job, weight);
     moe_free(job, offset);
     moe_free(job, row);
-    moe_free(job, sorted);
+    moe_free(job, end);
 }
