@@ -72,7 +72,8 @@ struct moe_model
     /* head */
     moe_param *router_weight;
     moe_param *router_bias;
-    moe_param **expert; /* [(experts + 1) * 4]: weight, bias, weight, bias; the last one is the shared expert */
+    moe_param *experts[4]; /* of all routed experts, one below the other: weight, bias, weight, bias */
+    moe_param *shared[4];
     moe_param *head_bias;
 
     moe_tape *tape;        /* of predictions */

@@ -81,7 +81,6 @@ moe_model_destroy(moe_model *model)
     moe_free(model->job, model->edges);
     moe_free(model->job, model->layer);
     moe_free(model->job, model->weight);
-    moe_free(model->job, model->expert);
     moe_free(model->job, model);
 }
 

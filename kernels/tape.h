@@ -97,6 +97,20 @@ moe_var *moe_scatter(moe_tape *tape, moe_var *x, const int32_t *index, int64_t n
  * row (logits plus noise * N(0,1) in training), zero elsewhere. Ties go to the lower expert.
  */
 moe_var *moe_top_k_gate(moe_tape *tape, moe_var *logits, int k, float noise);
+/*
+ * The rows sorted by the experts they chose: those of the k largest gates [n, E] of each row (ties go to the lower
+ * expert), all E where k is larger. A choice has a place; P = n * k of them. Lives until the reset.
+ */
+typedef struct moe_route moe_route;
+const moe_route *moe_top_k_route(moe_tape *tape, const moe_var *gates, int k);
+/* The chosen columns of each row: [n,E] to [n,k]. */
+moe_var *moe_pick(moe_tape *tape, const moe_route *route, moe_var *x);
+/* Each choice's row of x [n,C] times the weights of its expert: to [P,m]. w [E*C,m]; b [E,m], may be NULL. */
+moe_var *moe_route_linear(moe_tape *tape, const moe_route *route, moe_var *x, moe_var *w, moe_var *b);
+/* The same for an x [P,C] that stands by places already. */
+moe_var *moe_grouped_linear(moe_tape *tape, const moe_route *route, moe_var *x, moe_var *w, moe_var *b);
+/* Back to rows: the sum over a row's choices of gate times y [P,m]: [n,m]. gates [n,k]. */
+moe_var *moe_combine(moe_tape *tape, const moe_route *route, moe_var *y, moe_var *gates);
 /* E * sum over e of (share of rows whose largest gate is e) * (mean softmax of e): [1,1]; 1 when balanced. */
 moe_var *moe_balance_loss(moe_tape *tape, moe_var *logits, moe_var *gates);
 /* mean over rows of (log sum exp of logits)^2: [1,1] */

@@ -316,7 +316,7 @@ predictions_have_the_form_of_their_task(void **state)
     config.task = MOE_REGRESSION;
     config.n_classes = 1;
     config.shift = 100;
-    config.scale = 50;
+    config.scale = 200;
     config.low = 90;
     config.high = 110;
     predict(&config, 1, 1, prediction, gates);
