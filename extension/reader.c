@@ -93,18 +93,7 @@ resolve_edge(moe_data *data, int e, const moe_link *link, const moe_key_index *i
     moe_key_column *columns[INDEX_MAX_KEYS];
 
     collect(link->child, edge->n_columns, columns);
-    for (int64 row = 0; row < n; row++)
-    {
-        bool null = false;
-
-        if (row % 65536 == 0)
-            CHECK_FOR_INTERRUPTS();
-        for (int i = 0; i < edge->n_columns; i++)
-            null |= moe_key_column_is_null(columns[i], row);
-        parent_of[row] = null ? -1 : moe_key_index_find(index, columns, row);
-        report->nulls += null;
-        report->dangling += !null && parent_of[row] < 0;
-    }
+    moe_key_index_match(index, columns, n, parent_of, &report->nulls, &report->dangling);
     report->rows = n;
     data->graph_keys[e].name = edge->name;
     data->graph_keys[e].child = edge->child;
@@ -184,6 +173,7 @@ moe_data_read(const moe_schema *schema, moe_job *job)
     moe_key_column *columns[INDEX_MAX_KEYS];
     List *reads = NIL;
     moe_link *links;
+    double start;
     int level;
 
     for (int i = 0; i < schema->n_key; i++)
@@ -196,7 +186,9 @@ moe_data_read(const moe_schema *schema, moe_job *job)
     SPI_finish();
     moe_sql_end(level);
 
+    start = moe_seconds();
     resolve_edges(data, links);
+    data->link_seconds = moe_seconds() - start;
     collect(entity, schema->n_key, columns);
     data->entity_keys = moe_key_index_create(job, columns, schema->n_key, data->tables[0].n_rows);
     forget_keys(reads, entity, schema->n_key);

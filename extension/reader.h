@@ -1,8 +1,8 @@
 /*
  * reader.h: tables read by ordinary SQL into columnar arrays and foreign-key arrays.
  *
- * One SELECT a table, through a cursor, under the caller's privileges, active
- * snapshot and row-level security. Rows are then put in canonical order (row
+ * One SELECT a table, under the caller's privileges, active snapshot and
+ * row-level security. Rows are then put in canonical order (row
  * time, then a 64-bit hash of the content), so that the result does not depend
  * on physical order.
  */
@@ -31,6 +31,7 @@ typedef struct moe_data
     moe_edge_report *reports; /* [n_edges] */
     int64 *not_finite;        /* [n_tables] infinite or NaN values read, which count as NULL */
     int64 rows_read;
+    double link_seconds; /* of the reading: matching foreign keys to parents */
     struct moe_key_index *entity_keys;
 } moe_data;
 

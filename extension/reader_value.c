@@ -23,29 +23,52 @@
 #include "extension/moe_ml.h"
 #include "extension/reader_internal.h"
 #include "extension/schema_sql.h"
-#include "kernels/random.h"
 
-#define NULL_HASH UINT64_C(0x6e756c6c)
-
-static void
-init_text(moe_sink *sink)
+/* The form of strings of the sink's type. */
+static moe_value_form
+string_form(moe_sink *sink)
 {
     Oid element = get_element_type(sink->type);
+    moe_value_form form = FORM_OUTPUT;
     Oid function;
     bool varlena;
 
-    sink->text_form = TEXT_OUTPUT;
     if (sink->type == BPCHAROID)
-        sink->text_form = TEXT_PADDED;
+        form = FORM_PADDED;
     else if (IsBinaryCoercible(sink->type, TEXTOID))
-        sink->text_form = TEXT_VARLENA;
+        form = GetDatabaseEncoding() == PG_UTF8 ? FORM_UTF8 : FORM_VARLENA;
     else if (OidIsValid(element) && TypeCategory(element) == TYPCATEGORY_STRING)
     {
-        sink->text_form = TEXT_ARRAY;
+        form = FORM_TEXTS;
         sink->element = element;
     }
-    getTypeOutputInfo(sink->text_form == TEXT_ARRAY ? element : sink->type, &function, &varlena);
+    getTypeOutputInfo(form == FORM_TEXTS ? element : sink->type, &function, &varlena);
     fmgr_info(function, &sink->output);
+    return form;
+}
+
+static moe_value_form
+number_form(Oid type)
+{
+    switch (type)
+    {
+        case BOOLOID:
+            return FORM_BOOL;
+        case INT2OID:
+            return FORM_INT2;
+        case INT4OID:
+            return FORM_INT4;
+        case INT8OID:
+            return FORM_INT8;
+        case FLOAT4OID:
+            return FORM_FLOAT4;
+        case FLOAT8OID:
+            return FORM_FLOAT8;
+        case NUMERICOID:
+            return FORM_NUMERIC;
+        default:
+            return FORM_NUMBER;
+    }
 }
 
 void
@@ -56,42 +79,76 @@ moe_sink_init(moe_sink *sink, moe_sink_kind kind, int column, Oid type)
     sink->column = column;
     sink->group = -1;
     sink->type = type;
-    if (kind == SINK_STRING)
-        init_text(sink);
-    if (kind == SINK_VECTOR)
-        sink->element = get_element_type(type);
+    switch (kind)
+    {
+        case SINK_ROW_TIME:
+        case SINK_KNOWN_AT:
+            sink->form = type == DATEOID ? FORM_DATE : FORM_ROW_TIME;
+            break;
+        case SINK_TIME:
+            sink->form = type == DATEOID ? FORM_DATE : FORM_TIMESTAMP;
+            break;
+        case SINK_NUMBER:
+            sink->form = number_form(type);
+            break;
+        case SINK_STRING:
+            sink->form = string_form(sink);
+            break;
+        case SINK_VECTOR:
+            sink->form = FORM_VECTOR;
+            sink->element = get_element_type(type);
+            break;
+        case SINK_KEY:
+            sink->form = type == INT4OID ? FORM_KEY_INT4 : type == INT8OID ? FORM_KEY_INT8 : FORM_KEY;
+            break;
+    }
     if (OidIsValid(sink->element))
         get_typlenbyvalalign(sink->element, &sink->element_length, &sink->element_by_value, &sink->element_align);
 }
 
-/* Grow an array of the job to `count` items. */
-static void *
-grow(moe_job *job, void *array, int64 count, size_t size)
+/*
+ * A numeric from its digits, for those whose digits fit a double's mantissa and whose power of ten is exact too:
+ * one division or multiplication of exact numbers is rounded as the decimal value would be (Clinger 1990). The
+ * layout is that of the server's files, and so the same in every version. False: convert it the long way.
+ */
+static bool
+short_numeric(Datum value, double *number)
 {
-    return moe_check_ptr(job, moe_realloc(job, array, count, size));
-}
+    static const double powers[] = {1e0, 1e4, 1e8, 1e12, 1e16, 1e20};
+    struct varlena *packed = PG_DETOAST_DATUM_PACKED(value);
+    const char *bytes = VARDATA_ANY(packed);
+    int length = (int) VARSIZE_ANY_EXHDR(packed);
+    uint16 header;
+    int16 weight, digit;
+    int digits, shift;
+    uint64 mantissa = 0;
+    bool negative;
 
-void
-moe_sink_reserve(moe_sink *sink, moe_job *job, int64 rows)
-{
-    switch (sink->kind)
+    memcpy(&header, bytes, sizeof(header));
+    if ((header & 0xC000) == 0xC000) /* NaN and infinities */
+        return false;
+    negative = (header & 0x8000) ? (header & 0x2000) != 0 : (header & 0x4000) != 0;
+    if (header & 0x8000)
+        weight = (int16) ((header & 0x0040 ? ~0x003F : 0) | (header & 0x003F));
+    else
+        memcpy(&weight, bytes + 2, sizeof(weight));
+    bytes += header & 0x8000 ? 2 : 4;
+    length -= header & 0x8000 ? 2 : 4;
+    digits = length / (int) sizeof(digit);
+    if (digits > 4)
+        return false;
+    for (int i = 0; i < digits; i++)
     {
-        case SINK_KEY:
-            return;
-        case SINK_ROW_TIME:
-        case SINK_KNOWN_AT:
-        case SINK_TIME:
-            sink->time = grow(job, sink->time, rows, sizeof(int64));
-            break;
-        case SINK_NUMBER:
-            sink->number = grow(job, sink->number, rows, sizeof(double));
-            break;
-        case SINK_STRING:
-        case SINK_VECTOR:
-            sink->offset = grow(job, sink->offset, rows + 1, sizeof(int64));
-            break;
+        memcpy(&digit, bytes + i * sizeof(digit), sizeof(digit));
+        mantissa = mantissa * 10000 + (uint64) digit;
     }
-    sink->null = grow(job, sink->null, rows, sizeof(uint8));
+    shift = weight - digits + 1; /* powers of 10,000 */
+    if (mantissa > (UINT64CONST(1) << 53) || shift > 5 || shift < -5)
+        return false;
+    *number = shift < 0 ? (double) mantissa / powers[-shift] : (double) mantissa * powers[shift];
+    if (negative)
+        *number = -*number;
+    return true;
 }
 
 double
@@ -137,66 +194,88 @@ moe_number_of(Oid type, Datum value)
     }
 }
 
-static uint64
-put_null(moe_sink *sink, int64 row)
+/* Mark a row and return its item, which is 0 so far. */
+static moe_item *
+put_null(moe_sink *sink, moe_job *job, int64 row, int64 capacity)
 {
+    if (sink->null == NULL)
+        sink->null = moe_check_ptr(job, moe_alloc(job, capacity, 1));
     sink->null[row] = 1;
-    sink->n_nulls++;
-    return NULL_HASH;
+    sink->items[row].word = 0;
+    return &sink->items[row];
 }
 
-static uint64
-put_number(moe_sink *sink, int64 row, Datum value)
+static inline void
+put_number(moe_sink *sink, moe_job *job, int64 row, int64 capacity, double number)
 {
-    double number = moe_number_of(sink->type, value);
-    uint64 bits;
-
-    if (!isfinite(number))
+    if (likely(isfinite(number)))
     {
-        sink->not_finite++;
-        sink->number[row] = 0;
-        return put_null(sink, row);
+        sink->items[row].number = number + 0.0; /* -0 and 0 are one number */
+        return;
     }
-    number += 0.0; /* -0 and 0 are one number */
-    sink->number[row] = number;
-    memcpy(&bits, &number, sizeof(bits));
-    return bits;
+    sink->not_finite++;
+    put_null(sink, job, row, capacity);
 }
 
-static uint64
-put_time(moe_sink *sink, int64 row, Datum value)
+static inline void
+put_time(moe_sink *sink, moe_job *job, int64 row, int64 capacity, int64 time)
 {
-    int64 time = moe_sql_time(value, sink->type);
-
-    sink->time[row] = time;
+    sink->items[row].time = time;
     if (sink->kind == SINK_TIME && TIMESTAMP_NOT_FINITE(time))
     {
         sink->not_finite++;
-        sink->time[row] = 0;
-        return put_null(sink, row);
+        put_null(sink, job, row, capacity);
     }
-    return (uint64) time;
 }
 
-/* Append text to the sink's bytes, in UTF-8. */
+/* memcpy without a call where little is copied, as of most strings. */
+static inline void
+copy_bytes(char *to, const char *from, int64 length)
+{
+    if (length > 16)
+        memcpy(to, from, length);
+    else if (length >= 8)
+    {
+        memcpy(to, from, 8);
+        memcpy(to + length - 8, from + length - 8, 8);
+    }
+    else if (length >= 4)
+    {
+        memcpy(to, from, 4);
+        memcpy(to + length - 4, from + length - 4, 4);
+    }
+    else
+    {
+        for (int64 i = 0; i < length; i++)
+            to[i] = from[i];
+    }
+}
+
+/* Append bytes to the sink's. */
+static inline void
+append(moe_sink *sink, moe_job *job, const void *bytes, int64 length)
+{
+    if (sink->n_bytes + length > sink->bytes_capacity)
+    {
+        sink->bytes_capacity = Max(sink->bytes_capacity + sink->bytes_capacity / 4, sink->n_bytes + length);
+        sink->bytes_capacity = Max(sink->bytes_capacity, 4096);
+        sink->bytes = moe_check_ptr(job, moe_realloc(job, sink->bytes, sink->bytes_capacity, 1));
+    }
+    copy_bytes(sink->bytes + sink->n_bytes, bytes, length);
+    sink->n_bytes += length;
+}
+
+/* Append text in UTF-8. */
 static void
 append_text(moe_sink *sink, moe_job *job, const char *text, int64 length)
 {
     char *utf8 = pg_server_to_any(text, length, PG_UTF8);
 
-    if (utf8 != text)
-        length = strlen(utf8);
-    if (sink->length + length > sink->capacity)
-    {
-        sink->capacity = Max(Max(sink->capacity * 2, 16384), sink->length + length);
-        sink->bytes = grow(job, sink->bytes, sink->capacity, 1);
-    }
-    memcpy(sink->bytes + sink->length, utf8, length);
-    sink->length += length;
+    append(sink, job, utf8, utf8 == text ? length : (int64) strlen(utf8));
 }
 
 static void
-append_text_array(moe_sink *sink, moe_job *job, Datum value)
+append_texts(moe_sink *sink, moe_job *job, Datum value)
 {
     Datum *elements;
     bool *nulls;
@@ -212,53 +291,21 @@ append_text_array(moe_sink *sink, moe_job *job, Datum value)
             continue;
         text = OutputFunctionCall(&sink->output, elements[i]);
         if (i > 0)
-            append_text(sink, job, " ", 1);
+            append(sink, job, " ", 1);
         append_text(sink, job, text, strlen(text));
     }
-}
-
-static uint64
-put_string(moe_sink *sink, moe_job *job, int64 row, Datum value)
-{
-    int64 begin = sink->length;
-
-    if (sink->text_form == TEXT_ARRAY)
-        append_text_array(sink, job, value);
-    else if (sink->text_form == TEXT_OUTPUT)
-    {
-        char *text = OutputFunctionCall(&sink->output, value);
-
-        append_text(sink, job, text, strlen(text));
-    }
-    else
-    {
-        text *packed = DatumGetTextPP(value);
-        int64 length = VARSIZE_ANY_EXHDR(packed);
-
-        if (sink->text_form == TEXT_PADDED)
-            length = bpchartruelen(VARDATA_ANY(packed), length);
-        append_text(sink, job, VARDATA_ANY(packed), length);
-    }
-    sink->offset[row + 1] = sink->length;
-    return moe_hash_bytes(sink->bytes + begin, sink->length - begin, 1);
 }
 
 /* An array of numbers, of any dimensions, in storage order; elements that are NULL or not finite count as 0. */
-static uint64
-put_vector(moe_sink *sink, moe_job *job, int64 row, Datum value)
+static void
+append_vector(moe_sink *sink, moe_job *job, Datum value)
 {
-    int64 begin = sink->length;
     Datum *elements;
     bool *nulls;
     int n;
 
     deconstruct_array(DatumGetArrayTypeP(value), sink->element, sink->element_length, sink->element_by_value,
                       sink->element_align, &elements, &nulls, &n);
-    if (sink->length + n > sink->capacity)
-    {
-        sink->capacity = Max(Max(sink->capacity * 2, 4096), sink->length + n);
-        sink->items = grow(job, sink->items, sink->capacity, sizeof(float));
-    }
     for (int i = 0; i < n; i++)
     {
         float item = nulls[i] ? 0 : (float) moe_number_of(sink->element, elements[i]);
@@ -268,110 +315,112 @@ put_vector(moe_sink *sink, moe_job *job, int64 row, Datum value)
             sink->not_finite++;
             item = 0;
         }
-        sink->items[sink->length++] = item + 0.0f;
+        item += 0.0f;
+        append(sink, job, &item, sizeof(item));
     }
-    sink->offset[row + 1] = sink->length;
-    return n == 0 ? 2 : moe_hash_bytes(sink->items + begin, n * sizeof(float), 2);
+}
+
+static void
+put_bytes(moe_sink *sink, moe_job *job, int64 row, Datum value)
+{
+    char *text;
+    struct varlena *packed;
+
+    switch (sink->form)
+    {
+        case FORM_UTF8:
+            packed = PG_DETOAST_DATUM_PACKED(value);
+            append(sink, job, VARDATA_ANY(packed), VARSIZE_ANY_EXHDR(packed));
+            break;
+        case FORM_VARLENA:
+            packed = PG_DETOAST_DATUM_PACKED(value);
+            append_text(sink, job, VARDATA_ANY(packed), VARSIZE_ANY_EXHDR(packed));
+            break;
+        case FORM_PADDED:
+            packed = PG_DETOAST_DATUM_PACKED(value);
+            append_text(sink, job, VARDATA_ANY(packed),
+                        bpchartruelen(VARDATA_ANY(packed), (int) VARSIZE_ANY_EXHDR(packed)));
+            break;
+        case FORM_TEXTS:
+            append_texts(sink, job, value);
+            break;
+        case FORM_VECTOR:
+            append_vector(sink, job, value);
+            break;
+        default:
+            text = OutputFunctionCall(&sink->output, value);
+            append_text(sink, job, text, strlen(text));
+            break;
+    }
+    sink->items[row + 1].end = sink->n_bytes;
 }
 
 /* NULL: a row without a time is always visible; a value without a time is not yet known. */
-static uint64
-put_missing(moe_sink *sink, int64 row)
+static void
+put_missing(moe_sink *sink, moe_job *job, int64 row, int64 capacity)
 {
+    int64 end = sink->items[row].end;
+    moe_item *item = put_null(sink, job, row, capacity);
+
     if (sink->kind == SINK_ROW_TIME)
-        sink->time[row] = MOE_TIME_ALWAYS;
+        item->time = MOE_TIME_ALWAYS;
     else if (sink->kind == SINK_KNOWN_AT)
-        sink->time[row] = MOE_TIME_NEVER;
+        item->time = MOE_TIME_NEVER;
     else if (sink->kind == SINK_STRING || sink->kind == SINK_VECTOR)
-        sink->offset[row + 1] = sink->length;
-    return put_null(sink, row);
-}
-
-uint64
-moe_sink_put(moe_sink *sink, moe_job *job, int64 row, Datum value, bool null)
-{
-    if (sink->kind == SINK_KEY)
-        return moe_key_column_append(sink->key, value, null);
-    sink->null[row] = 0;
-    if (null)
-        return put_missing(sink, row);
-    switch (sink->kind)
-    {
-        case SINK_NUMBER:
-            return put_number(sink, row, value);
-        case SINK_STRING:
-            return put_string(sink, job, row, value);
-        case SINK_VECTOR:
-            return put_vector(sink, job, row, value);
-        default:
-            return put_time(sink, row, value);
-    }
-}
-
-/* Gather fixed-size items; the old array is freed. */
-static void *
-gather(moe_job *job, void *array, size_t size, const int32 *order, int64 n)
-{
-    char *sorted = moe_check_ptr(job, moe_alloc(job, n, size));
-    const char *from = array;
-
-    if (size == 1)
-    {
-        for (int64 i = 0; i < n; i++)
-            sorted[i] = from[order[i]];
-    }
-    else
-    {
-        for (int64 i = 0; i < n; i++)
-            ((int64 *) sorted)[i] = ((const int64 *) from)[order[i]];
-    }
-    moe_free(job, array);
-    return sorted;
-}
-
-/* Gather runs of items of `size` bytes each, bounded by offset. */
-static void *
-gather_runs(moe_sink *sink, moe_job *job, void *items, size_t size, const int32 *order, int64 n)
-{
-    char *sorted = moe_check_ptr(job, moe_alloc(job, sink->length, size));
-    int64 *offset = moe_check_ptr(job, moe_alloc(job, n + 1, sizeof(int64)));
-
-    for (int64 i = 0; i < n; i++)
-    {
-        int64 begin = sink->offset[order[i]];
-        int64 length = sink->offset[order[i] + 1] - begin;
-
-        if (length > 0)
-            memcpy(sorted + offset[i] * size, (const char *) items + begin * size, length * size);
-        offset[i + 1] = offset[i] + length;
-    }
-    moe_free(job, sink->offset);
-    moe_free(job, items);
-    sink->offset = offset;
-    return sorted;
+        item[0].end = item[1].end = end;
 }
 
 void
-moe_sink_finish(moe_sink *sink, moe_job *job, const int32 *order, int64 n)
+moe_sink_put(moe_sink *sink, moe_job *job, int64 row, int64 capacity, Datum value, bool null)
 {
-    if (sink->kind == SINK_KEY)
+    double number;
+
+    if (null)
     {
-        moe_key_column_permute(sink->key, order, n);
+        put_missing(sink, job, row, capacity);
         return;
     }
-    if (sink->number != NULL)
-        sink->number = gather(job, sink->number, sizeof(double), order, n);
-    if (sink->time != NULL)
-        sink->time = gather(job, sink->time, sizeof(int64), order, n);
-    if (sink->kind == SINK_STRING)
-        sink->bytes = gather_runs(sink, job, sink->bytes, 1, order, n);
-    if (sink->kind == SINK_VECTOR)
-        sink->items = gather_runs(sink, job, sink->items, sizeof(float), order, n);
-    if (sink->n_nulls > 0)
-        sink->null = gather(job, sink->null, 1, order, n);
-    else
+    switch (sink->form)
     {
-        moe_free(job, sink->null);
-        sink->null = NULL;
+        case FORM_BOOL:
+            sink->items[row].number = DatumGetBool(value) ? 1 : 0;
+            break;
+        case FORM_INT2:
+            sink->items[row].number = DatumGetInt16(value);
+            break;
+        case FORM_INT4:
+            sink->items[row].number = DatumGetInt32(value);
+            break;
+        case FORM_INT8:
+            sink->items[row].number = (double) DatumGetInt64(value);
+            break;
+        case FORM_FLOAT4:
+            put_number(sink, job, row, capacity, DatumGetFloat4(value));
+            break;
+        case FORM_FLOAT8:
+            put_number(sink, job, row, capacity, DatumGetFloat8(value));
+            break;
+        case FORM_NUMERIC:
+            put_number(sink, job, row, capacity,
+                       short_numeric(value, &number) ? number : moe_number_of(sink->type, value));
+            break;
+        case FORM_NUMBER:
+            put_number(sink, job, row, capacity, moe_number_of(sink->type, value));
+            break;
+        case FORM_ROW_TIME:
+        case FORM_TIMESTAMP:
+            put_time(sink, job, row, capacity, DatumGetTimestamp(value));
+            break;
+        case FORM_DATE:
+            put_time(sink, job, row, capacity, moe_sql_time(value, sink->type));
+            break;
+        case FORM_KEY_INT4:
+        case FORM_KEY_INT8:
+        case FORM_KEY:
+            sink->items[row].word = moe_key_column_word(sink->key, value);
+            break;
+        default:
+            put_bytes(sink, job, row, value);
+            break;
     }
 }

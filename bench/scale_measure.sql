@@ -1,0 +1,85 @@
+-- What bench/scale measures on the schema that scale.sql made.
+-- psql variables: orders (their number), threads, json (0 or 1).
+SET moe_ml.notices = off;
+SET moe_ml.memory_limit = '20GB';
+SET moe_ml.threads = :threads;
+SET search_path = star;
+SET max_parallel_workers_per_gather = 0; -- what the server's settings are must not decide a comparison
+
+-- The executor's milliseconds for the SELECTs that the reader runs, rows thrown away.
+CREATE FUNCTION pg_temp.null_time() RETURNS float8 LANGUAGE plpgsql AS $$
+DECLARE
+    query text;
+    plan json;
+    total float8 := 0;
+BEGIN
+    FOREACH query IN ARRAY ARRAY[
+        'SELECT c.signed_up, c.country, c.segment, c.birth_year, c.newsletter, c.customer_id FROM star.customers c',
+        'SELECT c.placed_at, c.quantity, c.amount, c.discount, c.weight, c.online, c.channel, c.note, c.customer_id, c.product_id, c.store_id FROM star.orders c',
+        'SELECT c.listed_at, c.category, c.title, c.price, c.weight, c.product_id FROM star.products c',
+        'SELECT c.opened_at, c.city, c.floor_m2, c.store_id FROM star.stores c']
+    LOOP
+        EXECUTE 'EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) ' || query INTO plan;
+        total := total + (plan->0->>'Execution Time')::float8;
+    END LOOP;
+    RETURN total;
+END $$;
+
+CREATE FUNCTION pg_temp.high_water() RETURNS float8 LANGUAGE sql AS
+$$ SELECT substring(pg_read_file('/proc/self/status') FROM 'VmHWM:\s+(\d+)')::float8 / 1024 $$;
+
+-- 32 batches of seeds a model, whatever the size: 16,384 customers for training, 1,024 each for validation and test.
+SELECT pg_temp.null_time() AS null_before \gset
+SELECT moe_ml.execute(format($model$
+    CREATE MODEL star.quiet PREDICT label FOR EACH customers AT as_of
+    AS SELECT c.customer_id, t.as_of, pg_catalog.count(o.customer_id) = 0 AS label, t.split
+       FROM (SELECT customer_id, signed_up, pg_catalog.hashint4(customer_id) & 2147483647 AS h FROM star.customers) AS c
+       CROSS JOIN (VALUES (timestamp '2024-09-01', 'train', 16384), ('2024-10-01', 'validation', 1024),
+           ('2024-11-01', 'test', 1024)) AS t (as_of, split, wanted)
+       LEFT JOIN star.orders AS o ON o.customer_id = c.customer_id AND o.placed_at > t.as_of AND o.placed_at <= t.as_of + interval '30 days'
+       WHERE c.h::pg_catalog.float8 / 2147483647 < wanted::pg_catalog.float8 / %s AND c.signed_up <= t.as_of
+       GROUP BY 1, 2, 4
+    WITH (split_column = split, epochs = 2, patience = 0, ensembles = 1)$model$, :orders / 20)) \g /dev/null
+SELECT pg_temp.high_water() AS backend_mb, pg_temp.null_time() AS null_after \gset
+
+-- A new connection, as the memory of a training is not that of predicting.
+\c
+SET moe_ml.memory_limit = '20GB';
+SET moe_ml.threads = :threads;
+SET search_path = star;
+CREATE FUNCTION pg_temp.high_water() RETURNS float8 LANGUAGE sql AS
+$$ SELECT substring(pg_read_file('/proc/self/status') FROM 'VmHWM:\s+(\d+)')::float8 / 1024 $$;
+CREATE FUNCTION pg_temp.predict_plan() RETURNS json LANGUAGE plpgsql AS $$
+DECLARE plan json;
+BEGIN
+    EXECUTE 'EXPLAIN (ANALYZE, FORMAT JSON) SELECT * FROM star.quiet WHERE customer_id = ANY ($keys$'
+        || (SELECT array_agg(i) FROM generate_series(1, 8192) AS i)::text || '$keys$)' INTO plan;
+    RETURN plan->0->'Plan';
+END $$;
+SELECT p->>'Seeds Scored' AS seeds, p->>'Score Time' AS score_ms, p->>'Read Time' AS predict_read_ms FROM pg_temp.predict_plan() AS p \gset
+SELECT pg_temp.high_water() AS predict_backend_mb \gset
+
+CREATE TEMPORARY TABLE result AS
+SELECT :orders AS orders, n AS rows, round(n / (stages->>'read')::numeric) AS read_rows_per_s,
+    round(n / (stages->>'graph')::numeric) AS graph_rows_per_s, round(n / (stages->>'features')::numeric) AS features_rows_per_s,
+    round(2 * train_rows / ((stages->>'sample')::numeric + (stages->>'encode')::numeric + (stages->>'forward')::numeric
+        + (stages->>'backward')::numeric), 1) AS train_seeds_per_s,
+    round(:seeds / (:score_ms::numeric / 1000), 1) AS predict_seeds_per_s,
+    round((stages->>'read')::numeric * 1000 / least(:null_before, :null_after)::numeric, 2) AS read_to_null,
+    round(least(:null_before, :null_after)::numeric / 1000, 3) AS null_seconds,
+    round(peak_memory::numeric / n, 1) AS bytes_per_row, round(peak_memory / 1048576.0, 1) AS job_mb,
+    round(:backend_mb::numeric, 1) AS backend_mb, round(:predict_backend_mb::numeric, 1) AS predict_backend_mb,
+    train_rows, train_seconds, stages
+FROM moe_ml.model_relations, (SELECT sum(reltuples)::numeric AS n FROM pg_class WHERE relnamespace = 'star'::regnamespace AND relkind = 'r') AS t
+WHERE name = 'quiet';
+
+SELECT :json = 1 AS as_json \gset
+\if :as_json
+SELECT row_to_json(result) FROM result;
+\else
+\pset format aligned
+\pset expanded on
+\pset tuples_only off
+SELECT * FROM result;
+\endif
+SELECT moe_ml.execute('DROP MODEL star.quiet') \g /dev/null
