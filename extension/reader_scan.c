@@ -26,7 +26,10 @@
 typedef struct lane
 {
     moe_value_form form;
+    bool runs; /* items are bounds */
     moe_item *items;
+    uint8 *null; /* once there is one */
+    moe_item null_item;
     moe_sink *sink;
 } lane;
 
@@ -71,6 +74,7 @@ reserve(receiver *r)
     {
         moe_sink_reserve(&reading->sinks[s], r->job, reading->capacity);
         r->lanes[s].items = reading->sinks[s].items;
+        r->lanes[s].null = reading->sinks[s].null;
     }
 }
 
@@ -106,6 +110,23 @@ put_plain(moe_value_form form, moe_item *item, Datum value)
     }
 }
 
+static inline void
+put_null(receiver *r, lane *lane, int64 row)
+{
+    if (unlikely(lane->null == NULL))
+    {
+        moe_sink_put(lane->sink, r->job, row, r->reading->capacity, (Datum) 0, true);
+        lane->null = lane->sink->null;
+        lane->null_item = lane->sink->items[row];
+        return;
+    }
+    lane->null[row] = 1;
+    if (lane->runs)
+        lane->items[row + 1] = lane->items[row];
+    else
+        lane->items[row] = lane->null_item;
+}
+
 static bool
 receive(TupleTableSlot *slot, DestReceiver *self)
 {
@@ -120,11 +141,12 @@ receive(TupleTableSlot *slot, DestReceiver *self)
     old = MemoryContextSwitchTo(r->batch);
     for (int s = 0; s < reading->n_sinks; s++)
     {
-        const lane *lane = &r->lanes[s];
-        Datum value = slot->tts_values[s];
+        lane *lane = &r->lanes[s];
 
-        if (slot->tts_isnull[s] || !put_plain(lane->form, &lane->items[row], value))
-            moe_sink_put(lane->sink, r->job, row, reading->capacity, value, slot->tts_isnull[s]);
+        if (slot->tts_isnull[s])
+            put_null(r, lane, row);
+        else if (!put_plain(lane->form, &lane->items[row], slot->tts_values[s]))
+            moe_sink_put(lane->sink, r->job, row, reading->capacity, slot->tts_values[s], false);
     }
     MemoryContextSwitchTo(old);
     if (r->batch->mem_allocated > BATCH_BYTES)
@@ -165,6 +187,7 @@ moe_reading_scan(moe_reading *reading)
     {
         r.lanes[s].form = reading->sinks[s].form;
         r.lanes[s].sink = &reading->sinks[s];
+        r.lanes[s].runs = reading->sinks[s].kind == SINK_STRING || reading->sinks[s].kind == SINK_VECTOR;
     }
     reserve(&r);
     code = SPI_execute_extended(reading->sql.data, &options);

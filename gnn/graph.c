@@ -4,9 +4,14 @@
  * A foreign key comes as the parent of each child. Its reverse is built by
  * one counting sort a key: because rows stand in time order, filling the lists
  * in row order leaves every parent's children sorted by row time, and those
- * visible at a moment are found by one binary search.
+ * visible at a moment are found by one binary search. The sort is the same for
+ * any number of threads.
  */
 #include "gnn/graph.h"
+
+#define BUCKETS   1024 /* ranges of parents, at most */
+#define CHUNKS    64   /* of children, at most */
+#define CHUNK_MIN 16384
 
 typedef struct adjacency
 {
@@ -44,44 +49,150 @@ check_table(moe_job *job, const moe_graph_table *table)
     return MOE_OK;
 }
 
+/*
+ * The sort of one foreign key's children by parent.
+ *
+ * Parents fall into at most BUCKETS ranges of 2^shift. First the children are
+ * moved to their parent's range, chunk by chunk and in row order, with the
+ * parent beside them; then each range is counted and filled by itself, within
+ * the cache. Chunks and ranges are shared out to the job's threads.
+ */
+typedef struct sorting
+{
+    const int32_t *parent_of;
+    int64_t n_parents;
+    int64_t chunk; /* rows */
+    int shift;
+    int n_buckets;
+    int64_t (*place)[BUCKETS]; /* [chunks] counts, then where the next child of the range goes */
+    int64_t bucket[BUCKETS + 1];
+    struct child
+    {
+        int32_t row;
+        int32_t parent;
+    } * moved;            /* [edges] */
+    _Atomic bool outside; /* some parent does not exist */
+    adjacency *out;
+} sorting;
+
+static void
+count_buckets(int64_t begin, int64_t end, void *arg)
+{
+    sorting *s = arg;
+    int64_t *count = s->place[begin / s->chunk];
+    bool outside = false;
+    for (int64_t row = begin; row < end; row++)
+    {
+        int32_t parent = s->parent_of[row];
+        if (parent < -1 || parent >= s->n_parents)
+            outside = true;
+        else if (parent >= 0)
+            count[parent >> s->shift]++;
+    }
+    if (outside)
+        s->outside = true;
+}
+
+/* From counts to places: by range, then by chunk. */
+static void
+place_buckets(sorting *s, int64_t n_chunks)
+{
+    int64_t at = 0;
+    for (int b = 0; b < s->n_buckets; b++)
+    {
+        s->bucket[b] = at;
+        for (int64_t c = 0; c < n_chunks; c++)
+        {
+            int64_t count = s->place[c][b];
+            s->place[c][b] = at;
+            at += count;
+        }
+    }
+    s->bucket[s->n_buckets] = at;
+}
+
+static void
+move_children(int64_t begin, int64_t end, void *arg)
+{
+    sorting *s = arg;
+    int64_t *place = s->place[begin / s->chunk];
+    for (int64_t row = begin; row < end; row++)
+    {
+        int32_t parent = s->parent_of[row];
+        if (parent >= 0)
+            s->moved[place[parent >> s->shift]++] = (struct child){(int32_t) row, parent};
+    }
+}
+
+/* Count and fill the children of the parents of some ranges. */
+static void
+fill_buckets(int64_t begin, int64_t end, void *arg)
+{
+    sorting *s = arg;
+    int64_t *offset = s->out->offset; /* offset[p + 1]: counts, then where the next child of p goes, then its end */
+    for (int64_t b = begin; b < end; b++)
+    {
+        int64_t first = b << s->shift;
+        int64_t last = (b + 1) << s->shift < s->n_parents ? (b + 1) << s->shift : s->n_parents;
+        int64_t at = s->bucket[b];
+        for (int64_t i = s->bucket[b]; i < s->bucket[b + 1]; i++)
+            offset[s->moved[i].parent + 1]++;
+        for (int64_t parent = first; parent < last; parent++)
+        {
+            int64_t count = offset[parent + 1];
+            offset[parent + 1] = at;
+            at += count;
+        }
+        for (int64_t i = s->bucket[b]; i < s->bucket[b + 1]; i++)
+            s->out->children[offset[s->moved[i].parent + 1]++] = s->moved[i].row;
+    }
+}
+
+static moe_code
+sort_children(moe_job *job, sorting *s, int64_t n_children)
+{
+    int64_t n_chunks;
+    while (s->n_parents >> s->shift >= BUCKETS)
+        s->shift++;
+    s->n_buckets = (int) ((s->n_parents >> s->shift) + 1);
+    s->chunk = n_children / CHUNKS + 1 > CHUNK_MIN ? n_children / CHUNKS + 1 : CHUNK_MIN;
+    n_chunks = (n_children + s->chunk - 1) / s->chunk;
+    s->place = moe_alloc(job, n_chunks, sizeof *s->place);
+    if (s->place == NULL)
+        return moe_job_code(job);
+    moe_parallel(job, n_children, s->chunk, count_buckets, s);
+    if (s->outside)
+        return MOE_INVALID;
+    place_buckets(s, n_chunks);
+    s->moved = moe_alloc(job, s->bucket[s->n_buckets], sizeof *s->moved);
+    s->out->children = moe_alloc(job, s->bucket[s->n_buckets], sizeof *s->out->children);
+    if (s->moved == NULL || s->out->children == NULL)
+        return moe_job_code(job);
+    moe_parallel(job, n_children, s->chunk, move_children, s);
+    moe_parallel(job, s->n_buckets, 1, fill_buckets, s);
+    return moe_job_check(job);
+}
+
 static moe_code
 build_adjacency(moe_graph *graph, const moe_graph_key *key, adjacency *out)
 {
     moe_job *job = graph->job;
     if (key->child < 0 || key->child >= graph->n_tables || key->parent < 0 || key->parent >= graph->n_tables)
         return moe_fail(job, MOE_INVALID, "foreign key \"%s\" names a table that does not exist", key->name);
-    int64_t n_children = graph->tables[key->child].n_rows;
-    int64_t n_parents = graph->tables[key->parent].n_rows;
-
-    out->offset = moe_alloc(job, n_parents + 1, sizeof *out->offset);
-    if (out->offset == NULL)
+    sorting *s = moe_alloc(job, 1, sizeof *s);
+    if (s == NULL)
         return moe_job_code(job);
-    for (int64_t row = 0; row < n_children; row++)
-    {
-        int32_t parent = key->parent_of[row];
-        if (parent < -1 || parent >= n_parents)
-            return moe_fail(job, MOE_INVALID, "foreign key \"%s\" points outside its parent table", key->name);
-        if (parent >= 0)
-            out->offset[parent + 1]++;
-    }
-    for (int64_t parent = 0; parent < n_parents; parent++)
-        out->offset[parent + 1] += out->offset[parent];
-
-    out->children = moe_alloc(job, out->offset[n_parents], sizeof *out->children);
-    int64_t *next = moe_alloc(job, n_parents + 1, sizeof *next);
-    if (out->children == NULL || next == NULL)
-    {
-        moe_free(job, next);
-        return moe_job_code(job);
-    }
-    for (int64_t row = 0; row < n_children; row++)
-    {
-        int32_t parent = key->parent_of[row];
-        if (parent >= 0)
-            out->children[out->offset[parent] + next[parent]++] = (int32_t) row;
-    }
-    moe_free(job, next);
-    return MOE_OK;
+    s->parent_of = key->parent_of;
+    s->n_parents = graph->tables[key->parent].n_rows;
+    s->out = out;
+    out->offset = moe_alloc(job, s->n_parents + 1, sizeof *out->offset);
+    moe_code code = out->offset == NULL ? moe_job_code(job) : sort_children(job, s, graph->tables[key->child].n_rows);
+    if (s->outside)
+        code = moe_fail(job, MOE_INVALID, "foreign key \"%s\" points outside its parent table", key->name);
+    moe_free(job, s->place);
+    moe_free(job, s->moved);
+    moe_free(job, s);
+    return code;
 }
 
 moe_code

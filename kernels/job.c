@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "kernels/device.h"
 #include "kernels/memory.h"
@@ -18,6 +19,8 @@
 #define ALIGNMENT   64
 #define MAX_THREADS 1024
 #define MEGABYTE    (1024.0 * 1024.0)
+#define HUGE_PAGE   ((size_t) 2 << 20)
+#define HUGE_FROM   ((size_t) 4 << 20) /* bytes from which a block is worth it */
 
 /* Stands in the 64 bytes before the memory it describes. */
 typedef struct block
@@ -213,6 +216,21 @@ unlink_block(moe_job *job, block *header)
         header->next->previous = header->previous;
 }
 
+/*
+ * Ask for huge pages in large blocks: tables are touched once from end to end, where a page fault for every 4 kB is a
+ * good part of the cost, and then at random, where each would want a TLB entry of its own. A refusal changes nothing.
+ */
+static void
+advise(void *base, size_t size)
+{
+#ifdef MADV_HUGEPAGE
+    uintptr_t begin = ((uintptr_t) base + HUGE_PAGE - 1) & ~(uintptr_t) (HUGE_PAGE - 1);
+    uintptr_t end = ((uintptr_t) base + size) & ~(uintptr_t) (HUGE_PAGE - 1);
+    if (size >= HUGE_FROM && end > begin)
+        madvise((void *) begin, end - begin, MADV_HUGEPAGE);
+#endif
+}
+
 static void *
 allocate(moe_job *job, size_t size, bool zero)
 {
@@ -221,6 +239,7 @@ allocate(moe_job *job, size_t size, bool zero)
     void *base = zero ? calloc(1, size + OVERHEAD) : malloc(size + OVERHEAD);
     if (base == NULL)
         return NULL;
+    advise(base, size + OVERHEAD);
     count_memory(job, size + OVERHEAD, 0);
     return link_block(job, base, size);
 }
@@ -284,6 +303,7 @@ moe_realloc(moe_job *job, void *ptr, int64_t count, size_t size)
         moe_fail_alloc(job, more);
         return NULL;
     }
+    advise(base, bytes + OVERHEAD);
     char *content = aligned_content(base);
     size_t kept = bytes < old.size ? bytes : old.size;
     if (content != (char *) base + old.offset)
