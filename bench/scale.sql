@@ -44,7 +44,7 @@ SELECT 1 + floor(:customers * u ^ 1.7)::int, CASE WHEN h & 127 > 0 THEN 1 + floo
     timestamp '2022-01-01' + (i::float8 / :rows * 94608000 - CASE WHEN (h >> 20) % 50 = 0 THEN (h >> 26) % 604800 ELSE 0 END) * interval '1 second',
     1 + ((h >> 30) & 7)::int, (100 + (h >> 11) % 99900) / 100.0, CASE WHEN (h >> 3) & 3 = 0 THEN ((h >> 9) % 50)::real / 100 END,
     ((h >> 17) % 100000)::float8 / 1024, (h >> 5) & 1 = 0, (ARRAY['web', 'app', 'shop', 'phone'])[1 + ((h >> 41) & 3)],
-    CASE WHEN (h >> 43) & 3 = 0 THEN (ARRAY['gift wrap', 'leave at door', 'call first', 'fragile'])[1 + ((h >> 45) & 3)] || ' ' || (h >> 15) % 100000 END
+    CASE WHEN (h >> 43) & 3 = 0 THEN (ARRAY['gift wrap', 'leave at door', 'call first', 'fragile'])[1 + ((h >> 45) & 3)] || ' ' || (h >> 2) % 100000000 END
 FROM (SELECT i, h, (h % 1048573) / 1048573.0::float8 AS u, ((h >> 21) % 1048573) / 1048573.0::float8 AS v
       FROM (SELECT i, hashint8extended(i, 0) & 9007199254740991 AS h FROM generate_series(1, :rows) AS i) AS hashed) AS drawn;
 

@@ -1,10 +1,11 @@
 /*
  * dictionary.c: the distinct values of a column: counting, keeping, finding.
  *
- * Counting is an open-addressing hash table over row numbers, so that its size
- * follows the number of distinct values, not of rows. Its order decides
- * nothing: entries stand in order of first occurrence and dictionaries are
- * sorted by value.
+ * Counting is an open-addressing hash table over row numbers for every chunk
+ * of rows, on the job's threads; the chunks' tables are merged in order, so that
+ * the result is that of one pass. A column of more values than any dictionary
+ * takes is only asked how many they are: their hashes are counted, in a large
+ * table those of every sixteenth value, which says as much.
  */
 #include "embed/dictionary.h"
 #include "embed/spec.h"
@@ -14,6 +15,11 @@
 #include <string.h>
 
 #define POLL_ROWS 65536
+#define SLOTS     (2 * MOE_TALLY_MAX)
+#define CHUNKS    64 /* at most */
+#define CHUNK_MIN 65536
+#define COUNT_ALL (1 << 20) /* rows up to which all distinct values are counted */
+#define SAMPLED   16        /* of more rows, the values whose hash is divisible by it */
 
 const void *
 moe_column_bytes(const moe_column *column, int64_t row, double *number, int64_t *length)
@@ -28,14 +34,6 @@ moe_column_bytes(const moe_column *column, int64_t row, double *number, int64_t 
     return number;
 }
 
-/* The hash table behind a tally: slots hold entry number + 1, 0 where free. */
-typedef struct slots
-{
-    int64_t capacity; /* a power of two; also bounds the tally's arrays at half of it */
-    int32_t *entry;
-    uint64_t *hash; /* by entry */
-} slots;
-
 static bool
 same_value(const moe_column *column, int64_t a, int64_t b)
 {
@@ -47,94 +45,221 @@ same_value(const moe_column *column, int64_t a, int64_t b)
     return length_a == length_b && memcmp(bytes_a, bytes_b, length_a) == 0;
 }
 
-/* Double the room and put the entries back. */
-static moe_code
-grow(moe_job *job, moe_tally *tally, slots *slots)
+/* The values of one chunk of rows, in the order of their first occurrence; slots hold entry number + 1, 0 where free.
+ */
+typedef struct partial
 {
-    int64_t capacity = slots->capacity ? slots->capacity * 2 : 1024;
-    int32_t *entry = moe_alloc(job, capacity, sizeof(*entry));
-    void *row, *count, *hash;
+    int32_t n;
+    bool overflow;
+    int32_t slot[SLOTS];
+    uint64_t hash[MOE_TALLY_MAX];
+    int32_t row[MOE_TALLY_MAX];
+    int64_t count[MOE_TALLY_MAX];
+} partial;
 
-    if (!entry)
-        return moe_job_code(job);
-    for (int64_t i = 0; i < tally->n; i++)
+typedef struct tallying
+{
+    const moe_column *column;
+    int64_t limit;
+    int64_t chunk;    /* rows */
+    partial *parts;   /* [chunks] */
+    uint64_t sampled; /* values whose hash has one of these bits are left out */
+    uint64_t *hashes; /* of the others */
+    int64_t *at;      /* [chunks] how many there are, then where they go */
+} tallying;
+
+/* Count `times` more occurrences of a row's value. */
+static void
+count_value(const moe_column *column, int64_t row, uint64_t hash, int64_t times, int64_t limit, partial *part)
+{
+    int64_t at = hash % SLOTS;
+
+    for (; part->slot[at]; at = (at + 1) % SLOTS)
     {
-        int64_t at = slots->hash[i] & (capacity - 1);
+        int32_t entry = part->slot[at] - 1;
 
-        while (entry[at])
-            at = (at + 1) & (capacity - 1);
-        entry[at] = (int32_t) (i + 1);
+        if (part->hash[entry] == hash && same_value(column, part->row[entry], row))
+        {
+            part->count[entry] += times;
+            return;
+        }
     }
-    moe_free(job, slots->entry);
-    slots->entry = entry;
-    if (!(row = moe_realloc(job, tally->row, capacity / 2, sizeof(*tally->row))))
+    part->overflow = part->n == limit;
+    if (part->overflow)
+        return;
+    part->slot[at] = part->n + 1;
+    part->hash[part->n] = hash;
+    part->row[part->n] = (int32_t) row;
+    part->count[part->n++] = times;
+}
+
+static uint64_t
+hash_value(const moe_column *column, int64_t row)
+{
+    double number;
+    int64_t length;
+    const void *bytes = moe_column_bytes(column, row, &number, &length);
+
+    return moe_hash_bytes(bytes, length, 0);
+}
+
+static void
+tally_rows(int64_t begin, int64_t end, void *arg)
+{
+    const tallying *t = arg;
+    partial *part = &t->parts[begin / t->chunk];
+
+    for (int64_t row = begin; row < end && !part->overflow; row++)
+        if (!moe_column_missing(t->column, row))
+            count_value(t->column, row, hash_value(t->column, row), 1, t->limit, part);
+}
+
+/* Add the other parts to the first, in order: so values stay in the order of their first occurrence. */
+static void
+merge_parts(const tallying *t, int64_t n_chunks)
+{
+    partial *all = &t->parts[0];
+
+    for (int64_t c = 1; c < n_chunks && !all->overflow; c++)
+    {
+        const partial *part = &t->parts[c];
+
+        for (int32_t i = 0; i < part->n && !all->overflow; i++)
+            count_value(t->column, part->row[i], part->hash[i], part->count[i], t->limit, all);
+        all->overflow |= part->overflow;
+    }
+}
+
+/* What was counted, as the caller's. */
+static moe_code
+deliver(moe_job *job, const partial *all, moe_tally *tally)
+{
+    tally->overflow = all->overflow;
+    tally->n = all->n;
+    tally->row = moe_alloc(job, all->n, sizeof(*tally->row));
+    tally->count = moe_alloc(job, all->n, sizeof(*tally->count));
+    if (!tally->row || !tally->count)
         return moe_job_code(job);
-    tally->row = row;
-    if (!(count = moe_realloc(job, tally->count, capacity / 2, sizeof(*tally->count))))
-        return moe_job_code(job);
-    tally->count = count;
-    if (!(hash = moe_realloc(job, slots->hash, capacity / 2, sizeof(*slots->hash))))
-        return moe_job_code(job);
-    slots->hash = hash;
-    slots->capacity = capacity;
+    memcpy(tally->row, all->row, all->n * sizeof(*tally->row));
+    memcpy(tally->count, all->count, all->n * sizeof(*tally->count));
+    tally->rarest = all->n ? all->count[0] : 0;
+    for (int64_t i = 0; i < all->n; i++)
+    {
+        tally->total += all->count[i];
+        tally->rarest = all->count[i] < tally->rarest ? all->count[i] : tally->rarest;
+    }
     return MOE_OK;
 }
 
-/* Count one row's value. */
-static moe_code
-count_row(moe_job *job, const moe_column *column, int64_t row, moe_tally *tally, slots *slots)
+/* Chunks depend on the number of rows alone; returns how many. */
+static int64_t
+cut(tallying *t, int64_t n_rows)
 {
-    double number;
-    int64_t length, at;
-    const void *bytes = moe_column_bytes(column, row, &number, &length);
-    uint64_t hash = moe_hash_bytes(bytes, length, 0);
-
-    if (tally->n * 2 >= slots->capacity && grow(job, tally, slots) != MOE_OK)
-        return moe_job_code(job);
-    at = hash & (slots->capacity - 1);
-    for (; slots->entry[at]; at = (at + 1) & (slots->capacity - 1))
-    {
-        int32_t entry = slots->entry[at] - 1;
-
-        if (slots->hash[entry] == hash && same_value(column, tally->row[entry], row))
-        {
-            tally->count[entry]++;
-            return MOE_OK;
-        }
-    }
-    slots->entry[at] = (int32_t) (tally->n + 1);
-    slots->hash[tally->n] = hash;
-    tally->row[tally->n] = (int32_t) row;
-    tally->count[tally->n] = 1;
-    tally->n++;
-    return MOE_OK;
+    t->chunk = n_rows / CHUNKS + 1 > CHUNK_MIN ? n_rows / CHUNKS + 1 : CHUNK_MIN;
+    return (n_rows + t->chunk - 1) / t->chunk;
 }
 
 moe_code
 moe_tally_column(moe_job *job, const moe_column *column, int64_t n_rows, int64_t limit, moe_tally *tally)
 {
-    slots slots = {0};
+    tallying t = {.column = column, .limit = limit < MOE_TALLY_MAX ? limit : MOE_TALLY_MAX};
+    int64_t n_chunks = cut(&t, n_rows);
 
     *tally = (moe_tally){0};
-    for (int64_t row = 0; row < n_rows && !tally->overflow; row++)
-    {
-        if (row % POLL_ROWS == 0 && moe_job_check(job) != MOE_OK)
-            break;
-        if (moe_column_missing(column, row))
-            continue;
-        if (count_row(job, column, row, tally, &slots) != MOE_OK)
-            break;
-        tally->total++;
-        tally->overflow = tally->n > limit;
-    }
-    tally->rarest = tally->n ? tally->count[0] : 0;
-    for (int64_t i = 1; i < tally->n; i++)
-        if (tally->count[i] < tally->rarest)
-            tally->rarest = tally->count[i];
-    moe_free(job, slots.entry);
-    moe_free(job, slots.hash);
+    if (!(t.parts = moe_alloc(job, n_chunks + 1, sizeof(*t.parts))))
+        return moe_job_code(job);
+    moe_parallel(job, n_rows, t.chunk, tally_rows, &t);
+    merge_parts(&t, n_chunks);
+    if (moe_job_check(job) == MOE_OK)
+        deliver(job, &t.parts[0], tally);
+    moe_free(job, t.parts);
     if (moe_job_code(job) != MOE_OK)
         moe_tally_free(job, tally);
+    return moe_job_code(job);
+}
+
+static void
+count_hashes(int64_t begin, int64_t end, void *arg)
+{
+    const tallying *t = arg;
+
+    for (int64_t row = begin; row < end; row++)
+        if (!moe_column_missing(t->column, row))
+            t->at[begin / t->chunk] += !(hash_value(t->column, row) & t->sampled);
+}
+
+static void
+take_hashes(int64_t begin, int64_t end, void *arg)
+{
+    const tallying *t = arg;
+    int64_t at = t->at[begin / t->chunk];
+
+    for (int64_t row = begin; row < end; row++)
+    {
+        uint64_t hash;
+
+        if (moe_column_missing(t->column, row))
+            continue;
+        hash = hash_value(t->column, row);
+        if (!(hash & t->sampled))
+            t->hashes[at++] = hash;
+    }
+}
+
+/* The number of different hashes among n; -1 on failure. */
+static int64_t
+count_different(moe_job *job, const uint64_t *hashes, int64_t n)
+{
+    int64_t capacity = 1024;
+    int64_t different = 0;
+    uint64_t *slot;
+
+    while (capacity < 2 * n)
+        capacity *= 2;
+    if (!(slot = moe_alloc(job, capacity, sizeof(*slot))))
+        return -1;
+    for (int64_t i = 0; i < n; i++)
+    {
+        uint64_t hash = hashes[i] ? hashes[i] : 1; /* 0 is a free slot */
+        uint64_t at = (hash >> 8) & (capacity - 1);
+
+        while (slot[at] && slot[at] != hash)
+            at = (at + 1) & (capacity - 1);
+        different += !slot[at];
+        slot[at] = hash;
+        if (i % POLL_ROWS == 0 && moe_job_check(job) != MOE_OK)
+            break;
+    }
+    moe_free(job, slot);
+    return different;
+}
+
+moe_code
+moe_count_distinct(moe_job *job, const moe_column *column, int64_t n_rows, int64_t *total, int64_t *distinct)
+{
+    tallying t = {.column = column, .sampled = n_rows > COUNT_ALL ? SAMPLED - 1 : 0};
+    int64_t n_chunks = cut(&t, n_rows);
+    int64_t n = 0;
+
+    *total = *distinct = 0;
+    if (!(t.at = moe_alloc(job, n_chunks, sizeof(*t.at))))
+        return moe_job_code(job);
+    moe_parallel(job, n_rows, t.chunk, count_hashes, &t);
+    for (int64_t c = 0; c < n_chunks; c++)
+    {
+        int64_t count = t.at[c];
+
+        t.at[c] = n;
+        n += count;
+    }
+    if (moe_job_check(job) == MOE_OK && (t.hashes = moe_alloc(job, n, sizeof(*t.hashes))))
+    {
+        moe_parallel(job, n_rows, t.chunk, take_hashes, &t);
+        *total = n * (int64_t) (t.sampled + 1);
+        *distinct = count_different(job, t.hashes, n) * (int64_t) (t.sampled + 1);
+    }
+    moe_free(job, t.hashes);
+    moe_free(job, t.at);
     return moe_job_code(job);
 }
 

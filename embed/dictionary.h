@@ -19,9 +19,17 @@ typedef struct moe_tally
     int64_t *count; /* [n] */
 } moe_tally;
 
-/* Count the values of rows 0..n_rows-1, giving up beyond `limit` distinct ones. */
+#define MOE_TALLY_MAX 4096
+
+/* Count the values of rows 0..n_rows-1, giving up beyond `limit` distinct ones, at most MOE_TALLY_MAX. */
 moe_code moe_tally_column(moe_job *job, const moe_column *column, int64_t n_rows, int64_t limit, moe_tally *tally);
 void moe_tally_free(moe_job *job, moe_tally *tally);
+
+/*
+ * How many of the rows have a value, and how many values are different: exact
+ * up to a million rows, in larger tables estimated from every sixteenth value.
+ */
+moe_code moe_count_distinct(moe_job *job, const moe_column *column, int64_t n_rows, int64_t *total, int64_t *distinct);
 
 /* Values in ascending order (numbers by size, strings by bytes). */
 typedef struct moe_dictionary

@@ -2,32 +2,29 @@
  * features_bind.c: the inputs of every row, computed once on the job's threads.
  *
  * A row's dense inputs lie side by side, so that the encoder copies one run
- * per row; its category entries likewise. A bag column is a CSR of its own,
- * filled in two passes (count, fill), because a hidden column must be left out.
+ * per row; its category entries likewise. They are written chunk by chunk, all
+ * columns of a chunk while it is in the cache. A bag column is a CSR of its
+ * own, because a hidden column must be left out: its rows are hashed stripe by
+ * stripe into a work area, and copied to their place once the sizes are known.
  */
 #include "embed/spec.h"
 
 #include <string.h>
 
-#define GRAIN 2048
+#define GRAIN  1024
+#define STRIPE 65536 /* rows whose bags are hashed together */
 
 typedef struct binding
 {
     const moe_features *features;
     const moe_features_table *table;
+    const moe_column *columns;
+    /* one bag column */
     const moe_spec *spec;
     const moe_column *column;
+    int64_t first; /* row of the stripe */
+    int32_t *work; /* [STRIPE * MOE_BAG_MAX] */
 } binding;
-
-static void
-bind_dense(int64_t begin, int64_t end, void *arg)
-{
-    const binding *b = arg;
-    int64_t width = b->table->dense_width;
-
-    for (int64_t row = begin; row < end; row++)
-        moe_spec_dense(b->spec, b->column, row, b->table->dense + row * width + b->spec->dense_at);
-}
 
 static int32_t
 category_of(const moe_spec *spec, const moe_column *column, int64_t row)
@@ -42,40 +39,96 @@ category_of(const moe_spec *spec, const moe_column *column, int64_t row)
     return found < 0 ? moe_spec_category_unknown(spec) : moe_spec_category_value(spec, found);
 }
 
+/* The dense inputs and category entries of some rows. */
 static void
-bind_category(int64_t begin, int64_t end, void *arg)
+bind_rows(int64_t begin, int64_t end, void *arg)
 {
     const binding *b = arg;
-    int64_t n = b->table->n_categories;
+    const moe_features_table *table = b->table;
 
-    for (int64_t row = begin; row < end; row++)
-        b->table->category[row * n + b->spec->category_at] = category_of(b->spec, b->column, row);
-}
-
-static void
-count_bag(int64_t begin, int64_t end, void *arg)
-{
-    const binding *b = arg;
-    uint64_t hash[MOE_BAG_MAX];
-
-    for (int64_t row = begin; row < end; row++)
-        b->spec->bag_offset[row + 1] = moe_spec_bag(b->spec, b->column, row, hash);
-}
-
-static void
-fill_bag(int64_t begin, int64_t end, void *arg)
-{
-    const binding *b = arg;
-    uint64_t hash[MOE_BAG_MAX];
-
-    for (int64_t row = begin; row < end; row++)
+    for (int c = 0; c < table->n_columns; c++)
     {
-        int32_t *out = b->spec->bag_index + b->spec->bag_offset[row];
-        int n = moe_spec_bag(b->spec, b->column, row, hash);
+        const moe_spec *spec = &table->columns[c];
+        const moe_column *column = &b->columns[c];
 
-        for (int i = 0; i < n; i++)
-            out[i] = (int32_t) (hash[i] & (uint64_t) (b->features->buckets - 1));
+        for (int64_t row = begin; spec->dense_width > 0 && row < end; row++)
+            moe_spec_dense(spec, column, row, table->dense + row * table->dense_width + spec->dense_at);
+        for (int64_t row = begin; spec->category_at >= 0 && row < end; row++)
+            table->category[row * table->n_categories + spec->category_at] = category_of(spec, column, row);
     }
+}
+
+/* Hash the bags of some rows of the stripe; bag_offset[row + 1] becomes the bag's size. */
+static void
+hash_bags(int64_t begin, int64_t end, void *arg)
+{
+    const binding *b = arg;
+    uint64_t hash[MOE_BAG_MAX];
+
+    for (int64_t i = begin; i < end; i++)
+    {
+        int n = moe_spec_bag(b->spec, b->column, b->first + i, hash);
+
+        b->spec->bag_offset[b->first + i + 1] = n;
+        for (int k = 0; k < n; k++)
+            b->work[i * MOE_BAG_MAX + k] = (int32_t) (hash[k] & (uint64_t) (b->features->buckets - 1));
+    }
+}
+
+static void
+copy_bags(int64_t begin, int64_t end, void *arg)
+{
+    const binding *b = arg;
+
+    for (int64_t i = begin; i < end; i++)
+    {
+        int64_t at = b->spec->bag_offset[b->first + i];
+        int64_t n = b->spec->bag_offset[b->first + i + 1] - at;
+
+        if (n > 0)
+            memcpy(b->spec->bag_index + at, b->work + i * MOE_BAG_MAX, n * sizeof(int32_t));
+    }
+}
+
+/* Grow a bag column's buckets to `count`, by a quarter at least. */
+static moe_code
+reserve_bags(moe_job *job, moe_spec *spec, int64_t count, int64_t *capacity)
+{
+    int32_t *index;
+
+    if (count <= *capacity)
+        return MOE_OK;
+    *capacity = count > *capacity + *capacity / 4 ? count : *capacity + *capacity / 4;
+    if (!(index = moe_realloc(job, spec->bag_index, *capacity, sizeof(*index))))
+        return moe_job_code(job);
+    spec->bag_index = index;
+    return MOE_OK;
+}
+
+static moe_code
+bind_stripes(moe_features *features, moe_spec *spec, binding *b, int64_t n_rows)
+{
+    moe_job *job = features->job;
+    int64_t capacity = 0;
+    int32_t *index;
+
+    for (b->first = 0; b->first < n_rows; b->first += STRIPE)
+    {
+        int64_t n = n_rows - b->first < STRIPE ? n_rows - b->first : STRIPE;
+
+        moe_parallel(job, n, GRAIN, hash_bags, b);
+        for (int64_t row = b->first; row < b->first + n; row++)
+            spec->bag_offset[row + 1] += spec->bag_offset[row];
+        if (reserve_bags(job, spec, spec->bag_offset[b->first + n], &capacity) != MOE_OK)
+            return moe_job_code(job);
+        moe_parallel(job, n, GRAIN, copy_bags, b);
+        if (moe_job_check(job) != MOE_OK)
+            return moe_job_code(job);
+    }
+    if (!(index = moe_realloc(job, spec->bag_index, spec->bag_offset[n_rows], sizeof(*index))))
+        return moe_job_code(job);
+    spec->bag_index = index;
+    return MOE_OK;
 }
 
 static moe_code
@@ -83,15 +136,12 @@ bind_bag(moe_features *features, moe_spec *spec, binding *b, int64_t n_rows)
 {
     moe_job *job = features->job;
 
-    if (!(spec->bag_offset = moe_alloc(job, n_rows + 1, sizeof(int64_t))))
-        return moe_job_code(job);
-    moe_parallel(job, n_rows, GRAIN, count_bag, b);
-    for (int64_t row = 0; row < n_rows; row++)
-        spec->bag_offset[row + 1] += spec->bag_offset[row];
-    if (!(spec->bag_index = moe_alloc(job, spec->bag_offset[n_rows], sizeof(int32_t))))
-        return moe_job_code(job);
-    moe_parallel(job, n_rows, GRAIN, fill_bag, b);
-    return MOE_OK;
+    spec->bag_offset = moe_alloc(job, n_rows + 1, sizeof(int64_t));
+    b->work = moe_alloc(job, (n_rows < STRIPE ? n_rows : STRIPE) * MOE_BAG_MAX, sizeof(int32_t));
+    if (spec->bag_offset && b->work)
+        bind_stripes(features, spec, b, n_rows);
+    moe_free(job, b->work);
+    return moe_job_code(job);
 }
 
 static void
@@ -114,22 +164,6 @@ unbind_table(moe_job *job, moe_features_table *table)
     table->n_rows = 0;
     table->bound = false;
     table->hides = false;
-}
-
-static moe_code
-bind_column(moe_features *features, moe_features_table *table, moe_spec *spec, const moe_column *column, int64_t n_rows)
-{
-    binding b = {features, table, spec, column};
-
-    spec->hidden_bit = spec->parts ? column->hidden_bit : -1;
-    table->hides |= spec->hidden_bit >= 0;
-    if (spec->dense_width > 0)
-        moe_parallel(features->job, n_rows, GRAIN, bind_dense, &b);
-    if (spec->category_at >= 0)
-        moe_parallel(features->job, n_rows, GRAIN, bind_category, &b);
-    if ((spec->parts & MOE_PARTS_BAG) && bind_bag(features, spec, &b, n_rows) != MOE_OK)
-        return moe_job_code(features->job);
-    return moe_job_check(features->job);
 }
 
 /* Whether a table is of the shape that was fitted. */
@@ -166,6 +200,7 @@ static moe_code
 bind_table(moe_features *features, moe_features_table *table, const moe_table *source)
 {
     moe_job *job = features->job;
+    binding b = {.features = features, .table = table, .columns = source->columns};
     int64_t n;
 
     if (check_table(job, table, source) != MOE_OK)
@@ -176,8 +211,20 @@ bind_table(moe_features *features, moe_features_table *table, const moe_table *s
     if (!table->dense || !table->category)
         return moe_job_code(job);
     for (int c = 0; c < table->n_columns; c++)
-        if (bind_column(features, table, &table->columns[c], &source->columns[c], n) != MOE_OK)
+    {
+        table->columns[c].hidden_bit = table->columns[c].parts ? source->columns[c].hidden_bit : -1;
+        table->hides |= table->columns[c].hidden_bit >= 0;
+    }
+    moe_parallel(job, n, GRAIN, bind_rows, &b);
+    for (int c = 0; c < table->n_columns; c++)
+    {
+        b.spec = &table->columns[c];
+        b.column = &source->columns[c];
+        if ((b.spec->parts & MOE_PARTS_BAG) && bind_bag(features, &table->columns[c], &b, n) != MOE_OK)
             return moe_job_code(job);
+    }
+    if (moe_job_check(job) != MOE_OK)
+        return moe_job_code(job);
     table->n_rows = n;
     table->bound = true;
     return MOE_OK;

@@ -18,9 +18,11 @@
  *
  * Every loop here ends at fit_rows: later rows cannot change a bit.
  */
+#include "embed/features_measure.h"
 #include "embed/spec.h"
 
 #include <math.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,6 +32,9 @@
 #define REPEATS       2      /* mean occurrences from which values count as repeating */
 #define SAMPLE        131072 /* values quantiles are taken from */
 #define HEAVY_TAIL    8.0    /* spreads from the median to an extreme that ask for the logarithm */
+
+#define MARK_ROWS  1048576
+#define MARK_GRAIN 8192
 
 #define TINY 1e-140 /* a deviation below it is none: its inverse could overflow a product */
 
@@ -60,19 +65,11 @@ compare_doubles(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-/* Mean and inverse deviation of values; inverse 0 where they do not vary. */
-static void
-moments(const double *values, int64_t n, double *mean, double *inverse)
+/* 1 / deviation, 0 where values do not vary. */
+static double
+inverse_of(double deviation, double mean)
 {
-    double sum = 0, squares = 0, deviation;
-
-    for (int64_t i = 0; i < n; i++)
-        sum += values[i];
-    *mean = sum / (double) n;
-    for (int64_t i = 0; i < n; i++)
-        squares += (values[i] - *mean) * (values[i] - *mean);
-    deviation = sqrt(squares / (double) n);
-    *inverse = deviation > TINY && deviation > 1e-12 * fabs(*mean) ? 1 / deviation : 0;
+    return deviation > TINY && deviation > 1e-12 * fabs(mean) ? 1 / deviation : 0;
 }
 
 /* Distinct quartiles as bin edges, if at least two remain. */
@@ -110,86 +107,37 @@ fit_tails(moe_scaling *scaling, const double *sorted, int64_t n, double deviatio
     scaling->spread = scaling->log ? spread : 1;
 }
 
-/* Numbers of the column's fit rows that are not missing; NULL on failure. */
-static double *
-gather_numbers(const fitting *fit, int64_t *n)
-{
-    double *values = moe_alloc(fit->job, fit->n, sizeof(*values));
-
-    *n = 0;
-    for (int64_t row = 0; values && row < fit->n; row++)
-        if (!moe_column_missing(fit->column, row))
-            values[(*n)++] = moe_column_number(fit->column, row);
-    return values;
-}
-
-/* Sorted values to take quantiles from: all, or evenly spaced ones. */
-static double *
-sorted_sample(moe_job *job, const double *values, int64_t n, int64_t *n_sample)
-{
-    int64_t stride = (n + SAMPLE - 1) / SAMPLE;
-    double *sample = moe_alloc(job, n / stride + 1, sizeof(*sample));
-
-    *n_sample = 0;
-    for (int64_t i = 0; sample && i < n; i += stride)
-        sample[(*n_sample)++] = values[i];
-    if (sample)
-        qsort(sample, *n_sample, sizeof(*sample), compare_doubles);
-    return sample;
-}
-
 static moe_code
 fit_numeric(const fitting *fit, bool bins)
 {
     moe_scaling *scaling = &fit->spec->scaling;
-    int64_t n, n_sample = 0;
-    double *values = gather_numbers(fit, &n);
-    double *sample = values ? sorted_sample(fit->job, values, n, &n_sample) : NULL;
-    double mean, inverse;
+    int64_t n_sample = 0;
+    double *sample = moe_measure_sample(fit->job, fit->column, fit->n, SAMPLE, &n_sample);
+    double mean, deviation;
 
     fit->spec->parts |= MOE_PART_NUMERIC;
-    if (sample)
+    if (sample && moe_measure_moments(fit->job, fit->column, fit->n, NULL, &mean, &deviation) == MOE_OK)
     {
-        moments(values, n, &mean, &inverse);
-        fit_tails(scaling, sample, n_sample, inverse > 0 ? 1 / inverse : 0);
+        qsort(sample, n_sample, sizeof(*sample), compare_doubles);
+        fit_tails(scaling, sample, n_sample, inverse_of(deviation, mean) > 0 ? deviation : 0);
         if (bins)
             fit_bins(scaling, sample, n_sample);
-        for (int64_t i = 0; scaling->log && i < n; i++)
-        {
-            double z = (values[i] - scaling->center) / scaling->spread;
-
-            values[i] = copysign(log1p(fabs(z)), z);
-        }
-        moments(values, n, &scaling->mean, &scaling->inverse);
+        if (scaling->log)
+            moe_measure_moments(fit->job, fit->column, fit->n, scaling, &mean, &deviation);
+        scaling->mean = mean;
+        scaling->inverse = inverse_of(deviation, mean);
     }
     moe_free(fit->job, sample);
-    moe_free(fit->job, values);
     return moe_job_code(fit->job);
 }
 
-static void
+static moe_code
 fit_time(const fitting *fit)
 {
     moe_spec *spec = fit->spec;
-    const moe_column *column = fit->column;
-    int first[MOE_TIME_COMPONENTS];
-    int component[MOE_TIME_COMPONENTS];
-    bool any = false;
 
     spec->parts |= MOE_PART_TIME;
-    for (int64_t row = 0; row < fit->n; row++)
-    {
-        int64_t time = column->time[row];
-
-        if (moe_column_missing(column, row))
-            continue;
-        spec->time_low = !any || time < spec->time_low ? time : spec->time_low;
-        spec->time_high = !any || time > spec->time_high ? time : spec->time_high;
-        moe_time_components(time, any ? component : first);
-        for (int i = 0; any && i < MOE_TIME_COMPONENTS; i++)
-            spec->time_components |= (component[i] != first[i]) << i;
-        any = true;
-    }
+    return moe_measure_times(fit->job, fit->column, fit->n, &spec->time_low, &spec->time_high, &spec->time_components);
 }
 
 /* The length all vectors of the fit rows have, or 0: they differ, or are too long. */
@@ -280,13 +228,27 @@ fit_category(const fitting *fit, const moe_tally *tally, bool hashed)
     return moe_dictionary_build(fit->job, fit->column, tally, repeats ? 2 : 1, &spec->dictionary);
 }
 
+/* A category of more values than any dictionary takes. */
+static moe_code
+fit_hashed(const fitting *fit, int64_t n_distinct)
+{
+    fit->spec->n_distinct = n_distinct;
+    fit->spec->parts |= MOE_PART_HASHED;
+    return MOE_OK;
+}
+
 static moe_code
 fit_declared_category(const fitting *fit)
 {
+    int64_t total, distinct;
     moe_tally tally;
 
-    if (moe_tally_column(fit->job, fit->column, fit->n, INT64_MAX, &tally) == MOE_OK)
-        fit_category(fit, &tally, tally.n > CATEGORY_MANY);
+    if (moe_tally_column(fit->job, fit->column, fit->n, CATEGORY_MANY, &tally) != MOE_OK)
+        return moe_job_code(fit->job);
+    if (!tally.overflow)
+        fit_category(fit, &tally, false);
+    else if (moe_count_distinct(fit->job, fit->column, fit->n, &total, &distinct) == MOE_OK)
+        fit_hashed(fit, distinct);
     moe_tally_free(fit->job, &tally);
     return moe_job_code(fit->job);
 }
@@ -315,16 +277,23 @@ fit_auto_number(const fitting *fit)
 static moe_code
 fit_auto_string(const fitting *fit)
 {
+    int64_t total, distinct;
     moe_tally tally;
 
-    if (moe_tally_column(fit->job, fit->column, fit->n, INT64_MAX, &tally) != MOE_OK)
+    if (moe_tally_column(fit->job, fit->column, fit->n, CATEGORY_MANY, &tally) != MOE_OK)
         return moe_job_code(fit->job);
-    if (tally.n <= CATEGORY_MANY && tally.rarest > CATEGORY_RARE)
+    total = tally.total;
+    distinct = tally.n;
+    if (tally.overflow && moe_count_distinct(fit->job, fit->column, fit->n, &total, &distinct) != MOE_OK)
+        return moe_job_code(fit->job);
+    if (!tally.overflow && tally.rarest > CATEGORY_RARE)
         fit_category(fit, &tally, false);
-    else if (tally.total >= REPEATS * tally.n)
-        fit_category(fit, &tally, tally.n > CATEGORY_FEW);
-    else
+    else if (total < REPEATS * distinct)
         fit->spec->parts |= MOE_PART_TEXT;
+    else if (tally.overflow)
+        fit_hashed(fit, distinct);
+    else
+        fit_category(fit, &tally, tally.n > CATEGORY_FEW);
     moe_tally_free(fit->job, &tally);
     return moe_job_code(fit->job);
 }
@@ -373,8 +342,7 @@ fit_auto(const fitting *fit)
             fit->spec->parts |= MOE_PART_BOOL;
             return MOE_OK;
         case MOE_STORE_TIME:
-            fit_time(fit);
-            return MOE_OK;
+            return fit_time(fit);
         case MOE_STORE_STRING:
             return fit_auto_string(fit);
         default:
@@ -402,44 +370,18 @@ fit_encoding(const fitting *fit)
     }
 }
 
-/* Whether two rows, neither missing, show the same value. */
-static bool
-rows_equal(const moe_column *column, int64_t a, int64_t b)
-{
-    int64_t length = 0;
-    size_t size = column->storage == MOE_STORE_VECTOR ? sizeof(float) : 1;
-    const char *bytes = column->storage == MOE_STORE_VECTOR ? (const char *) column->items : column->bytes;
-
-    if (column->storage == MOE_STORE_TIME)
-        return column->time[a] == column->time[b];
-    if (column->storage == MOE_STORE_NUMBER || column->storage == MOE_STORE_BOOL)
-        return column->number[a] == column->number[b];
-    length = column->offset[a + 1] - column->offset[a];
-    return length == column->offset[b + 1] - column->offset[b] &&
-           (length == 0 ||
-            memcmp(bytes + column->offset[a] * size, bytes + column->offset[b] * size, length * size) == 0);
-}
-
 /* Whether there is anything to learn from; sets spec->missing. */
 static moe_ignored
 judge(const fitting *fit)
 {
-    int64_t first = -1, nulls = 0;
-    bool varies = false;
+    moe_measured measured;
 
-    if (fit->n == 0)
+    if (fit->n == 0 || moe_measure_presence(fit->job, fit->column, fit->n, &measured) != MOE_OK)
         return MOE_IGNORED_NO_ROWS;
-    for (int64_t row = 0; row < fit->n; row++)
-        if (moe_column_missing(fit->column, row))
-            nulls++;
-        else if (first < 0)
-            first = row;
-        else if (!varies)
-            varies = !rows_equal(fit->column, first, row);
-    if (nulls == fit->n)
+    if (measured.first < 0)
         return MOE_IGNORED_ALL_NULL;
-    fit->spec->missing = nulls > 0 || fit->column->hidden_bit >= 0;
-    return varies || fit->spec->missing ? MOE_USED : MOE_IGNORED_CONSTANT;
+    fit->spec->missing = measured.missing > 0 || fit->column->hidden_bit >= 0;
+    return measured.varies || fit->spec->missing ? MOE_USED : MOE_IGNORED_CONSTANT;
 }
 
 static moe_code
@@ -460,24 +402,50 @@ fit_column(const fitting *fit)
     return moe_job_check(fit->job);
 }
 
-/* Mark the buckets a column's fit rows fall into; returns how many are marked now, enough to need all room ends it. */
-static int
-mark_buckets(moe_job *job, const moe_spec *spec, const moe_column *column, int64_t n, uint8_t *used, int n_used)
+typedef struct marking
 {
+    const moe_spec *spec;
+    const moe_column *column;
+    int64_t first;
+    _Atomic uint8_t *used;
+} marking;
+
+static void
+mark_rows(int64_t begin, int64_t end, void *arg)
+{
+    const marking *m = arg;
     uint64_t hash[MOE_BAG_MAX];
 
-    for (int64_t row = 0; row < n && 4 * n_used <= MOE_HASH_BUCKETS_MAX; row++)
+    for (int64_t row = m->first + begin; row < m->first + end; row++)
     {
-        int k = moe_spec_bag(spec, column, row, hash);
+        int k = moe_spec_bag(m->spec, m->column, row, hash);
 
         for (int i = 0; i < k; i++)
-        {
-            uint8_t *bucket = &used[hash[i] & (MOE_HASH_BUCKETS_MAX - 1)];
+            atomic_store_explicit(&m->used[hash[i] & (MOE_HASH_BUCKETS_MAX - 1)], 1, memory_order_relaxed);
+    }
+}
 
-            n_used += !*bucket;
-            *bucket = 1;
-        }
-        if (row % 65536 == 0 && moe_job_check(job) != MOE_OK)
+static int
+count_marks(const marking *m)
+{
+    int n = 0;
+
+    for (int i = 0; i < MOE_HASH_BUCKETS_MAX; i++)
+        n += m->used[i];
+    return n;
+}
+
+/* Mark the buckets a column's fit rows fall into; enough to need all room ends it. Returns how many are marked now. */
+static int
+mark_buckets(moe_job *job, marking *m, int64_t n)
+{
+    int n_used = count_marks(m);
+
+    for (m->first = 0; m->first < n && 4 * n_used <= MOE_HASH_BUCKETS_MAX; m->first += MARK_ROWS)
+    {
+        moe_parallel(job, n - m->first < MARK_ROWS ? n - m->first : MARK_ROWS, MARK_GRAIN, mark_rows, m);
+        n_used = count_marks(m);
+        if (moe_job_check(job) != MOE_OK)
             break;
     }
     return n_used;
@@ -490,7 +458,7 @@ mark_buckets(moe_job *job, const moe_spec *spec, const moe_column *column, int64
 static moe_code
 fit_buckets(moe_features *features, const moe_table *tables, const int64_t *fit_rows)
 {
-    uint8_t *used = moe_alloc(features->job, MOE_HASH_BUCKETS_MAX, 1);
+    _Atomic uint8_t *used = moe_alloc(features->job, MOE_HASH_BUCKETS_MAX, 1);
     bool needed = false;
     int n = 0;
 
@@ -499,17 +467,17 @@ fit_buckets(moe_features *features, const moe_table *tables, const int64_t *fit_
     for (int t = 0; t < features->n_tables; t++)
         for (int c = 0; c < features->tables[t].n_columns; c++)
         {
-            const moe_spec *spec = &features->tables[t].columns[c];
+            marking m = {&features->tables[t].columns[c], &tables[t].columns[c], 0, used};
 
-            if (!(spec->parts & MOE_PARTS_BAG))
+            if (!(m.spec->parts & MOE_PARTS_BAG))
                 continue;
             needed = true;
-            n = mark_buckets(features->job, spec, &tables[t].columns[c], fit_rows[t], used, n);
+            n = mark_buckets(features->job, &m, fit_rows[t]);
         }
     features->buckets = needed ? MOE_HASH_BUCKETS_MIN : 0;
     while (needed && features->buckets < 2 * n && features->buckets < MOE_HASH_BUCKETS_MAX)
         features->buckets *= 2;
-    moe_free(features->job, used);
+    moe_free(features->job, (void *) used);
     return moe_job_check(features->job);
 }
 

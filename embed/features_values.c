@@ -116,16 +116,19 @@ clip(double x)
     return (float) fmax(-MOE_INPUT_CLIP, fmin(MOE_INPUT_CLIP, x));
 }
 
+double
+moe_log_scale(const moe_scaling *scaling, double x)
+{
+    double z = (x - scaling->center) / scaling->spread;
+
+    return copysign(log1p(fabs(z)), z);
+}
+
 static void
 write_number(const moe_scaling *scaling, double x, float *out)
 {
-    double z = x;
+    double z = scaling->log ? moe_log_scale(scaling, x) : x;
 
-    if (scaling->log)
-    {
-        z = (x - scaling->center) / scaling->spread;
-        z = copysign(log1p(fabs(z)), z);
-    }
     out[0] = scaling->inverse > 0 ? clip((z - scaling->mean) * scaling->inverse) : 0;
     for (int i = 0; i < scaling->n_bins; i++)
     {

@@ -136,6 +136,8 @@ extern const int moe_time_periods[MOE_TIME_COMPONENTS];
 
 /* NULL, or a value that stands for none (an infinite timestamp, a number that is not finite). */
 bool moe_column_missing(const moe_column *column, int64_t row);
+/* sign(z) log(1 + |z|) of z = (x - center) / spread. */
+double moe_log_scale(const moe_scaling *scaling, double x);
 /* A NUMBER, BOOL or TIME (in seconds) as a number, within +-1e140 so that squares can be summed. */
 double moe_column_number(const moe_column *column, int64_t row);
 
