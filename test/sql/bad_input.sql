@@ -321,7 +321,7 @@ SELECT try('SELECT moe_ml.predict(''m_by_' || key || ')')
 CREATE TABLE hub (id int PRIMARY KEY);
 CREATE TABLE many (hub_id int REFERENCES hub, at timestamp, v float8, w float8);
 INSERT INTO hub SELECT generate_series(1, 100);
-INSERT INTO many SELECT i % 100 + 1, timestamp '2020-01-01' + i * interval '1 minute', i, i FROM generate_series(1, 300000) i;
+INSERT INTO many SELECT i % 100 + 1, timestamp '2020-01-01' + i * interval '1 minute', i, i FROM generate_series(1, 600000) i;
 SET moe_ml.memory_limit = '16MB';
 CREATE FUNCTION without_numbers(line text) RETURNS text LANGUAGE sql AS $$ SELECT regexp_replace(line, '[0-9]+ MB more', '... MB more') $$;
 SELECT without_numbers(line) FROM try_train('PREDICT count(many.*, 0, 30, days) FOR EACH hub') AS line;
