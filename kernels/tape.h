@@ -83,11 +83,51 @@ typedef enum moe_reduce
 } moe_reduce;
 moe_var *moe_aggregate(moe_tape *tape, moe_var *x, const int64_t *offset, const int32_t *index, const float *weight,
                        int64_t n, moe_reduce reduce);
+/* The same with a fixed number of entries a row, [n, width], each of weight 1. */
+moe_var *moe_embedding_bag(moe_tape *tape, moe_var *x, const int32_t *index, int64_t width, int64_t n,
+                           moe_reduce reduce);
 /* Several sums over the same rows, side by side: [n, parts * C], part p with the weights weight[k * parts + p]. */
 moe_var *moe_aggregate_parts(moe_tape *tape, moe_var *x, const int64_t *offset, const int32_t *index,
                              const float *weight, int parts, int64_t n);
 /* The sum of terms of n rows, or, where index[t] is given, of gather(terms[t], index[t], n); in one pass. */
 moe_var *moe_sum_rows(moe_tape *tape, moe_var **terms, const int32_t *const *index, int n_terms, int64_t n);
+/* The edges of one type into n rows, as moe_aggregate takes them. */
+typedef struct moe_edges
+{
+    const int64_t *offset;
+    const int32_t *index;
+    const float *weight; /* NULL: all 1 */
+    moe_reduce reduce;
+} moe_edges;
+/* The sum over types t of moe_aggregate(x[t], edges[t], n), in one pass. */
+moe_var *moe_aggregate_types(moe_tape *tape, moe_var **x, const moe_edges *edges, int n_types, int64_t n);
+/* Row i of the result is, column by column, the largest of x[index[k]] times weight[k] (NULL: 1); 0 of nothing. */
+moe_var *moe_aggregate_max(moe_tape *tape, moe_var *x, const int64_t *offset, const int32_t *index, const float *weight,
+                           int64_t n);
+/* moe_aggregate's sum with weights that are a variable, [entries, 1]. */
+moe_var *moe_aggregate_weighted(moe_tape *tape, moe_var *x, moe_var *weight, const int64_t *offset,
+                                const int32_t *index, int64_t n);
+/* [entries, 1]: a[i] . b[index[k]] for each entry k of row i of a. */
+moe_var *moe_edge_dot(moe_tape *tape, moe_var *a, moe_var *b, const int64_t *offset, const int32_t *index);
+/* Softmax over the rows of each of n segments [offset[i], offset[i+1]), column by column. */
+moe_var *moe_segment_softmax(moe_tape *tape, moe_var *x, const int64_t *offset, int64_t n);
+/*
+ * Lists of rows, list l being rows [offset[l], offset[l+1]) of x, and windows of them. With the running sum of a list
+ *     s[p] = x[p] + decay[p] * s[p-1]
+ * row i of the result, [n, C], is factor[i] * (s[last[i]] - fade[i] * s[before[i]]); a place of -1 stands for zeros.
+ */
+typedef struct moe_windows
+{
+    int64_t lists;
+    const int64_t *offset; /* [lists + 1], up to the rows of x */
+    const float *decay;    /* [rows of x]; NULL: 1 */
+    int64_t n;
+    const int32_t *last;   /* [n] places in x, or -1 */
+    const int32_t *before; /* [n] */
+    const float *factor;   /* [n]; NULL: 1 */
+    const float *fade;     /* [n]; NULL: 1 */
+} moe_windows;
+moe_var *moe_prefix_windows(moe_tape *tape, moe_var *x, const moe_windows *windows);
 /* Row index[i] of the [n_out, C] result is increased by x[i]: the transpose of gather. */
 moe_var *moe_scatter(moe_tape *tape, moe_var *x, const int32_t *index, int64_t n_out);
 
