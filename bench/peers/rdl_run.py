@@ -105,7 +105,7 @@ class Pipeline:
     def train_epoch(self, loader, optimizer):
         self.network.train()
         for step, batch in enumerate(self.batches(loader)):
-            if step == MAX_STEPS or step == self.args.max_steps:
+            if step == self.args.max_steps:
                 break
             out, label = self.forward(batch, self.train)
             with self.clock.stage("backward"):
@@ -151,7 +151,7 @@ class Pipeline:
 def main():
     parser = arguments(__doc__)
     parser.add_argument("--workers", type=int, default=0, help="processes of the loader")
-    parser.add_argument("--max-steps", type=int, default=0, help="of an epoch, to measure a step; 0: all")
+    parser.add_argument("--max-steps", type=int, default=MAX_STEPS, help="of an epoch; fewer to measure a step")
     args = parser.parse_args()
     if not torch_geometric.typing.WITH_PYG_LIB:
         raise SystemExit("rdl_run: PyG's temporal sampling needs pyg-lib")
@@ -166,7 +166,7 @@ def main():
         "benchmark": "rel_f1_pyg", "system": "torch + PyG", "task": args.task, "seed": args.seed,
         "metric": pipeline.metric, "validation": pipeline.best, "split": args.split,
         **{regime: value for regime, (value, _) in values.items()}, "rows": len(pipeline.predicted.key),
-        "epochs": args.epochs, "steps": pipeline.steps, "cut_short": args.max_steps > 0,
+        "epochs": args.epochs, "steps": pipeline.steps, "cut_short": args.max_steps < MAX_STEPS,
         "threads": args.threads, "total_seconds": round(total, 3),
         "stages": {stage: round(seconds, 3) for stage, seconds in pipeline.clock.seconds.items()},
         "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)}), flush=True)
