@@ -285,6 +285,13 @@ moe_graph_children(const moe_graph *graph, int key, int32_t parent, const int32_
     return adjacent->offset[parent + 1] - adjacent->offset[parent];
 }
 
+void
+moe_graph_lists(const moe_graph *graph, int key, const int64_t **offset, const int32_t **children)
+{
+    *offset = graph->adjacent[key].offset;
+    *children = graph->adjacent[key].children;
+}
+
 int64_t
 moe_graph_visible_children(const moe_graph *graph, int key, int32_t parent, int64_t horizon)
 {

@@ -45,7 +45,9 @@ int moe_graph_keys(const moe_graph *graph);
 const moe_graph_key *moe_graph_key_at(const moe_graph *graph, int key);
 /* Children of a parent row over a foreign key, by row time; returns their number, all times. */
 int64_t moe_graph_children(const moe_graph *graph, int key, int32_t parent, const int32_t **children);
-/* How many of them are visible at the horizon: a prefix. */
+/* The lists of all parents, one after another: parent p's are children[offset[p]] to children[offset[p + 1] - 1]. */
+void moe_graph_lists(const moe_graph *graph, int key, const int64_t **offset, const int32_t **children);
+/* How many of a parent's children are visible at the horizon: a prefix. */
 int64_t moe_graph_visible_children(const moe_graph *graph, int key, int32_t parent, int64_t horizon);
 /* How many rows of a table are visible at the horizon: a prefix, since rows stand in order of time. */
 int64_t moe_graph_visible_rows(const moe_graph_table *table, int64_t horizon);

@@ -128,6 +128,15 @@ typedef struct moe_windows
     const float *fade;     /* [n]; NULL: 1 */
 } moe_windows;
 moe_var *moe_prefix_windows(moe_tape *tape, moe_var *x, const moe_windows *windows);
+/*
+ * The running sums of constants, made once for the windows of many steps (of which only the lists are read here):
+ * [places, cols], row p that of x[row[p]], or of x[p] where row is NULL. x [rows, cols] and row are of the host; the
+ * sums lie on the job's device, and the caller frees them with moe_device_free. NULL on failure, which is recorded.
+ */
+double *moe_running_sums(moe_job *job, const moe_windows *lists, const int32_t *row, int64_t rows, int64_t cols,
+                         const float *x);
+/* moe_prefix_windows of constants whose running sums are at hand; they must live until the reset. */
+moe_var *moe_resident_windows(moe_tape *tape, const double *sums, int64_t cols, const moe_windows *windows);
 /* Row index[i] of the [n_out, C] result is increased by x[i]: the transpose of gather. */
 moe_var *moe_scatter(moe_tape *tape, moe_var *x, const int32_t *index, int64_t n_out);
 
