@@ -102,9 +102,9 @@ update(pass *p, int t)
             terms[n_terms] = from_parent(p, e, edges, &index[n_terms]);
         n_terms++;
     }
-    moe_var *x = moe_layer_norm(tape, moe_sum_rows(tape, terms, index, n_terms, level->n),
-                                moe_variable(tape, layer->norm_gain), moe_variable(tape, layer->norm_bias));
-    return moe_relu_dropout(tape, x, model->config.dropout);
+    return moe_layer_norm_relu(tape, moe_sum_rows(tape, terms, index, n_terms, level->n),
+                               moe_variable(tape, layer->norm_gain), moe_variable(tape, layer->norm_bias),
+                               model->config.dropout);
 }
 
 moe_var *

@@ -68,9 +68,11 @@ moe_var *moe_multiply_column(moe_tape *tape, moe_var *x, moe_var *c); /* [n,m]*[
 moe_var *moe_concat(moe_tape *tape, moe_var **parts, int n);          /* side by side: same rows */
 moe_var *moe_relu(moe_tape *tape, moe_var *x);
 moe_var *moe_layer_norm(moe_tape *tape, moe_var *x, moe_var *gain, moe_var *bias); /* gain, bias [1,m]; epsilon 1e-5 */
-moe_var *moe_dropout(moe_tape *tape, moe_var *x, float rate);                      /* identity outside training */
-moe_var *moe_relu_dropout(moe_tape *tape, moe_var *x, float rate);                 /* dropout of relu, in one pass */
-moe_var *moe_softmax(moe_tape *tape, moe_var *x);                                  /* each row */
+/* relu_dropout of layer_norm, in one pass. */
+moe_var *moe_layer_norm_relu(moe_tape *tape, moe_var *x, moe_var *gain, moe_var *bias, float rate);
+moe_var *moe_dropout(moe_tape *tape, moe_var *x, float rate);      /* identity outside training */
+moe_var *moe_relu_dropout(moe_tape *tape, moe_var *x, float rate); /* dropout of relu, in one pass */
+moe_var *moe_softmax(moe_tape *tape, moe_var *x);                  /* each row */
 
 /* Sparse. An index of -1 stands for a row of zeros. */
 moe_var *moe_gather(moe_tape *tape, moe_var *x, const int32_t *index, int64_t n); /* [n,C] */

@@ -319,9 +319,8 @@ dropout_backward(moe_tape *tape, moe_op *op)
         tape->backend->dropout(tape->job, moe_size(op->out), dropout->rate, dropout->key, gy, add, g);
 }
 
-/* Whether a dropout rate makes sense; if not, the failure is recorded. */
-static bool
-check_rate(moe_tape *tape, float rate)
+bool
+moe_check_rate(moe_tape *tape, float rate)
 {
     if (rate >= 0 && rate < 1)
         return true;
@@ -332,7 +331,7 @@ check_rate(moe_tape *tape, float rate)
 moe_var *
 moe_dropout(moe_tape *tape, moe_var *x, float rate)
 {
-    if (!moe_given(tape, "dropout", x != NULL) || !check_rate(tape, rate))
+    if (!moe_given(tape, "dropout", x != NULL) || !moe_check_rate(tape, rate))
         return NULL;
     if (!tape->training || rate == 0)
         return moe_job_check(tape->job) == MOE_OK ? x : NULL;
@@ -359,7 +358,7 @@ relu_dropout_backward(moe_tape *tape, moe_op *op)
 moe_var *
 moe_relu_dropout(moe_tape *tape, moe_var *x, float rate)
 {
-    if (!moe_given(tape, "relu_dropout", x != NULL) || !check_rate(tape, rate))
+    if (!moe_given(tape, "relu_dropout", x != NULL) || !moe_check_rate(tape, rate))
         return NULL;
     if (!tape->training || rate == 0)
         return moe_relu(tape, x);

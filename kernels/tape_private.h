@@ -50,6 +50,8 @@ void *moe_begin(moe_tape *tape, size_t size, moe_backward_fn backward, int64_t r
 moe_var *moe_finish(moe_tape *tape, void *op);
 /* Whether no input is missing; if not, a failure is recorded. */
 bool moe_given(moe_tape *tape, const char *name, bool inputs);
+/* Whether a dropout rate makes sense; if not, the failure is recorded. */
+bool moe_check_rate(moe_tape *tape, float rate);
 /* Record that shapes (b may be NULL) do not fit an operation; returns NULL. */
 moe_var *moe_bad_shape(moe_tape *tape, const char *name, const moe_var *a, const moe_var *b);
 

@@ -172,6 +172,8 @@ GRADIENT_TEST(relu, moe_relu(tape, in[A]))
 GRADIENT_TEST(layer_norm, moe_layer_norm(tape, in[A], in[GAIN], moe_scale(tape, in[GAIN], 2)))
 GRADIENT_TEST(dropout, moe_dropout(tape, in[A], 0.4f))
 GRADIENT_TEST(relu_dropout, moe_relu_dropout(tape, in[A], 0.4f))
+GRADIENT_TEST(layer_norm_relu, moe_layer_norm_relu(tape, in[A], in[GAIN], moe_scale(tape, in[GAIN], 2), 0))
+GRADIENT_TEST(layer_norm_relu_dropout, moe_layer_norm_relu(tape, in[A], in[GAIN], moe_scale(tape, in[GAIN], 2), 0.4f))
 GRADIENT_TEST(softmax, moe_softmax(tape, in[A]))
 GRADIENT_TEST(gather, moe_gather(tape, in[A], picks, 9))
 GRADIENT_TEST(aggregate_sum, moe_aggregate(tape, in[A], spans, picks, NULL, 5, MOE_SUM))
@@ -603,6 +605,8 @@ main(void)
         cmocka_unit_test(layer_norm),
         cmocka_unit_test(dropout),
         cmocka_unit_test(relu_dropout),
+        cmocka_unit_test(layer_norm_relu),
+        cmocka_unit_test(layer_norm_relu_dropout),
         cmocka_unit_test(softmax),
         cmocka_unit_test(gather),
         cmocka_unit_test(aggregate_sum),
