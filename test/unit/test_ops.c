@@ -140,11 +140,10 @@ static void
 check_case(void **state)
 {
     const ops_case *c = *state;
-    if (!has_entry(&moe_backend_reference, c->entry))
-        skip();
+    assert_true(has_entry(&moe_backend_reference, c->entry));
     for (int shape = 0; shape < SHAPES; shape++)
     {
-        if (shapes[shape][1] < c->least_cols)
+        if (shapes[shape][1] < c->least_cols || (ops_slow() && shapes[shape][0] * shapes[shape][1] > 20000))
             continue;
         for (int add = 0; add < 2; add++)
         {
@@ -152,8 +151,8 @@ check_case(void **state)
             ops_execute(c, &expected);
             for (int b = 0; b < backend_count; b++)
             {
-                if (has_entry(table_of(b), c->entry))
-                    check_shape(c, b, shape, &expected);
+                assert_true(has_entry(table_of(b), c->entry));
+                check_shape(c, b, shape, &expected);
             }
             ops_release(&expected);
         }
@@ -167,8 +166,6 @@ check_pair(void **state)
     for (int b = -1; b < backend_count; b++)
     {
         const moe_backend *table = b < 0 ? &moe_backend_reference : table_of(b);
-        if (!has_entry(table, pair->forward_entry) || !has_entry(table, pair->backward_entry))
-            skip();
         ops_check_gradient(pair, reference_job, b < 0 ? reference_job : jobs[b][1], table, table->name);
     }
 }
@@ -211,8 +208,7 @@ every_operation_has_a_case_and_every_backend_has_it(void **state)
             }
         }
     }
-    if (missing > 0)
-        skip();
+    assert_int_equal(missing, 0);
 }
 
 int

@@ -12,7 +12,6 @@
 typedef struct ops_pair
 {
     const char *name;
-    size_t forward_entry, backward_entry;
     int inputs; /* those it is derived by */
     int64_t size[OPS_MOST_INPUTS];
     int64_t outputs;

@@ -20,12 +20,23 @@
 #define OPEN_MEMORY(p, n)  ASAN_UNPOISON_MEMORY_REGION(p, n)
 #elif __has_include(<valgrind/memcheck.h>)
 #include <valgrind/memcheck.h>
+#define SLOW               RUNNING_ON_VALGRIND
 #define CLOSE_MEMORY(p, n) VALGRIND_MAKE_MEM_NOACCESS(p, n)
 #define OPEN_MEMORY(p, n)  VALGRIND_MAKE_MEM_DEFINED(p, n)
 #else
 #define CLOSE_MEMORY(p, n) ((void) (p), (void) (n))
 #define OPEN_MEMORY(p, n)  ((void) (p), (void) (n))
 #endif
+
+#ifndef SLOW
+#define SLOW false
+#endif
+
+bool
+ops_slow(void)
+{
+    return SLOW;
+}
 
 #define GUARD   256
 #define PATTERN 0x7f

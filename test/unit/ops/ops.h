@@ -97,6 +97,8 @@ typedef struct ops_backend
 } ops_backend;
 
 #define OPS_MOST_BACKENDS 8
+/* Whether every instruction is interpreted (valgrind), so that the largest shapes would take minutes. */
+bool ops_slow(void);
 /* Fill in the backends to be checked against the reference, tell of those that are not there, and give their number. */
 int ops_backends(ops_backend list[OPS_MOST_BACKENDS]);
 /* A job that computes on the backend; NULL and the reason where its device cannot be opened. */

@@ -500,45 +500,41 @@ BACKWARD(cross_entropy)
     entropy_of(run, x[0], value_only(run), g[0]);
 }
 
-#define PAIR(id, forward_op, backward_op, out_n, ...)                                                                  \
+#define PAIR(id, out_n, ...)                                                                                           \
     {                                                                                                                  \
-        .name = #id, .forward = forward_##id, .backward = backward_##id, .outputs = out_n,                             \
-        .forward_entry = offsetof(moe_backend, forward_op), .backward_entry = offsetof(moe_backend, backward_op),      \
-        __VA_ARGS__                                                                                                    \
+        .name = #id, .forward = forward_##id, .backward = backward_##id, .outputs = out_n, __VA_ARGS__                 \
     }
 
 const ops_pair ops_pairs[] = {
-    PAIR(linear, linear, linear_input, ROWS *WIDTH, .inputs = 3, .size = {N, COLS *WIDTH, WIDTH}),
-    PAIR(scale_by, scale_by, row_dot, N, .inputs = 2, .size = {N, 1}),
-    PAIR(multiply, multiply, multiply, N, .inputs = 2, .size = {N, N}),
-    PAIR(add_row, add_row, column_sum, N, .inputs = 2, .size = {N, COLS}),
-    PAIR(multiply_column, multiply_column, row_dot, N, .inputs = 2, .size = {N, ROWS}),
-    PAIR(row_dot, row_dot, multiply_column, ROWS, .inputs = 2, .size = {N, N}),
-    PAIR(relu, relu, relu_backward, N, .inputs = 1, .size = {N}),
-    PAIR(relu_dropout, relu_dropout, relu_backward, N, .inputs = 1, .size = {N}),
-    PAIR(dropout, dropout, dropout, N, .inputs = 1, .size = {N}),
-    PAIR(layer_norm, layer_norm, layer_norm_backward, N, .inputs = 3, .size = {N, COLS, COLS}),
-    PAIR(layer_norm_relu, layer_norm_relu, layer_norm_relu_backward, N, .inputs = 3, .size = {N, COLS, COLS}),
-    PAIR(softmax, softmax, softmax_backward, N, .inputs = 1, .size = {N}),
-    PAIR(gather, gather, aggregate, ENTRIES *COLS, .inputs = 1, .size = {N}),
-    PAIR(aggregate, aggregate, edge_dot, N, .inputs = 2, .size = {N, ENTRIES}),
-    PAIR(aggregate_types, aggregate_types, edge_dot, N, .inputs = 3, .size = {N, N, ENTRIES}),
-    PAIR(aggregate_max, aggregate_max, aggregate_max_backward, N, .inputs = 1, .size = {N}, .grid = true),
-    PAIR(edge_dot, edge_dot, aggregate, ENTRIES, .inputs = 2, .size = {N, N}),
-    PAIR(segment_softmax, segment_softmax, segment_softmax_backward, ENTRIES *COLS, .inputs = 1,
-         .size = {ENTRIES * COLS}),
-    PAIR(aggregate_parts, aggregate_parts, transpose, N *PARTS, .inputs = 1, .size = {N}),
-    PAIR(sum_rows, sum_rows, transpose, N, .inputs = 2, .size = {N, N}),
-    PAIR(prefix_sum, prefix_sum, prefix_sum_backward, N, .inputs = 1, .size = {ENTRIES * COLS}),
-    PAIR(top_k_gate, top_k_gate, softmax_backward, N, .inputs = 1, .size = {N}, .grid = true),
-    PAIR(pick, pick, pick_backward, ROWS * 2, .inputs = 1, .size = {N}),
-    PAIR(grouped_linear, grouped_linear, grouped_linear_weight, ENTRIES *WIDTH, .inputs = 3,
-         .size = {N, GROUPS *COLS *WIDTH, GROUPS *WIDTH}),
-    PAIR(balance_loss, balance_loss, balance_loss, 1, .inputs = 1, .size = {N}),
-    PAIR(z_loss, z_loss, z_loss, 1, .inputs = 1, .size = {N}),
-    PAIR(logistic, loss, loss, 1, .inputs = 1, .size = {ROWS}),
-    PAIR(absolute, loss, loss, 1, .inputs = 1, .size = {ROWS}),
-    PAIR(squared, loss, loss, 1, .inputs = 1, .size = {ROWS}),
-    PAIR(cross_entropy, cross_entropy, cross_entropy, 1, .inputs = 1, .size = {N}),
+    PAIR(linear, ROWS *WIDTH, .inputs = 3, .size = {N, COLS *WIDTH, WIDTH}),
+    PAIR(scale_by, N, .inputs = 2, .size = {N, 1}),
+    PAIR(multiply, N, .inputs = 2, .size = {N, N}),
+    PAIR(add_row, N, .inputs = 2, .size = {N, COLS}),
+    PAIR(multiply_column, N, .inputs = 2, .size = {N, ROWS}),
+    PAIR(row_dot, ROWS, .inputs = 2, .size = {N, N}),
+    PAIR(relu, N, .inputs = 1, .size = {N}),
+    PAIR(relu_dropout, N, .inputs = 1, .size = {N}),
+    PAIR(dropout, N, .inputs = 1, .size = {N}),
+    PAIR(layer_norm, N, .inputs = 3, .size = {N, COLS, COLS}),
+    PAIR(layer_norm_relu, N, .inputs = 3, .size = {N, COLS, COLS}),
+    PAIR(softmax, N, .inputs = 1, .size = {N}),
+    PAIR(gather, ENTRIES *COLS, .inputs = 1, .size = {N}),
+    PAIR(aggregate, N, .inputs = 2, .size = {N, ENTRIES}),
+    PAIR(aggregate_types, N, .inputs = 3, .size = {N, N, ENTRIES}),
+    PAIR(aggregate_max, N, .inputs = 1, .size = {N}, .grid = true),
+    PAIR(edge_dot, ENTRIES, .inputs = 2, .size = {N, N}),
+    PAIR(segment_softmax, ENTRIES *COLS, .inputs = 1, .size = {ENTRIES * COLS}),
+    PAIR(aggregate_parts, N *PARTS, .inputs = 1, .size = {N}),
+    PAIR(sum_rows, N, .inputs = 2, .size = {N, N}),
+    PAIR(prefix_sum, N, .inputs = 1, .size = {ENTRIES * COLS}),
+    PAIR(top_k_gate, N, .inputs = 1, .size = {N}, .grid = true),
+    PAIR(pick, ROWS * 2, .inputs = 1, .size = {N}),
+    PAIR(grouped_linear, ENTRIES *WIDTH, .inputs = 3, .size = {N, GROUPS *COLS *WIDTH, GROUPS *WIDTH}),
+    PAIR(balance_loss, 1, .inputs = 1, .size = {N}),
+    PAIR(z_loss, 1, .inputs = 1, .size = {N}),
+    PAIR(logistic, 1, .inputs = 1, .size = {ROWS}),
+    PAIR(absolute, 1, .inputs = 1, .size = {ROWS}),
+    PAIR(squared, 1, .inputs = 1, .size = {ROWS}),
+    PAIR(cross_entropy, 1, .inputs = 1, .size = {N}),
 };
 const int ops_pair_count = sizeof(ops_pairs) / sizeof(*ops_pairs);

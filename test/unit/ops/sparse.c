@@ -66,7 +66,7 @@ static void
 run_aggregate(ops_run *run)
 {
     const float *x = ops_floats(run, sources_of(run) * run->cols, 1);
-    for (form f = SUM; f < (moe_backend_cpu.aggregate_types == NULL ? SINGLE : FORMS); f++)
+    for (form f = SUM; f < FORMS; f++)
     {
         moe_sparse s = make_matrix(run, f, sources_of(run), 9);
         run->backend->aggregate(run->job, &s, run->cols, x, run->add, ops_rows(run, "out", run->cols, run->add));
@@ -105,7 +105,7 @@ static void
 run_aggregate_max(ops_run *run)
 {
     const float *x = coarse_floats(run, sources_of(run) * run->cols, 1);
-    for (form f = SUM; f < (moe_backend_cpu.aggregate_types == NULL ? SINGLE : FORMS); f++)
+    for (form f = SUM; f < FORMS; f++)
     {
         moe_sparse s = make_matrix(run, f, sources_of(run), 9);
         run->backend->aggregate_max(run->job, &s, run->cols, x, ops_rows(run, "out", run->cols, false),
@@ -199,7 +199,7 @@ transpose_of(ops_run *run, const moe_sparse *s, int parts, bool weighted, bool n
 static void
 run_transpose(ops_run *run)
 {
-    for (form f = SUM; f < (moe_backend_cpu.aggregate_types == NULL ? SINGLE : FORMS); f++)
+    for (form f = SUM; f < FORMS; f++)
     {
         moe_sparse s = make_matrix(run, f, sources_of(run), 9);
         bool plain = f == SUM || f == SINGLE || f == WIDE;
