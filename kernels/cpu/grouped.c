@@ -17,14 +17,14 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/tile.h"
 
-#define BLOCK_ROWS    96                  /* gathered side by side */
-#define BLOCK_DEPTH   256                 /* of the inner dimension at a time */
-#define CHUNK_WORK    ((int64_t) 1 << 20) /* multiply-adds worth one chunk */
-#define MOST_ROWS     (64 * BLOCK_ROWS)   /* of a chunk */
-#define WORTH_PACKING 12                  /* rows from which copying a panel pays */
-#define WORTH_TURNING 8                   /* rows from which w^T is built rather than read by rows */
-#define WEIGHT_ROWS   (8 * MOE_TILE_ROWS) /* of a weight's gradient, in one chunk */
-#define WEIGHT_COLS   (4 * MOE_TILE_COLS)
+#define BLOCK_ROWS    96                   /* gathered side by side */
+#define BLOCK_DEPTH   256                  /* of the inner dimension at a time */
+#define CHUNK_WORK    ((int64_t) 1 << 20)  /* multiply-adds worth one chunk */
+#define MOST_ROWS     (64 * BLOCK_ROWS)    /* of a chunk */
+#define WORTH_PACKING 12                   /* rows from which copying a panel pays */
+#define WORTH_TURNING 8                    /* rows from which w^T is built rather than read by rows */
+#define WEIGHT_ROWS   (16 * MOE_TILE_ROWS) /* of a weight's gradient, in one chunk */
+#define WEIGHT_COLS   128
 #define WEIGHT_DEPTH  128 /* rows of a group at a time */
 
 typedef struct grouped
@@ -137,7 +137,12 @@ multiply_block(const grouped *p, int group, int64_t begin, int64_t rows, const f
             if (turned)
                 pack_turned(depth, cols, w + j * p->m + d, p->m, panel);
             else if (rows >= WORTH_PACKING || cols < MOE_TILE_COLS)
+            {
+                /* The next panel's lines lie far apart; they arrive while this one is used. */
+                for (int64_t i = d; j + cols < columns && i < d + depth; i++)
+                    __builtin_prefetch(w + i * p->m + j + cols);
                 pack_panel(depth, cols, w + d * p->m + j, p->m, panel);
+            }
             else
             {
                 b = w + d * p->m + j;
@@ -274,22 +279,41 @@ add_bias(const grouped *p, int group, int64_t j, int64_t cols)
     }
 }
 
+/* Columns [l, l + rows) of the x of `depth` places, in tiles [rows / MOE_TILE_ROWS][WEIGHT_DEPTH][MOE_TILE_ROWS]. */
+MOE_INLINE void
+pack_tiles(const grouped *p, int64_t begin, int64_t depth, int64_t l, int64_t rows, float *tiles)
+{
+    for (int64_t d = 0; d < depth; d++)
+    {
+        const float *x = p->x + (p->row == NULL ? begin + d : p->row[begin + d]) * p->k + l;
+        float *out = tiles + d * MOE_TILE_ROWS;
+        int64_t r = 0;
+        for (; r + MOE_TILE_ROWS <= rows; r += MOE_TILE_ROWS)
+            memcpy(out + r * WEIGHT_DEPTH, x + r, MOE_TILE_ROWS * sizeof(float));
+        for (int64_t i = 0; r + i < rows; i++)
+            out[r * WEIGHT_DEPTH + i] = x[r + i];
+    }
+}
+
 /* gw_g[l, j] += the sum of x[row[p], l] gy[p, j] over the group, for a block of l and j. */
 static void
 add_weight(const grouped *p, int group, int64_t l, int64_t rows, int64_t j, int64_t cols)
 {
-    float left[WEIGHT_DEPTH * WEIGHT_ROWS];
+    float tiles[WEIGHT_DEPTH * WEIGHT_ROWS];
     float panel[WEIGHT_DEPTH * MOE_TILE_COLS];
     float *out = p->out + (group * p->k + l) * p->m + j;
     for (int64_t i = p->offset[group]; i < p->offset[group + 1] && !moe_job_cancelled(p->job); i += WEIGHT_DEPTH)
     {
         int64_t depth = p->offset[group + 1] - i < WEIGHT_DEPTH ? p->offset[group + 1] - i : WEIGHT_DEPTH;
-        gather_rows(p->row, i, depth, p->x, p->k, l, rows, left, WEIGHT_ROWS);
+        pack_tiles(p, i, depth, l, rows, tiles);
         for (int64_t c = 0; c < cols; c += MOE_TILE_COLS)
         {
             int64_t width = cols - c < MOE_TILE_COLS ? cols - c : MOE_TILE_COLS;
             pack_panel(depth, width, p->gy + i * p->m + j + c, p->m, panel);
-            moe_add_panel(rows, width, depth, left, 1, WEIGHT_ROWS, panel, MOE_TILE_COLS, out + c, p->m);
+            for (int64_t r = 0; r < rows; r += MOE_TILE_ROWS)
+                moe_add_panel(rows - r < MOE_TILE_ROWS ? rows - r : MOE_TILE_ROWS, width, depth,
+                              tiles + r * WEIGHT_DEPTH, 1, MOE_TILE_ROWS, panel, MOE_TILE_COLS, out + r * p->m + c,
+                              p->m);
         }
     }
 }
@@ -328,12 +352,13 @@ weight_chunks(int64_t begin, int64_t end, void *arg)
     const grouped *p = arg;
     int64_t across = (p->m + WEIGHT_COLS - 1) / WEIGHT_COLS;
     int64_t down = blocks_down(p->k);
+    int64_t height = ((p->k + down - 1) / down + MOE_TILE_ROWS - 1) / MOE_TILE_ROWS * MOE_TILE_ROWS;
     for (int64_t c = begin; c < end; c++)
     {
         int group = (int) (c / (down * across));
-        int64_t l = c / across % down * WEIGHT_ROWS;
+        int64_t l = c / across % down * height;
         int64_t j = c % across * WEIGHT_COLS;
-        int64_t rows = p->k - l < WEIGHT_ROWS ? p->k - l : WEIGHT_ROWS;
+        int64_t rows = p->k - l < height ? p->k - l : height;
         int64_t cols = p->m - j < WEIGHT_COLS ? p->m - j : WEIGHT_COLS;
         if (moe_job_cancelled(p->job))
             return;
