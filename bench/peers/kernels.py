@@ -9,6 +9,11 @@ from torch_geometric.data import HeteroData
 from torch_geometric.loader import NeighborLoader
 from torch_geometric.utils import scatter, segment
 
+try:
+    from pyg_lib.ops import segment_csr
+except ImportError:
+    segment_csr = None
+
 from paired import Program, difference, measure, report
 
 TOLERANCE = 1e-4
@@ -48,7 +53,7 @@ def neighbourhoods(rng, rows, degree, skewed):
 
 
 def aggregate_peers(offset, index, weight, reduce, x, rows):
-    """torch.sparse.mm over CSR, and PyG's two ways: index_select and scatter (SAGEConv's), and over segments."""
+    """torch.sparse.mm over CSR, and PyG's ways: index_select, then scatter (SAGEConv's) or a sum over segments."""
     pointer, source = torch.from_numpy(offset), torch.from_numpy(index).long()
     target = torch.repeat_interleave(torch.arange(rows), pointer.diff())
     values = torch.ones(len(source)) if weight is None else torch.from_numpy(weight)
@@ -59,9 +64,12 @@ def aggregate_peers(offset, index, weight, reduce, x, rows):
         return m if weight is None else m * values.unsqueeze(1)
 
     how = {} if reduce == "sum" else {"reduce": {"max": "amax"}.get(reduce, reduce)}
-    return {"torch.sparse.mm": lambda: torch.sparse.mm(matrix, x, **how),
-            "PyG scatter": lambda: scatter(messages(), target, dim_size=rows, reduce=reduce),
-            "PyG segment": lambda: segment(messages(), pointer, reduce=reduce)}
+    peers = {"torch.sparse.mm": lambda: torch.sparse.mm(matrix, x, **how),
+             "PyG scatter": lambda: scatter(messages(), target, dim_size=rows, reduce=reduce),
+             "PyG segment": lambda: segment(messages(), pointer, reduce=reduce)}
+    if segment_csr is not None:
+        peers["pyg-lib segment_csr"] = lambda: segment_csr(messages(), pointer, reduce=reduce)
+    return peers
 
 
 def aggregate_case(args, rng, rows, channels, skewed, reduce, weighted):
@@ -91,12 +99,15 @@ def aggregate_case(args, rng, rows, channels, skewed, reduce, weighted):
                 check({**case, "peer": name, "gradient": True}, program.saved("gx"), tx.grad)
             peers["both"][name] = both
         for command, calls in peers.items():
-            report(args, {**case, "pass": command}, measure(program, command, calls))
+            report(args, {**case, "pass": command}, measure(args, program, command, calls))
 
 
 def aggregate(args, rng):
-    sizes = [(20000, 64)] if args.quick else [(20000, 64), (20000, 128), (150000, 64), (150000, 128)]
-    for rows, channels in sizes:
+    if args.quick:
+        for skewed, reduce, weighted in ((False, "sum", True), (True, "sum", False), (False, "max", False)):
+            aggregate_case(args, rng, 20000, 64, skewed, reduce, weighted)
+        return
+    for rows, channels in ((20000, 64), (20000, 128), (150000, 64), (150000, 128)):
         for skewed in (False, True):
             for reduce in ("sum", "mean", "max"):
                 for weighted in (False, True):
@@ -165,7 +176,7 @@ def sample_case(args, rng, name, entities, times, keys, fanout, strategy):
             raise SystemExit(f"kernels: {first} edges of the first hop, pyg-lib has {hops[0]}")
         counts = {"edges": [first, second], "pyg_edges": hops, "occurrences": occurrences, "rows": rows,
                   "pyg_nodes": sum(len(v) for v in out[2].values())}
-        times_of = measure(program, "forward", {"pyg-lib": operator, "NeighborLoader": lambda: next(iter(loader))})
+        times_of = measure(args, program, "forward", {"pyg-lib": operator, "NeighborLoader": lambda: next(iter(loader))})
     case = {"operation": "sample", "graph": name, "fanout": "/".join(map(str, fanout)), "strategy": latest,
             "seeds": n}
     report(args, case, times_of, **(counts if args.json else {}))
@@ -188,7 +199,7 @@ def sample(args, rng):
 # Mixture of experts
 
 def expert_peers(x, w, b, gate, chosen):
-    """A loop over experts, and the product of all rows with all experts."""
+    """A loop over experts, the product of all rows with all experts, and torch's grouped product where it has one."""
     experts, rows = len(w), len(x)
 
     def loop():
@@ -204,7 +215,16 @@ def expert_peers(x, w, b, gate, chosen):
         every = torch.zeros(rows, experts).scatter(1, chosen, gate)
         return torch.einsum("erm,re->rm", y, every)
 
+    def grouped():
+        k = chosen.size(1)
+        group, order = chosen.flatten().sort(stable=True)
+        row, ends = order // k, torch.bincount(group, minlength=experts).cumsum(0).int()
+        y = F.grouped_mm(x.index_select(0, row), w, offs=ends) + b.index_select(0, group)
+        return torch.zeros(rows, w.size(2)).index_add(0, row, y * gate.flatten()[order].unsqueeze(1))
+
     peers = {"loop": loop}
+    if hasattr(F, "grouped_mm"):
+        peers["grouped_mm"] = grouped
     if 4 * experts * rows * w.size(2) <= DENSE_LIMIT:
         peers["dense"] = dense
     return peers
@@ -232,13 +252,13 @@ def experts_case(args, rng, experts, k, width, rows):
             for gradient, tensor in inputs.items():
                 check({**case, "peer": name, "gradient": gradient}, program.saved(gradient), tensor.grad)
         forward = {name: torch.no_grad()(call) for name, call in calls.items()}
-        report(args, {**case, "pass": "forward"}, measure(program, "forward", forward))
-        report(args, {**case, "pass": "both"}, measure(program, "both", backward))
+        report(args, {**case, "pass": "forward"}, measure(args, program, "forward", forward))
+        report(args, {**case, "pass": "both"}, measure(args, program, "both", backward))
 
 
 def experts(args, rng):
-    for rows in (512, 4096) if args.quick else (512, 4096, 65536):
-        for width in (64,) if args.quick else (64, 128, 256):
+    for rows in (4096,) if args.quick else (512, 4096, 65536):
+        for width in (128,) if args.quick else (64, 128, 256):
             for count in (4, 8, 32):
                 for k in (1, 2):
                     experts_case(args, rng, count, k, width, rows)
@@ -251,6 +271,7 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", choices=["aggregate", "sample", "experts"])
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--minimum", action="store_true")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
