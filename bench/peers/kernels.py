@@ -176,7 +176,8 @@ def sample_case(args, rng, name, entities, times, keys, fanout, strategy):
             raise SystemExit(f"kernels: {first} edges of the first hop, pyg-lib has {hops[0]}")
         counts = {"edges": [first, second], "pyg_edges": hops, "occurrences": occurrences, "rows": rows,
                   "pyg_nodes": sum(len(v) for v in out[2].values())}
-        times_of = measure(args, program, "forward", {"pyg-lib": operator, "NeighborLoader": lambda: next(iter(loader))})
+        peers = {"pyg-lib": operator, "NeighborLoader": lambda: next(iter(loader))}
+        times_of = measure(args, program, "forward", peers)
     case = {"operation": "sample", "graph": name, "fanout": "/".join(map(str, fanout)), "strategy": latest,
             "seeds": n}
     report(args, case, times_of, **(counts if args.json else {}))
@@ -271,7 +272,7 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", choices=["aggregate", "sample", "experts"])
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--minimum", action="store_true")
+    parser.add_argument("--busy", action="store_true")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

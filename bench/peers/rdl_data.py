@@ -94,7 +94,7 @@ def words(values):
 
 
 def stamps(values, visible, first_year):
-    """Year as 8 sinusoids from the first training year; month to second each scaled to [0, 1), as 8 sinusoids: [n, 56]."""
+    """Year from the first training year, and month to second each scaled to [0, 1), as 8 sinusoids each: [n, 56]."""
     when = np.array(values, "datetime64[s]")
     known = when[visible & ~np.isnat(when)]
     when = np.where(np.isnat(when), np.sort(known)[len(known) // 2], when)

@@ -62,7 +62,7 @@ class Pipeline:
 
     def encode(self, tables):
         """Features into the graph; the network that fits them."""
-        first_year = int(self.train.time.numpy().astype("datetime64[s]").min().astype("datetime64[Y]").astype(int)) + 1970
+        first_year = min(self.train.date).year
         features, sizes = {}, {}
         for name, table in tables.items():
             features[name], sizes[name] = encode_table(table, CUT_SECONDS, first_year)
