@@ -312,17 +312,6 @@ fill_bags(int64_t begin, int64_t end, void *arg)
     }
 }
 
-/* Row k of the offsets of rows with `width` entries each. */
-static int64_t *
-regular_offsets(moe_tape *tape, int64_t n, int width)
-{
-    int64_t *offset = moe_tape_alloc(tape, n + 1, sizeof(*offset));
-
-    for (int64_t i = 0; offset && i <= n; i++)
-        offset[i] = i * width;
-    return offset;
-}
-
 /*
  * A table's dense inputs on the device; NULL where the host is to fill in those of each batch. To copy a whole table
  * is worth it once half as many rows were asked for as it has.
@@ -418,10 +407,8 @@ forward_dense(moe_encoder *encoder, moe_tape *tape, request *r, int64_t n)
 static moe_var *
 forward_category(moe_encoder *encoder, moe_tape *tape, request *r, int64_t n)
 {
-    int64_t *offset = regular_offsets(tape, n, r->source->n_categories);
-
     r->category = moe_tape_alloc(tape, n, r->source->n_categories * sizeof(int32_t));
-    if (!offset || !r->category)
+    if (!r->category)
         return NULL;
     if (moe_tape_training(tape))
     {
@@ -429,7 +416,8 @@ forward_category(moe_encoder *encoder, moe_tape *tape, request *r, int64_t n)
         r->key = moe_tape_key(tape);
     }
     moe_parallel(encoder->job, n, GRAIN, fill_category, r);
-    return moe_aggregate(tape, moe_variable(tape, r->table->category), offset, r->category, NULL, n, MOE_SUM);
+    return moe_embedding_bag(tape, moe_variable(tape, r->table->category), r->category, r->source->n_categories, n,
+                             MOE_SUM);
 }
 
 static moe_var *

@@ -45,7 +45,8 @@ typedef struct run
     moe_features *features;
     double read_seconds, label_seconds, graph_seconds, feature_seconds;
     double sample_seconds, encode_seconds, forward_seconds, backward_seconds, evaluate_seconds;
-    double metric_sum; /* of the members' best validation metrics */
+    double device_seconds; /* waited for a device */
+    double metric_sum;     /* of the members' best validation metrics */
     int metric_count;
     double last_notice; /* moe_seconds() when an epoch was last told, 0: never */
 } run;
@@ -415,6 +416,7 @@ note_member(run *r, int ensemble, const moe_progress *progress, const double *lo
     r->forward_seconds += progress->forward_seconds;
     r->backward_seconds += progress->backward_seconds;
     r->evaluate_seconds += progress->evaluate_seconds;
+    r->device_seconds += progress->device_seconds;
     for (int i = 0; i < r->options->model.experts; i++)
     {
         moe_model_expert *expert = palloc(sizeof(moe_model_expert));
@@ -465,10 +467,12 @@ train_member(run *r, int ensemble, moe_stored *stored)
 static char *
 stages_json(const run *r)
 {
+    const char *device = r->device_seconds > 0 ? psprintf(", \"device\": %.3f", r->device_seconds) : "";
+
     return psprintf("{\"read\": %.3f, \"labels\": %.3f, \"graph\": %.3f, \"features\": %.3f, \"sample\": %.3f, "
-                    "\"encode\": %.3f, \"forward\": %.3f, \"backward\": %.3f, \"evaluate\": %.3f}",
+                    "\"encode\": %.3f, \"forward\": %.3f, \"backward\": %.3f, \"evaluate\": %.3f%s}",
                     r->read_seconds, r->label_seconds, r->graph_seconds, r->feature_seconds, r->sample_seconds,
-                    r->encode_seconds, r->forward_seconds, r->backward_seconds, r->evaluate_seconds);
+                    r->encode_seconds, r->forward_seconds, r->backward_seconds, r->evaluate_seconds, device);
 }
 
 static void
