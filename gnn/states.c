@@ -37,6 +37,7 @@ typedef struct builder
     const moe_sample *sample;
     moe_states *states;
     int32_t **state_of; /* [(hops + 1) * n_tables]: state of each occurrence */
+    int64_t **time;     /* [n_tables]: of each unique row, so that it is looked up once; NULL for tables without */
     /* of the pass that runs now */
     int depth;
     int table;
@@ -199,8 +200,7 @@ age_features(double days, float *out)
 static inline int64_t
 row_time(const builder *b, int table, int32_t unique)
 {
-    const int64_t *time = moe_graph_table_at(b->model->graph, table)->time;
-    return time == NULL || unique < 0 ? INT64_MIN : time[b->sample->row[table][unique]];
+    return b->time[table] == NULL || unique < 0 ? INT64_MIN : b->time[table][unique];
 }
 
 /* Fill the weights of one list of children: k sampled, ascending by time, of m visible. */
@@ -391,6 +391,36 @@ zeroed(moe_tape *tape, int64_t count, size_t size)
     return memory == NULL ? NULL : memset(memory, 0, count * size);
 }
 
+static void
+fill_times(int64_t begin, int64_t end, void *arg)
+{
+    builder *b = arg;
+    const int64_t *time = moe_graph_table_at(b->model->graph, b->table)->time;
+    const int32_t *row = b->sample->row[b->table];
+    for (int64_t i = begin; i < end; i++)
+        b->time[b->table][i] = time[row[i]];
+}
+
+/* The times of all unique rows; false on failure. */
+static bool
+look_up_times(builder *b)
+{
+    b->time = zeroed(b->tape, b->model->n_tables, sizeof *b->time);
+    if (b->time == NULL)
+        return false;
+    for (b->table = 0; b->table < b->model->n_tables; b->table++)
+    {
+        int64_t n = b->sample->n_unique[b->table];
+        if (moe_graph_table_at(b->model->graph, b->table)->time == NULL || n == 0)
+            continue;
+        b->time[b->table] = moe_tape_alloc(b->tape, n, sizeof **b->time);
+        if (b->time[b->table] == NULL)
+            return false;
+        moe_parallel(b->model->job, n, 8 * GRAIN, fill_times, b);
+    }
+    return true;
+}
+
 moe_code
 moe_states_build(const moe_model *model, moe_tape *tape, const moe_sample *sample, moe_states *out)
 {
@@ -399,7 +429,7 @@ moe_states_build(const moe_model *model, moe_tape *tape, const moe_sample *sampl
     out->levels = zeroed(tape, n_levels, sizeof *out->levels);
     out->edges = zeroed(tape, (int64_t) sample->hops * model->n_edges, sizeof *out->edges);
     b.state_of = zeroed(tape, n_levels, sizeof *b.state_of);
-    if (out->levels == NULL || out->edges == NULL || b.state_of == NULL)
+    if (out->levels == NULL || out->edges == NULL || b.state_of == NULL || !look_up_times(&b))
         return moe_job_code(model->job);
     for (int t = 0; t < model->n_tables; t++)
     {
