@@ -46,6 +46,8 @@ moe_top_k_route(moe_tape *tape, const moe_var *gates, int k)
         return NULL;
     *route = (moe_route){gates->rows, k, (int) gates->cols, chosen, offset, row, place};
     tape->backend->top_k(tape->job, route->rows, route->groups, k, gates->value, chosen);
+    if (moe_job_check(tape->job) != MOE_OK)
+        return NULL;
     tape->backend->group(tape->job, route->rows, k, route->groups, chosen, offset, row, place);
     return moe_job_check(tape->job) == MOE_OK ? route : NULL;
 }
@@ -193,6 +195,8 @@ combine_input(moe_tape *tape, const moe_sparse *s, moe_var *y, const float *grad
     if (offset == NULL || index == NULL || weight == NULL)
         return;
     tape->backend->transpose(tape->job, s, 1, places, offset, index, weight, NULL);
+    if (moe_job_check(tape->job) != MOE_OK) /* what it left are no indices */
+        return;
     moe_sparse transposed = {
         .rows = places, .entries = places, .width = 1, .index = index, .weight = weight, .reduce = MOE_SUM};
     tape->backend->aggregate(tape->job, &transposed, y->cols, gradient, add, g);

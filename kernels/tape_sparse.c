@@ -78,6 +78,8 @@ moe_transpose_sparse(moe_tape *tape, const moe_sparse *s, int parts, int64_t pre
     if (offset == NULL || index == NULL || (weighted && weight == NULL) || (entry != NULL && number == NULL))
         return false;
     tape->backend->transpose(tape->job, s, parts, columns, offset, index, weight, number);
+    if (moe_job_check(tape->job) != MOE_OK) /* what it left are no indices */
+        return false;
     *out =
         (moe_sparse){.rows = columns, .entries = present * parts, .offset = offset, .index = index, .weight = weight};
     if (entry != NULL)

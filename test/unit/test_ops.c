@@ -119,6 +119,14 @@ check_company(const ops_case *c, int b, const ops_run *whole)
     ops_release(&part);
 }
 
+/* A device that is emulated takes minutes for the largest shapes. */
+static bool
+too_large(int b, int shape)
+{
+    moe_device *device = moe_job_device(jobs[b][0]);
+    return device != NULL && strstr(device->name, "emulated") != NULL && shapes[shape][0] * shapes[shape][1] > 5000;
+}
+
 static void
 check_shape(const ops_case *c, int b, int shape, const ops_run *expected)
 {
@@ -152,7 +160,8 @@ check_case(void **state)
             for (int b = 0; b < backend_count; b++)
             {
                 assert_true(has_entry(table_of(b), c->entry));
-                check_shape(c, b, shape, &expected);
+                if (!too_large(b, shape))
+                    check_shape(c, b, shape, &expected);
             }
             ops_release(&expected);
         }
