@@ -17,6 +17,7 @@
 #include "utils/varlena.h"
 
 #include "extension/device.h"
+#include "kernels/device.h"
 
 #if PG_VERSION_NUM >= 180000
 PG_MODULE_MAGIC_EXT(.name = "moe_ml", .version = "0.1.0");
@@ -113,8 +114,12 @@ moe_check(moe_job *job, moe_code code)
             ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED), errmsg("canceling statement due to user request")));
             break;
         case MOE_LIMIT:
-            ereport(ERROR, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED), errmsg("%s", text),
-                            errhint("Raise moe_ml.memory_limit, or let the statement read fewer tables with USING.")));
+            ereport(ERROR,
+                    (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED), errmsg("%s", text),
+                     moe_job_device(job) == NULL
+                         ? errhint("Raise moe_ml.memory_limit, or let the statement read fewer tables with USING.")
+                         : errhint("Raise moe_ml.gpu_memory_limit (the device's) or moe_ml.memory_limit (the "
+                                   "host's), or SET moe_ml.device = 'cpu'.")));
             break;
         case MOE_OUT_OF_MEMORY:
             ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory"), errdetail_internal("%s", text),
