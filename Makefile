@@ -4,7 +4,7 @@ PG_CONFIG ?= pg_config
 
 # Targets of our own are run by scripts and need no PostgreSQL to start with;
 # every other target is PGXS's (all, install, uninstall, clean, ...).
-OWN_GOALS := help demo check unit regress server-tests lint dependencies asan tsan
+OWN_GOALS := help demo check unit regress server-tests lint dependencies asan tsan valgrind
 
 ifneq ($(filter $(OWN_GOALS),$(MAKECMDGOALS)),)
 
@@ -22,6 +22,7 @@ help:
 	@echo 'make server-tests    tests of whole servers (test/t)'
 	@echo 'make lint            formatting, layering, exported symbols'
 	@echo 'make asan, make tsan the numeric core under the address or the thread sanitizer'
+	@echo 'make valgrind        the same under valgrind'
 	@echo 'make clean           remove what was built'
 
 dependencies:
@@ -34,7 +35,7 @@ check: dependencies
 	@$(MAKE) --no-print-directory -s with_llvm=no all
 	@$(MAKE) --no-print-directory lint unit regress server-tests
 
-unit asan tsan:
+unit asan tsan valgrind:
 	@test/unit/run $@
 
 regress:

@@ -99,8 +99,8 @@
     MOE_CPU_GATHER(X)                                                                                                  \
     MOE_CPU_AGGREGATE(X)                                                                                               \
     MOE_CPU_EDGES(X)                                                                                                   \
-    MOE_CPU_SEGMENT(X) MOE_CPU_TRANSPOSE(X) MOE_CPU_WINDOW(X) MOE_CPU_MIXTURE(X) MOE_CPU_GROUPED(X) MOE_CPU_LOSS(X)    \
-        MOE_CPU_UPDATE(X)
+    MOE_CPU_SEGMENT(X)                                                                                                 \
+    MOE_CPU_TRANSPOSE(X) MOE_CPU_WINDOW(X) MOE_CPU_MIXTURE(X) MOE_CPU_GROUPED(X) MOE_CPU_LOSS(X) MOE_CPU_UPDATE(X)
 
 #define MOE_CPU_DECLARE(operation)                                                                                     \
     __typeof__(*((moe_backend *) NULL)->operation) moe_cpu_##operation MOE_IN_SET(moe_cpu_##operation);
