@@ -220,12 +220,30 @@ every_operation_has_a_case_and_every_backend_has_it(void **state)
     assert_int_equal(missing, 0);
 }
 
+static void
+indices_pass_two_to_the_31st_number(void **state)
+{
+    int checked = 0;
+    if (ops_slow())
+        skip();
+    for (int b = -1; b < backend_count; b++)
+    {
+        if (b < 0)
+            checked += ops_check_large(reference_job, &moe_backend_reference);
+        else if (backends[b].table != NULL)
+            checked += ops_check_large(jobs[b][1], table_of(b));
+    }
+    if (checked == 0)
+        skip();
+}
+
 int
 main(int argc, char **argv)
 {
-    struct CMUnitTest tests[256] = {cmocka_unit_test(every_operation_has_a_case_and_every_backend_has_it)};
+    struct CMUnitTest tests[256] = {cmocka_unit_test(every_operation_has_a_case_and_every_backend_has_it),
+                                    cmocka_unit_test(indices_pass_two_to_the_31st_number)};
     char names[64][64];
-    size_t n = 1;
+    size_t n = 2;
     assert_true(ops_pair_count <= 64);
     for (int s = 0; s < SUBJECTS; s++)
     {

@@ -147,4 +147,8 @@ void ops_compare(const ops_case *c, const char *backend, const ops_run *got, con
 void ops_compare_bits(const ops_case *c, const char *backend, const char *what, const ops_run *got,
                       const ops_run *expected);
 
+/* Compare operations of a backend of the host on matrices of more than 2^31 numbers with what they must give; false
+ * where the system gives no address space for them. */
+bool ops_check_large(moe_job *job, const moe_backend *backend);
+
 #endif
