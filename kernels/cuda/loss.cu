@@ -200,12 +200,16 @@ balance_rows(int64_t rows, int64_t experts, const float *__restrict__ logits, co
     {
         const float *row = logits + i * experts;
         float high;
-        float total;
+        float unused;
+        double total = 0;
         double expected = 0;
-        exp_sum(row, experts, &high, &total);
+        exp_sum(row, experts, &high, &unused);
+        for (int64_t e = LANE; e < experts; e += WARP)
+            total += exp((double) row[e] - high);
+        total = warp_sum(total);
         for (int64_t e = LANE; e < experts; e += WARP)
         {
-            float likely = expf(row[e] - high) / total;
+            float likely = (float) (exp((double) row[e] - high) / total);
             gradient[i * experts + e] = likely;
             expected += counts[e] / (double) rows * likely;
         }

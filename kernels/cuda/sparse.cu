@@ -79,6 +79,13 @@ lanes_for(int64_t n)
     return lanes;
 }
 
+/* By the short division, which is off by an ulp at most here: the exact one is a call, around which registers spill. */
+static __device__ __forceinline__ float
+mean_factor(const moe_sparse &s, int64_t entries)
+{
+    return s.reduce == MOE_MEAN && entries > 0 ? __fdividef(1, (float) entries) : 1;
+}
+
 typedef struct terms
 {
     int n;
@@ -148,7 +155,7 @@ __launch_bounds__(THREADS) aggregate_rows(const __grid_constant__ terms all, int
                 if (j < cols)
                     sum = sum_entries<N>(s, all.x[t], cols, from + part, to, parts, j);
                 fold_parts(sum, lanes);
-                add_scaled(total, s.reduce == MOE_MEAN && to > from ? 1 / (float) (to - from) : 1, sum);
+                add_scaled(total, mean_factor(s, to - from), sum);
             }
             if (part == 0 && j < cols)
                 store<N>(out + row * cols + j, add, total);
@@ -178,7 +185,7 @@ aggregate_long_row(const terms &all, int64_t row, int64_t cols, int lanes, bool 
             if (j < cols)
                 sum = sum_entries<N>(s, all.x[t], cols, from + part, to, parts, j);
             fold_parts(sum, lanes);
-            add_scaled(total, s.reduce == MOE_MEAN && to > from ? 1 / (float) (to - from) : 1, sum);
+            add_scaled(total, mean_factor(s, to - from), sum);
         }
         shares[warp][LANE] = total;
         __syncthreads();
@@ -194,8 +201,8 @@ aggregate_long_row(const terms &all, int64_t row, int64_t cols, int lanes, bool 
 
 template <int N>
 static __global__ void
-__launch_bounds__(THREADS) aggregate_long_rows(const __grid_constant__ terms all, int64_t rows, int64_t cols, int lanes,
-                                               bool add, float *__restrict__ out)
+__launch_bounds__(THREADS, 4) aggregate_long_rows(const __grid_constant__ terms all, int64_t rows, int64_t cols,
+                                                  int lanes, bool add, float *__restrict__ out)
 {
     MOE_SHARED(bool, [THREADS], is_long);
     MOE_SHARED(numbers<N>, [WARPS][WARP], shares);
@@ -294,7 +301,7 @@ __launch_bounds__(THREADS) aggregate_row_parts(moe_sparse s, int parts, int64_t 
                         add_scaled(sum[p], s.weight == NULL ? 1 : s.weight[k * parts + first_part + p], value);
                 }
             }
-            float factor = s.reduce == MOE_MEAN && to > from ? 1 / (float) (to - from) : 1;
+            float factor = mean_factor(s, to - from);
 #pragma unroll
             for (int p = 0; p < PARTS; p++)
             {

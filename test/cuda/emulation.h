@@ -152,6 +152,12 @@ atomicAdd(int *place, int value)
     return old;
 }
 
+static inline float
+__fdividef(float a, float b)
+{
+    return a / b;
+}
+
 static inline int
 __popc(unsigned int bits)
 {
