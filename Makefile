@@ -4,7 +4,7 @@ PG_CONFIG ?= pg_config
 
 # Targets of our own are run by scripts and need no PostgreSQL to start with;
 # every other target is PGXS's (all, install, uninstall, clean, ...).
-OWN_GOALS := help demo check unit regress server-tests lint dependencies asan tsan valgrind
+OWN_GOALS := help demo check check-gpu cuda cuda-report unit regress server-tests lint dependencies asan tsan valgrind
 
 ifneq ($(filter $(OWN_GOALS),$(MAKECMDGOALS)),)
 
@@ -23,6 +23,9 @@ help:
 	@echo 'make lint            formatting, layering, exported symbols'
 	@echo 'make asan, make tsan the numeric core under the address or the thread sanitizer'
 	@echo 'make valgrind        the same under valgrind'
+	@echo 'make cuda            the CUDA module alone; make CUDA=0 or CUDA=/path to build without it or by a certain toolkit'
+	@echo 'make cuda-report     registers and shared memory of every kernel'
+	@echo 'make check-gpu       the tests of the operations on a GPU, and a model trained on it'
 	@echo 'make clean           remove what was built'
 
 dependencies:
@@ -47,7 +50,21 @@ server-tests:
 lint:
 	@.ci/lint
 
+check-gpu:
+	@test/check-gpu
+
+ifneq ($(filter cuda cuda-report,$(MAKECMDGOALS)),)
+include kernels/cuda/cuda.mk
+cuda: $(CUDA_MODULE)
+	@$(if $(CUDA_MODULE),:,echo 'nvcc was not found: the CUDA module is not built')
+cuda-report: cuda
+	@test/cuda/spills --all build/cuda/ptxas.log
+endif
+
 else
+
+# The first target is make's default; PGXS says what it is.
+all:
 
 # core.mk asks the compiler for its machine before PGXS says which compiler.
 ifeq ($(origin CC),default)
@@ -71,8 +88,24 @@ PG_CFLAGS = -std=gnu11 -fvisibility=hidden $(WARNINGS)
 SHLIB_LINK = -lm -lpthread -ldl
 EXTRA_CLEAN = $(DATA_built) $(GENERATED) build
 
+# The module that drives CUDA devices, where there is a toolkit to build it.
+include kernels/cuda/cuda.mk
+
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
+
+all: $(CUDA_MODULE)
+install: install-cuda
+uninstall: uninstall-cuda
+clean: clean-cuda
+.PHONY: install-cuda uninstall-cuda clean-cuda
+install-cuda: $(CUDA_MODULE)
+	$(if $(CUDA_MODULE),$(MKDIR_P) '$(DESTDIR)$(pkglibdir)')
+	$(if $(CUDA_MODULE),$(INSTALL_SHLIB) $(CUDA_MODULE) '$(DESTDIR)$(pkglibdir)/')
+uninstall-cuda:
+	rm -f '$(DESTDIR)$(pkglibdir)/moe_ml_cuda.so'
+clean-cuda:
+	rm -f moe_ml_cuda.so
 
 $(CORE_OBJECTS): CFLAGS += $(CORE_FLAGS) -Wno-declaration-after-statement -Wno-vla
 # Generated code declares after statements and has switch fall-through of its own.
