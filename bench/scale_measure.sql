@@ -59,6 +59,16 @@ END $$;
 SELECT p->>'Seeds Scored' AS seeds, p->>'Score Time' AS score_ms, p->>'Read Time' AS predict_read_ms FROM pg_temp.predict_plan() AS p \gset
 SELECT pg_temp.high_water() AS predict_backend_mb \gset
 
+-- docs/performance.md, "Memory": bytes per row of each table as read, linked and encoded, bytes per parameter and batch.
+SELECT round((orders.bytes + customers.bytes + products.bytes + stores.bytes + training.bytes) / 1048576, 1) AS predicted_mb
+FROM (SELECT :orders * (8 + 5 * 8 + (8 + 3.75) + (8 + 4.7) + 2 -- time, numbers, texts, NULL flags
+        + 3 * (4 + 4)                                          -- foreign keys
+        + 4 * 18 + 4 * 3 + (8 + 4 * 4.94)) AS bytes) AS orders, -- dense inputs, categories, a bag
+    (SELECT :orders / 20 * (8 + 2 * 8 + (8 + 9.7) + (8 + 8.1) + 1 + (8 + 4) + 8 + 4 * 2 + 4 * 3) AS bytes) AS customers,
+    (SELECT :orders / 1000 * (8 + 2 * 8 + (8 + 10.8) + (8 + 15) + 1 + 8 + 4 * 11 + 4 + (8 + 4 * 19)) AS bytes) AS products,
+    (SELECT :orders / 20000 * (8 + 8 + (8 + 7) + 8 + 4 * 5 + 4 + (8 + 4 * 2)) AS bytes) AS stores,
+    (SELECT 20 * parameters + 3000.0 * 512 * 64 AS bytes FROM moe_ml.model_relations WHERE name = 'quiet') AS training \gset
+
 CREATE TEMPORARY TABLE result AS
 SELECT :orders AS orders, n AS rows, round(n / (stages->>'read')::numeric) AS read_rows_per_s,
     round(n / (stages->>'graph')::numeric) AS graph_rows_per_s, round(n / (stages->>'features')::numeric) AS features_rows_per_s,
@@ -67,8 +77,11 @@ SELECT :orders AS orders, n AS rows, round(n / (stages->>'read')::numeric) AS re
     round(:seeds / (:score_ms::numeric / 1000), 1) AS predict_seeds_per_s,
     round((stages->>'read')::numeric * 1000 / least(:null_before, :null_after)::numeric, 2) AS read_to_null,
     round(least(:null_before, :null_after)::numeric / 1000, 3) AS null_seconds,
-    round(peak_memory::numeric / n, 1) AS bytes_per_row, round(peak_memory / 1048576.0, 1) AS job_mb,
-    round(:backend_mb::numeric, 1) AS backend_mb, round(:predict_backend_mb::numeric, 1) AS predict_backend_mb,
+    round(peak_memory::numeric / n, 1) AS bytes_per_row, :predicted_mb AS predicted_mb,
+    round(peak_memory / 1048576.0, 1) AS job_mb, round(peak_memory / 1048576.0 / :predicted_mb, 2) AS job_to_predicted,
+    round(:backend_mb::numeric, 1) AS backend_mb,
+    round(:backend_mb::numeric / (:predicted_mb + 128), 2) AS backend_to_predicted, -- with the shared buffers
+    round(:predict_backend_mb::numeric, 1) AS predict_backend_mb,
     train_rows, train_seconds, stages
 FROM moe_ml.model_relations, (SELECT sum(reltuples)::numeric AS n FROM pg_class WHERE relnamespace = 'star'::regnamespace AND relkind = 'r') AS t
 WHERE name = 'quiet';

@@ -51,8 +51,9 @@ bind_rows(int64_t begin, int64_t end, void *arg)
         const moe_spec *spec = &table->columns[c];
         const moe_column *column = &b->columns[c];
 
-        for (int64_t row = begin; spec->dense_width > 0 && row < end; row++)
-            moe_spec_dense(spec, column, row, table->dense + row * table->dense_width + spec->dense_at);
+        if (spec->dense_width > 0)
+            moe_spec_dense_rows(spec, column, begin, end, table->dense + begin * table->dense_width + spec->dense_at,
+                                table->dense_width);
         for (int64_t row = begin; spec->category_at >= 0 && row < end; row++)
             table->category[row * table->n_categories + spec->category_at] = category_of(spec, column, row);
     }

@@ -20,34 +20,7 @@
 #include <math.h>
 #include <string.h>
 
-#define NUMBER_MAX 1e140
-
 const int moe_time_periods[MOE_TIME_COMPONENTS] = {12, 31, 7, 24, 60, 60};
-
-bool
-moe_column_missing(const moe_column *column, int64_t row)
-{
-    if (column->null && column->null[row])
-        return true;
-    switch (column->storage)
-    {
-        case MOE_STORE_NUMBER:
-        case MOE_STORE_BOOL:
-            return !isfinite(column->number[row]);
-        case MOE_STORE_TIME:
-            return column->time[row] == MOE_TIME_ALWAYS || column->time[row] == MOE_TIME_NEVER;
-        default:
-            return false;
-    }
-}
-
-double
-moe_column_number(const moe_column *column, int64_t row)
-{
-    if (column->storage == MOE_STORE_TIME)
-        return (double) column->time[row] / 1e6;
-    return fmax(-NUMBER_MAX, fmin(NUMBER_MAX, column->number[row]));
-}
 
 void
 moe_time_components(int64_t time, int *out)
@@ -212,6 +185,14 @@ moe_spec_dense(const moe_spec *spec, const moe_column *column, int64_t row, floa
     }
     if (spec->missing)
         out[spec->dense_width - 1] = 0;
+}
+
+void
+moe_spec_dense_rows(const moe_spec *spec, const moe_column *column, int64_t begin, int64_t end, float *out,
+                    int64_t stride)
+{
+    for (int64_t row = begin; row < end; row++, out += stride)
+        moe_spec_dense(spec, column, row, out);
 }
 
 int

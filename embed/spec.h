@@ -22,6 +22,7 @@
 #define MOE_HASH_BUCKETS_MIN (1 << 6)
 #define MOE_HASH_BUCKETS_MAX (1 << 13)
 #define MOE_INPUT_CLIP       5.0
+#define MOE_NUMBER_MAX       1e140
 
 /* What a column contributes; several bits may be set. */
 enum
@@ -122,6 +123,9 @@ int32_t moe_spec_category_value(const moe_spec *spec, int64_t i);
 int moe_spec_values(const moe_spec *spec);
 /* Write a row's dense_width floats. */
 void moe_spec_dense(const moe_spec *spec, const moe_column *column, int64_t row, float *out);
+/* Those of rows begin..end-1, `stride` floats apart. */
+void moe_spec_dense_rows(const moe_spec *spec, const moe_column *column, int64_t begin, int64_t end, float *out,
+                         int64_t stride);
 /* Write what moe_spec_dense writes for NULL. */
 void moe_spec_dense_null(const moe_spec *spec, float *out);
 /* A row's hashes for HASHED or TEXT; at most MOE_BAG_MAX, 0 for NULL. */
@@ -135,10 +139,26 @@ void moe_time_components(int64_t time, int *out);
 extern const int moe_time_periods[MOE_TIME_COMPONENTS];
 
 /* NULL, or a value that stands for none (an infinite timestamp, a number that is not finite). */
-bool moe_column_missing(const moe_column *column, int64_t row);
+static inline bool
+moe_column_missing(const moe_column *column, int64_t row)
+{
+    if (column->null && column->null[row])
+        return true;
+    if (column->storage == MOE_STORE_NUMBER || column->storage == MOE_STORE_BOOL)
+        return !(column->number[row] - column->number[row] == 0);
+    return column->storage == MOE_STORE_TIME &&
+           (column->time[row] == MOE_TIME_ALWAYS || column->time[row] == MOE_TIME_NEVER);
+}
+
 /* sign(z) log(1 + |z|) of z = (x - center) / spread. */
 double moe_log_scale(const moe_scaling *scaling, double x);
 /* A NUMBER, BOOL or TIME (in seconds) as a number, within +-1e140 so that squares can be summed. */
-double moe_column_number(const moe_column *column, int64_t row);
+static inline double
+moe_column_number(const moe_column *column, int64_t row)
+{
+    double number = column->storage == MOE_STORE_TIME ? (double) column->time[row] / 1e6 : column->number[row];
+
+    return number > MOE_NUMBER_MAX ? MOE_NUMBER_MAX : number < -MOE_NUMBER_MAX ? -MOE_NUMBER_MAX : number;
+}
 
 #endif
