@@ -106,51 +106,6 @@ moe_sink_init(moe_sink *sink, moe_sink_kind kind, int column, Oid type)
         get_typlenbyvalalign(sink->element, &sink->element_length, &sink->element_by_value, &sink->element_align);
 }
 
-/*
- * A numeric from its digits, for those whose digits fit a double's mantissa and whose power of ten is exact too:
- * one division or multiplication of exact numbers is rounded as the decimal value would be (Clinger 1990). The
- * layout is that of the server's files, and so the same in every version. False: convert it the long way.
- */
-static bool
-short_numeric(Datum value, double *number)
-{
-    static const double powers[] = {1e0, 1e4, 1e8, 1e12, 1e16, 1e20};
-    struct varlena *packed = PG_DETOAST_DATUM_PACKED(value);
-    const char *bytes = VARDATA_ANY(packed);
-    int length = (int) VARSIZE_ANY_EXHDR(packed);
-    uint16 header;
-    int16 weight, digit;
-    int digits, shift;
-    uint64 mantissa = 0;
-    bool negative;
-
-    memcpy(&header, bytes, sizeof(header));
-    if ((header & 0xC000) == 0xC000) /* NaN and infinities */
-        return false;
-    negative = (header & 0x8000) ? (header & 0x2000) != 0 : (header & 0x4000) != 0;
-    if (header & 0x8000)
-        weight = (int16) ((header & 0x0040 ? ~0x003F : 0) | (header & 0x003F));
-    else
-        memcpy(&weight, bytes + 2, sizeof(weight));
-    bytes += header & 0x8000 ? 2 : 4;
-    length -= header & 0x8000 ? 2 : 4;
-    digits = length / (int) sizeof(digit);
-    if (digits > 4)
-        return false;
-    for (int i = 0; i < digits; i++)
-    {
-        memcpy(&digit, bytes + i * sizeof(digit), sizeof(digit));
-        mantissa = mantissa * 10000 + (uint64) digit;
-    }
-    shift = weight - digits + 1; /* powers of 10,000 */
-    if (mantissa > (UINT64CONST(1) << 53) || shift > 5 || shift < -5)
-        return false;
-    *number = shift < 0 ? (double) mantissa / powers[-shift] : (double) mantissa * powers[shift];
-    if (negative)
-        *number = -*number;
-    return true;
-}
-
 double
 moe_number_of(Oid type, Datum value)
 {
@@ -228,29 +183,6 @@ put_time(moe_sink *sink, moe_job *job, int64 row, int64 capacity, int64 time)
     }
 }
 
-/* memcpy without a call where little is copied, as of most strings. */
-static inline void
-copy_bytes(char *to, const char *from, int64 length)
-{
-    if (length > 16)
-        memcpy(to, from, length);
-    else if (length >= 8)
-    {
-        memcpy(to, from, 8);
-        memcpy(to + length - 8, from + length - 8, 8);
-    }
-    else if (length >= 4)
-    {
-        memcpy(to, from, 4);
-        memcpy(to + length - 4, from + length - 4, 4);
-    }
-    else
-    {
-        for (int64 i = 0; i < length; i++)
-            to[i] = from[i];
-    }
-}
-
 /* Append bytes to the sink's. */
 static inline void
 append(moe_sink *sink, moe_job *job, const void *bytes, int64 length)
@@ -261,7 +193,7 @@ append(moe_sink *sink, moe_job *job, const void *bytes, int64 length)
         sink->bytes_capacity = Max(sink->bytes_capacity, 4096);
         sink->bytes = moe_check_ptr(job, moe_realloc(job, sink->bytes, sink->bytes_capacity, 1));
     }
-    copy_bytes(sink->bytes + sink->n_bytes, bytes, length);
+    memcpy(sink->bytes + sink->n_bytes, bytes, length);
     sink->n_bytes += length;
 }
 
@@ -373,8 +305,6 @@ put_missing(moe_sink *sink, moe_job *job, int64 row, int64 capacity)
 void
 moe_sink_put(moe_sink *sink, moe_job *job, int64 row, int64 capacity, Datum value, bool null)
 {
-    double number;
-
     if (null)
     {
         put_missing(sink, job, row, capacity);
@@ -401,8 +331,7 @@ moe_sink_put(moe_sink *sink, moe_job *job, int64 row, int64 capacity, Datum valu
             put_number(sink, job, row, capacity, DatumGetFloat8(value));
             break;
         case FORM_NUMERIC:
-            put_number(sink, job, row, capacity,
-                       short_numeric(value, &number) ? number : moe_number_of(sink->type, value));
+            put_number(sink, job, row, capacity, moe_number_of(sink->type, value));
             break;
         case FORM_NUMBER:
             put_number(sink, job, row, capacity, moe_number_of(sink->type, value));

@@ -345,3 +345,19 @@ moe_parallel(moe_job *job, int64_t n, int64_t grain, moe_range_fn fn, void *arg)
     for (int64_t begin = 0; begin < n; begin += grain)
         fn(begin, n - begin < grain ? n : begin + grain, arg);
 }
+
+void
+moe_parallel_begin(moe_job *job, int64_t n, int64_t grain, moe_range_fn fn, void *arg)
+{
+    if (moe_pool_workers(job->pool) > 0)
+        moe_pool_begin(job->pool, n, grain < 1 ? 1 : grain, fn, arg);
+    else
+        moe_parallel(job, n, grain, fn, arg);
+}
+
+void
+moe_parallel_end(moe_job *job)
+{
+    if (moe_pool_workers(job->pool) > 0)
+        moe_pool_end(job->pool);
+}

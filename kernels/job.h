@@ -80,5 +80,13 @@ moe_job *moe_arena_job(const moe_arena *arena);
  */
 typedef void (*moe_range_fn)(int64_t begin, int64_t end, void *arg);
 void moe_parallel(moe_job *job, int64_t n, int64_t grain, moe_range_fn fn, void *arg);
+/*
+ * The same without waiting: the caller does something else meanwhile, and
+ * waits with moe_parallel_end before it begins another loop or touches what fn
+ * does. A caller that never comes back is waited for by moe_job_destroy, so
+ * fn must use the job's memory only. With one thread, begin does all the work.
+ */
+void moe_parallel_begin(moe_job *job, int64_t n, int64_t grain, moe_range_fn fn, void *arg);
+void moe_parallel_end(moe_job *job);
 
 #endif

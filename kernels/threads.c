@@ -117,7 +117,7 @@ moe_pool_workers(const moe_pool *pool)
 }
 
 void
-moe_pool_run(moe_pool *pool, int64_t n, int64_t grain, moe_range_fn fn, void *arg)
+moe_pool_begin(moe_pool *pool, int64_t n, int64_t grain, moe_range_fn fn, void *arg)
 {
     pthread_mutex_lock(&pool->lock);
     pool->n = n;
@@ -129,7 +129,11 @@ moe_pool_run(moe_pool *pool, int64_t n, int64_t grain, moe_range_fn fn, void *ar
     pool->open = true;
     pthread_cond_broadcast(&pool->wake);
     pthread_mutex_unlock(&pool->lock);
+}
 
+void
+moe_pool_end(moe_pool *pool)
+{
     run_chunks(pool);
 
     pthread_mutex_lock(&pool->lock);
@@ -137,4 +141,11 @@ moe_pool_run(moe_pool *pool, int64_t n, int64_t grain, moe_range_fn fn, void *ar
     while (pool->active > 0)
         pthread_cond_wait(&pool->idle, &pool->lock);
     pthread_mutex_unlock(&pool->lock);
+}
+
+void
+moe_pool_run(moe_pool *pool, int64_t n, int64_t grain, moe_range_fn fn, void *arg)
+{
+    moe_pool_begin(pool, n, grain, fn, arg);
+    moe_pool_end(pool);
 }

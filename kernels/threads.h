@@ -13,6 +13,9 @@ moe_pool *moe_pool_create(int workers);
 /* Join the threads. NULL is allowed. */
 void moe_pool_destroy(moe_pool *pool);
 int moe_pool_workers(const moe_pool *pool);
+/* Open a loop for the workers alone; end: help with what is left of it, and wait. Nothing else may run in between. */
+void moe_pool_begin(moe_pool *pool, int64_t n, int64_t grain, moe_range_fn fn, void *arg);
+void moe_pool_end(moe_pool *pool);
 void moe_pool_run(moe_pool *pool, int64_t n, int64_t grain, moe_range_fn fn, void *arg);
 
 #endif
