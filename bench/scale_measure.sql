@@ -25,11 +25,28 @@ BEGIN
     RETURN total;
 END $$;
 
+-- Processor milliseconds so far: of all threads of this backend, and of the one that runs the executor.
+CREATE FUNCTION pg_temp.processor(OUT all_ms float8, OUT one_ms float8) LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    fields text[];
+BEGIN
+    fields := string_to_array(split_part(pg_read_file('/proc/self/stat'), ') ', 2), ' ');
+    all_ms := 10 * (fields[12]::float8 + fields[13]::float8);
+    fields := string_to_array(split_part(pg_read_file('/proc/self/task/' || pg_backend_pid() || '/stat'), ') ', 2), ' ');
+    one_ms := 10 * (fields[12]::float8 + fields[13]::float8);
+END $$;
+
 CREATE FUNCTION pg_temp.high_water() RETURNS float8 LANGUAGE sql AS
 $$ SELECT substring(pg_read_file('/proc/self/status') FROM 'VmHWM:\s+(\d+)')::float8 / 1024 $$;
 
 -- 32 batches of seeds a model, whatever the size: 16,384 customers for training, 1,024 each for validation and test.
 SELECT pg_temp.null_time() AS null_before \gset
+SELECT all_ms AS cpu_0 FROM pg_temp.processor() \gset
+SELECT min(pg_temp.null_time()) AS null_again FROM generate_series(1, 2) \gset
+SELECT all_ms AS cpu_1, one_ms AS one_1 FROM pg_temp.processor() \gset
+SELECT moe_ml.graph_check('star.customers') \g /dev/null
+SELECT moe_ml.graph_check('star.customers') \g /dev/null
+SELECT all_ms AS cpu_2, one_ms AS one_2 FROM pg_temp.processor() \gset
 SELECT moe_ml.execute(format($model$
     CREATE MODEL star.quiet PREDICT label FOR EACH customers AT as_of
     AS SELECT c.customer_id, t.as_of, pg_catalog.count(o.customer_id) = 0 AS label, t.split
@@ -75,8 +92,10 @@ SELECT :orders AS orders, n AS rows, round(n / (stages->>'read')::numeric) AS re
     round(2 * train_rows / ((stages->>'sample')::numeric + (stages->>'encode')::numeric + (stages->>'forward')::numeric
         + (stages->>'backward')::numeric), 1) AS train_seeds_per_s,
     round(:seeds / (:score_ms::numeric / 1000), 1) AS predict_seeds_per_s,
-    round((stages->>'read')::numeric * 1000 / least(:null_before, :null_after)::numeric, 2) AS read_to_null,
-    round(least(:null_before, :null_after)::numeric / 1000, 3) AS null_seconds,
+    round((stages->>'read')::numeric * 1000 / least(:null_before, :null_after, :null_again)::numeric, 2) AS read_to_null,
+    round((:cpu_2 - :cpu_1)::numeric / greatest(:cpu_1 - :cpu_0, 10)::numeric, 2) AS read_to_null_processor,
+    round((:one_2 - :one_1)::numeric / greatest(:cpu_1 - :cpu_0, 10)::numeric, 2) AS read_to_null_thread,
+    round(least(:null_before, :null_after, :null_again)::numeric / 1000, 3) AS null_seconds,
     round(peak_memory::numeric / n, 1) AS bytes_per_row, :predicted_mb AS predicted_mb,
     round(peak_memory / 1048576.0, 1) AS job_mb, round(peak_memory / 1048576.0 / :predicted_mb, 2) AS job_to_predicted,
     round(:backend_mb::numeric, 1) AS backend_mb,

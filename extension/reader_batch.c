@@ -69,6 +69,8 @@ struct moe_batches
     moe_job *job;
     int n_lanes;
     lane *lanes;
+    int n_special;
+    int *special; /* lanes whose words are not taken as they are */
     batch batch[2];
     batch *filling;
     conversion *conversion;
@@ -156,6 +158,7 @@ moe_batches_create(moe_reading *reading)
     b->job = job;
     b->n_lanes = reading->n_sinks;
     b->lanes = moe_check_ptr(job, moe_alloc(job, b->n_lanes, sizeof(lane)));
+    b->special = moe_check_ptr(job, moe_alloc(job, b->n_lanes, sizeof(int)));
     b->conversion = moe_check_ptr(job, moe_alloc(job, 1, sizeof(conversion)));
     for (int s = 0; s < b->n_lanes; s++)
     {
@@ -163,6 +166,8 @@ moe_batches_create(moe_reading *reading)
 
         b->lanes[s].form = sink->form;
         b->lanes[s].direct = is_direct(sink->form);
+        if (b->lanes[s].direct || sink->form == FORM_UTF8 || sink->form == FORM_NUMERIC)
+            b->special[b->n_special++] = s;
         b->lanes[s].null_item.time = sink->kind == SINK_ROW_TIME   ? MOE_TIME_ALWAYS
                                      : sink->kind == SINK_KNOWN_AT ? MOE_TIME_NEVER
                                                                    : 0;
@@ -447,8 +452,9 @@ moe_batches_add(moe_batches *b, const Datum *values, const bool *nulls)
 
     memcpy(batch->words + at, values, sizeof(Datum) * b->n_lanes);
     memcpy(batch->nulls + at, nulls, sizeof(bool) * b->n_lanes);
-    for (int s = 0; s < b->n_lanes; s++)
+    for (int i = 0; i < b->n_special; i++)
     {
+        int s = b->special[i];
         const lane *lane = &b->lanes[s];
 
         if (lane->direct)
@@ -500,5 +506,6 @@ moe_batches_finish(moe_batches *b)
     free_batch(job, &b->batch[1]);
     moe_free(job, b->conversion);
     moe_free(job, b->lanes);
+    moe_free(job, b->special);
     moe_free(job, b);
 }
