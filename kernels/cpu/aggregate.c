@@ -107,34 +107,35 @@ moe_cpu_aggregate(moe_job *job, const moe_sparse *s, int64_t cols, const float *
 typedef struct parts_product
 {
     moe_job *job;
-    const moe_sparse *s;
+    moe_sparse s;
     int parts;
     int64_t cols;
     const float *x;
     float *out;
 } parts_product;
 
-/* Up to MOE_STRIP rows, each with the weights of all its parts. */
-typedef struct parts_strip
-{
-    int n;
-    const float *row[MOE_STRIP];
-    const float *weight[MOE_STRIP];
-} parts_strip;
-
-/* Parts [p, p + parts) of `vectors` lanes of columns from column j on; parts and vectors are constants. */
+/*
+ * Parts [p, p + parts) of `vectors` lanes of columns from column j on, over entries [from, to) of the matrix; parts and
+ * vectors are constants.
+ */
 MOE_INLINE void
-add_parts_block(int parts, int vectors, const parts_strip *strip, int p, int64_t cols, int64_t j, bool add, float *out)
+add_parts_block(int parts, int vectors, const parts_product *a, int64_t from, int64_t to, int p, int64_t j, bool add,
+                float *out)
 {
     moe_lanes sum[MOE_BLOCK_VECTORS];
+    const int64_t cols = a->cols;
+    const int64_t stride = a->parts;
+    const int32_t *index = a->s.index;
+    const float *x = a->x + j;
+    const float *weight = a->s.weight + from * stride + p;
     out += p * cols + j;
-    for (int q = 0; q < parts; q++)
-        for (int v = 0; v < vectors; v++)
-            sum[q * vectors + v] = (moe_lanes){0};
-    for (int i = 0; i < strip->n; i++)
+    for (int q = 0; q < parts * vectors; q++)
+        sum[q] = (moe_lanes){0};
+    for (int64_t k = from; k < to; k++, weight += stride)
     {
-        const float *row = strip->row[i] + j;
-        const float *weight = strip->weight[i] + p;
+        if (index[k] < 0)
+            continue;
+        const float *row = x + index[k] * cols;
         for (int v = 0; v < vectors; v++)
         {
             moe_lanes value = MOE_LANES_AT(row + v * MOE_LANES);
@@ -145,89 +146,120 @@ add_parts_block(int parts, int vectors, const parts_strip *strip, int p, int64_t
     for (int q = 0; q < parts; q++)
         for (int v = 0; v < vectors; v++)
         {
-            moe_lanes *to = (moe_lanes *) (out + q * cols + v * MOE_LANES);
+            float *to_lanes = out + q * cols + v * MOE_LANES;
             if (add)
-                sum[q * vectors + v] += *to;
-            *to = sum[q * vectors + v];
+                sum[q * vectors + v] += MOE_LANES_AT(to_lanes);
+            MOE_LANES_AT(to_lanes) = sum[q * vectors + v];
         }
+}
+
+/* Parts [p, p + parts) of column j. */
+MOE_INLINE void
+add_parts_column(int parts, const parts_product *a, int64_t from, int64_t to, int p, int64_t j, bool add, float *out)
+{
+    for (int q = p; q < p + parts; q++)
+    {
+        float sum = 0;
+        for (int64_t k = from; k < to; k++)
+            if (a->s.index[k] >= 0)
+                sum += a->s.weight[k * a->parts + q] * a->x[a->s.index[k] * a->cols + j];
+        out[q * a->cols + j] = add ? out[q * a->cols + j] + sum : sum;
+    }
 }
 
 /* All columns of parts [p, p + parts). */
 MOE_INLINE void
-add_parts(int parts, const parts_strip *strip, int p, int64_t cols, bool add, float *out)
+add_parts(int parts, const parts_product *a, int64_t from, int64_t to, int p, bool add, float *out)
 {
     const int vectors = MOE_BLOCK_VECTORS / parts;
     int64_t j = 0;
-    for (; j + vectors * MOE_LANES <= cols; j += vectors * MOE_LANES)
-        add_parts_block(parts, vectors, strip, p, cols, j, add, out);
-    for (; j + MOE_LANES <= cols; j += MOE_LANES)
-        add_parts_block(parts, 1, strip, p, cols, j, add, out);
-    for (; j < cols; j++)
+    for (; j + vectors * MOE_LANES <= a->cols; j += vectors * MOE_LANES)
+        add_parts_block(parts, vectors, a, from, to, p, j, add, out);
+    if (vectors > 2 && j + 2 * MOE_LANES <= a->cols)
     {
-        for (int q = p; q < p + parts; q++)
-        {
-            float sum = 0;
-            for (int i = 0; i < strip->n; i++)
-                sum += strip->weight[i][q] * strip->row[i][j];
-            out[q * cols + j] = add ? out[q * cols + j] + sum : sum;
-        }
+        add_parts_block(parts, 2, a, from, to, p, j, add, out);
+        j += 2 * MOE_LANES;
     }
+    for (; j + MOE_LANES <= a->cols; j += MOE_LANES)
+        add_parts_block(parts, 1, a, from, to, p, j, add, out);
+    for (; j < a->cols; j++)
+        add_parts_column(parts, a, from, to, p, j, add, out);
 }
 
+/* All parts, over entries [from, to). */
 MOE_INLINE void
-add_parts_strip(const parts_strip *strip, int parts, int64_t cols, bool add, float *out)
+add_all_parts(const parts_product *a, int64_t from, int64_t to, bool add, float *out)
 {
     int p = 0;
-    for (; p + 4 <= parts; p += 4)
-        add_parts(4, strip, p, cols, add, out);
-    if (p + 2 <= parts)
+    for (; p + 4 <= a->parts; p += 4)
+        add_parts(4, a, from, to, p, add, out);
+    if (p + 2 <= a->parts)
     {
-        add_parts(2, strip, p, cols, add, out);
+        add_parts(2, a, from, to, p, add, out);
         p += 2;
     }
-    if (p < parts)
-        add_parts(1, strip, p, cols, add, out);
+    if (p < a->parts)
+        add_parts(1, a, from, to, p, add, out);
+}
+
+/* Fetch the sources of entries [fetched, wanted); returns where the next begin. */
+MOE_INLINE int64_t
+fetch_until(const parts_product *a, int64_t fetched, int64_t wanted)
+{
+    for (; fetched < wanted; fetched++)
+        moe_fetch_row(a->x, a->cols, a->s.index[fetched]);
+    return fetched;
+}
+
+/* Rows [row, last). The product is a copy, which no store through a vector can change. */
+MOE_INLINE void
+add_parts_rows(const parts_product a, int64_t row, int64_t last)
+{
+    int64_t fetched = moe_sparse_begin(&a.s, row);
+    int64_t known = moe_sparse_begin(&a.s, last);
+    for (; row < last; row++)
+    {
+        float *out = a.out + row * a.parts * a.cols;
+        int64_t from = moe_sparse_begin(&a.s, row);
+        int64_t to = moe_sparse_begin(&a.s, row + 1);
+        int64_t until = to - from > MOE_STRIP ? from + MOE_STRIP : to;
+        fetched = fetch_until(&a, fetched, until + MOE_AHEAD < known ? until + MOE_AHEAD : known);
+        add_all_parts(&a, from, until, false, out);
+        while (until < to)
+        {
+            from = until;
+            until = to - from > MOE_STRIP ? from + MOE_STRIP : to;
+            fetched = fetch_until(&a, fetched, until + MOE_AHEAD < known ? until + MOE_AHEAD : known);
+            add_all_parts(&a, from, until, true, out);
+        }
+    }
 }
 
 static void
 aggregate_parts_range(int64_t begin, int64_t end, void *arg)
 {
-    const parts_product *a = arg;
-    const moe_sparse *s = a->s;
-    int64_t known = moe_sparse_begin(s, s->rows) - MOE_AHEAD;
-    parts_strip strip;
-    if (moe_job_cancelled(a->job))
+    parts_product a = *(const parts_product *) arg;
+    if (moe_job_cancelled(a.job))
         return;
-    int64_t last = moe_row_at(s->rows, s->offset, s->width, end);
-    for (int64_t i = moe_row_at(s->rows, s->offset, s->width, begin); i < last; i++)
+    int64_t row = moe_row_at(a.s.rows, a.s.offset, a.s.width, begin);
+    int64_t last = moe_row_at(a.s.rows, a.s.offset, a.s.width, end);
+    if (a.parts == 4)
     {
-        float *out = a->out + i * a->parts * a->cols;
-        bool add = false;
-        int64_t to = moe_sparse_begin(s, i + 1);
-        strip.n = 0;
-        for (int64_t k = moe_sparse_begin(s, i); k < to; k++)
-        {
-            if (k < known)
-                moe_fetch_row(a->x, a->cols, s->index[k + MOE_AHEAD]);
-            if (s->index[k] < 0)
-                continue;
-            if (strip.n == MOE_STRIP)
-            {
-                add_parts_strip(&strip, a->parts, a->cols, add, out);
-                add = true;
-                strip.n = 0;
-            }
-            strip.row[strip.n] = a->x + s->index[k] * a->cols;
-            strip.weight[strip.n++] = s->weight + k * a->parts;
-        }
-        if (strip.n > 0 || !add)
-            add_parts_strip(&strip, a->parts, a->cols, add, out);
+        a.parts = 4;
+        add_parts_rows(a, row, last);
     }
+    else if (a.parts == 2)
+    {
+        a.parts = 2;
+        add_parts_rows(a, row, last);
+    }
+    else
+        add_parts_rows(a, row, last);
 }
 
 void
 moe_cpu_aggregate_parts(moe_job *job, const moe_sparse *s, int parts, int64_t cols, const float *x, float *out)
 {
-    parts_product a = {.job = job, .s = s, .parts = parts, .cols = cols, .x = x, .out = out};
+    parts_product a = {.job = job, .s = *s, .parts = parts, .cols = cols, .x = x, .out = out};
     moe_parallel(job, cols == 0 ? 0 : moe_sparse_work(s), moe_work_grain(cols * parts), aggregate_parts_range, &a);
 }

@@ -14,7 +14,7 @@
 #include "kernels/cpu/cpu.h"
 
 #define MOE_AHEAD         12  /* entries from the one whose row is fetched to the one that is used */
-#define MOE_FETCHED       512 /* floats of a row that are fetched; the hardware follows from there */
+#define MOE_FETCHED       256 /* floats of a row that are fetched; the hardware follows from there */
 #define MOE_LINE_FLOATS   16
 #define MOE_STRIP         32 /* rows summed in one go: few enough to stay in the first-level cache from block to block */
 #define MOE_BLOCK_VECTORS 8  /* accumulators that fit the registers, with operands */
@@ -63,14 +63,29 @@ moe_work_grain(int64_t cols)
     return grain < 64 ? 64 : grain;
 }
 
+/* Before a loop: several of its iterations in one. */
+#if defined(__clang__)
+#define MOE_UNROLL(n) _Pragma(MOE_TEXT(unroll n))
+#elif defined(__GNUC__)
+#define MOE_UNROLL(n) _Pragma(MOE_TEXT(GCC unroll n))
+#else
+#define MOE_UNROLL(n)
+#endif
+
+/* Fetch one row, by as many comparisons as it has lines: a loop's end, guessed wrong, would cost more. */
 MOE_INLINE void
 moe_fetch_row(const float *x, int64_t cols, int32_t row)
 {
     if (row < 0)
         return;
-    int64_t wanted = cols < MOE_FETCHED ? cols : MOE_FETCHED;
-    for (int64_t j = 0; j < wanted; j += MOE_LINE_FLOATS)
-        __builtin_prefetch(x + row * cols + j);
+    x += row * cols;
+    MOE_UNROLL(16)
+    for (int j = 0; j < MOE_FETCHED; j += MOE_LINE_FLOATS)
+    {
+        if (j >= cols)
+            return;
+        __builtin_prefetch(x + j);
+    }
 }
 
 /* Up to MOE_STRIP rows with their weights. */

@@ -1,17 +1,21 @@
 /*
- * transpose.c: a sparse matrix by columns: a stable sort in two passes.
+ * transpose.c: a sparse matrix by columns: a stable sort by counting.
  *
- * First the entries are dealt out, in order, to buckets of neighbouring
- * columns: blocks of rows count what they have for each bucket, a running sum
- * over buckets and blocks gives each its places, and each writes there. Then
- * every bucket is sorted on its own by counting, within tables and results
- * that fit a cache. Blocks and buckets follow from the matrix alone; and as
- * the sort is stable, the result would be the same for any of them. A small
- * matrix is one bucket, sorted straight from its rows.
+ * Mostly in one go, straight from the rows. Where the columns are so many that
+ * their places do not fit a cache, or enough threads share the work, it takes
+ * two passes. First the entries are dealt out, in order, to buckets of
+ * neighbouring columns: blocks of rows count what they have for each bucket, a
+ * running sum over buckets and blocks gives each its places, and each writes
+ * there. Then every bucket is sorted on its own, within tables and results
+ * that fit a cache. As the sort is stable, its result is the same for any
+ * blocks and buckets, and for either way.
  */
 #include "kernels/cpu/sparse.h"
 
-#define SMALL_ENTRIES  16384 /* sorted in one go; also, of a block */
+#define DEALT_ENTRIES  (1 << 17) /* from which two passes may be the faster way */
+#define DEALT_COLUMNS  (1 << 19) /* so they are for any number of threads; places of as many do not fit a cache */
+#define DEALT_THREADS  4         /* so they are for any number of columns, though they are twice the work */
+#define BLOCK_ENTRIES  16384
 #define BUCKET_ENTRIES 8192
 #define MOST_BLOCKS    32
 #define MOST_BUCKETS   64
@@ -109,19 +113,19 @@ share_of(const moe_sparse *s, int64_t entries)
     return s->reduce == MOE_MEAN && entries > 0 ? 1.0f / (float) entries : 1.0f;
 }
 
-/* Write entry k of row i to a place. */
+/* Write entry k of row i to a place; parts is t->parts, or the same as a constant. */
 MOE_INLINE void
-write_entry(const sorting *t, int64_t place, int64_t i, int64_t k, float share)
+write_entry(const sorting *t, int parts, int64_t place, int64_t i, int64_t k, float share)
 {
     const moe_sparse *s = t->s;
-    for (int p = 0; p < t->parts; p++)
+    for (int p = 0; p < parts; p++)
     {
-        int64_t at = place * t->parts + p;
-        t->index[at] = (int32_t) (i * t->parts + p);
+        int64_t at = place * parts + p;
+        t->index[at] = (int32_t) (i * parts + p);
         if (t->entry != NULL)
             t->entry[at] = (int32_t) k;
         if (t->weight != NULL)
-            t->weight[at] = s->weight == NULL ? share : share * s->weight[k * t->parts + p];
+            t->weight[at] = s->weight == NULL ? share : share * s->weight[k * parts + p];
     }
 }
 
@@ -129,10 +133,11 @@ write_entry(const sorting *t, int64_t place, int64_t i, int64_t k, float share)
 MOE_INLINE void
 begin_columns(const sorting *t, int64_t first, int64_t end, int64_t place)
 {
+    int64_t *offset = t->offset;
     for (int64_t c = first; c < end; c++)
     {
-        int64_t n = t->offset[c];
-        t->offset[c] = place;
+        int64_t n = offset[c];
+        offset[c] = place;
         place += n;
     }
 }
@@ -141,10 +146,12 @@ begin_columns(const sorting *t, int64_t first, int64_t end, int64_t place)
 MOE_INLINE void
 finish_columns(const sorting *t, int64_t first, int64_t end, int64_t place)
 {
+    int64_t *offset = t->offset;
+    const int64_t parts = t->parts;
     for (int64_t c = end - 1; c > first; c--)
-        t->offset[c] = t->offset[c - 1] * t->parts;
+        offset[c] = offset[c - 1] * parts;
     if (end > first)
-        t->offset[first] = place * t->parts;
+        offset[first] = place * parts;
 }
 
 static void
@@ -165,37 +172,56 @@ sort_buckets(int64_t begin, int64_t end, void *arg)
         {
             int64_t i = from[d].row;
             int64_t entries = moe_sparse_begin(t->s, i + 1) - moe_sparse_begin(t->s, i);
-            write_entry(t, t->offset[from[d].column]++, i, from[d].entry, share_of(t->s, entries));
+            write_entry(t, t->parts, t->offset[from[d].column]++, i, from[d].entry, share_of(t->s, entries));
         }
         finish_columns(t, first, until, t->start[u]);
     }
 }
 
-static void
-sort_small(const sorting *t)
+/* Write all entries from their rows; offset has the places where the columns begin. */
+MOE_INLINE void
+write_rows(const sorting *t, int parts)
 {
     const moe_sparse *s = t->s;
-    int64_t total = 0;
-    memset(t->offset, 0, (size_t) t->columns * sizeof *t->offset);
-    for (int64_t k = 0; k < s->entries; k++)
+    const int32_t *index = s->index;
+    const int64_t rows = s->rows;
+    int64_t *offset = t->offset;
+    int64_t from = moe_sparse_begin(s, 0);
+    for (int64_t i = 0; i < rows; i++)
     {
-        if (s->index[k] < 0)
-            continue;
-        t->offset[s->index[k]]++;
-        total++;
-    }
-    begin_columns(t, 0, t->columns, 0);
-    for (int64_t i = 0; i < s->rows; i++)
-    {
-        int64_t from = moe_sparse_begin(s, i);
         int64_t to = moe_sparse_begin(s, i + 1);
         float share = share_of(s, to - from);
         for (int64_t k = from; k < to; k++)
-            if (s->index[k] >= 0)
-                write_entry(t, t->offset[s->index[k]]++, i, k, share);
+            if (index[k] >= 0)
+                write_entry(t, parts, offset[index[k]]++, i, k, share);
+        from = to;
     }
+}
+
+static void
+sort_rows(const sorting *t)
+{
+    const int32_t *index = t->s->index;
+    const int64_t entries = t->s->entries;
+    int64_t *offset = t->offset;
+    int64_t absent = 0;
+    memset(offset, 0, (size_t) t->columns * sizeof *offset);
+    for (int64_t k = 0; k < entries; k++)
+    {
+        if (index[k] >= 0)
+            offset[index[k]]++;
+        else
+            absent++;
+    }
+    begin_columns(t, 0, t->columns, 0);
+    if (t->parts == 1)
+        write_rows(t, 1);
+    else if (t->parts == 4)
+        write_rows(t, 4);
+    else
+        write_rows(t, t->parts);
     finish_columns(t, 0, t->columns, 0);
-    t->offset[t->columns] = total * t->parts;
+    offset[t->columns] = (entries - absent) * t->parts;
 }
 
 void
@@ -204,13 +230,13 @@ moe_cpu_transpose(moe_job *job, const moe_sparse *s, int parts, int64_t columns,
 {
     sorting t = {
         .s = s, .parts = parts, .columns = columns, .offset = offset, .index = index, .weight = weight, .entry = entry};
-    if (s->entries < SMALL_ENTRIES || columns == 0)
+    if (s->entries < DEALT_ENTRIES || (columns < DEALT_COLUMNS && moe_job_threads(job) < DEALT_THREADS) || columns == 0)
     {
-        sort_small(&t);
+        sort_rows(&t);
         return;
     }
     int64_t most = s->entries / BUCKET_ENTRIES < MOST_BUCKETS ? s->entries / BUCKET_ENTRIES : MOST_BUCKETS;
-    t.blocks = s->entries / SMALL_ENTRIES < MOST_BLOCKS ? s->entries / SMALL_ENTRIES : MOST_BLOCKS;
+    t.blocks = s->entries / BLOCK_ENTRIES < MOST_BLOCKS ? s->entries / BLOCK_ENTRIES : MOST_BLOCKS;
     while ((columns - 1) >> t.shift >= most)
         t.shift++;
     t.buckets = ((columns - 1) >> t.shift) + 1;
