@@ -151,28 +151,50 @@ moe_slab_rows(int64_t rows)
     return slab < MOE_SMALLEST_SLAB ? MOE_SMALLEST_SLAB : slab;
 }
 
-/* The sum of the lanes, halves added to each other. */
+MOE_INLINE moe_lanes
+moe_load(const float *x)
+{
+    return *(const moe_lanes *) x;
+}
+
+/* Sums that run beside each other along a row, so that none waits for its own last addition. */
+#define MOE_CHAINS 4
+
+/* The sum of a vector's lanes, fours first. */
 MOE_INLINE float
 moe_add_lanes(const float *lane)
 {
-    float sum[MOE_LANES];
-    for (int i = 0; i < MOE_LANES; i++)
-        sum[i] = lane[i];
-    for (int half = MOE_LANES / 2; half > 0; half /= 2)
-        for (int i = 0; i < half; i++)
-            sum[i] += sum[i + half];
-    return sum[0];
+    typedef float four __attribute__((vector_size(16), aligned(4), may_alias));
+    four sum = *(const four *) lane;
+    for (int i = 4; i < MOE_LANES; i += 4)
+        sum += *(const four *) (lane + i);
+    return (sum[0] + sum[2]) + (sum[1] + sum[3]);
+}
+
+MOE_INLINE float
+moe_add_chains(const moe_lanes *chain)
+{
+    moe_lanes sum = (chain[0] + chain[1]) + (chain[2] + chain[3]);
+    return moe_add_lanes((const float *) &sum);
 }
 
 /* Sum of x[i]. */
 MOE_INLINE float
 moe_row_sum(const float *x, int64_t n)
 {
-    moe_lanes lanes = {0};
+    moe_lanes lanes[MOE_CHAINS] = {{0}};
     int64_t i = 0;
-    for (; i + MOE_LANES <= n; i += MOE_LANES)
-        lanes += *(const moe_lanes *) (x + i);
-    float sum = moe_add_lanes((const float *) &lanes);
+    for (; i + MOE_CHAINS * MOE_LANES <= n; i += MOE_CHAINS * MOE_LANES)
+        for (int c = 0; c < MOE_CHAINS; c++)
+        {
+            int64_t at = i + c * MOE_LANES;
+            lanes[c] += moe_load(x + at);
+        }
+    for (int64_t at = i; at + MOE_LANES <= n; i = at += MOE_LANES)
+    {
+        lanes[0] += moe_load(x + at);
+    }
+    float sum = moe_add_chains(lanes);
     for (; i < n; i++)
         sum += x[i];
     return sum;
@@ -182,11 +204,19 @@ moe_row_sum(const float *x, int64_t n)
 MOE_INLINE float
 moe_row_product(const float *a, const float *b, int64_t n)
 {
-    moe_lanes lanes = {0};
+    moe_lanes lanes[MOE_CHAINS] = {{0}};
     int64_t i = 0;
-    for (; i + MOE_LANES <= n; i += MOE_LANES)
-        lanes += *(const moe_lanes *) (a + i) * *(const moe_lanes *) (b + i);
-    float sum = moe_add_lanes((const float *) &lanes);
+    for (; i + MOE_CHAINS * MOE_LANES <= n; i += MOE_CHAINS * MOE_LANES)
+        for (int c = 0; c < MOE_CHAINS; c++)
+        {
+            int64_t at = i + c * MOE_LANES;
+            lanes[c] += moe_load(a + at) * moe_load(b + at);
+        }
+    for (int64_t at = i; at + MOE_LANES <= n; i = at += MOE_LANES)
+    {
+        lanes[0] += moe_load(a + at) * moe_load(b + at);
+    }
+    float sum = moe_add_chains(lanes);
     for (; i < n; i++)
         sum += a[i] * b[i];
     return sum;
@@ -196,11 +226,19 @@ moe_row_product(const float *a, const float *b, int64_t n)
 MOE_INLINE float
 moe_row_triple(const float *a, const float *b, const float *x, float shift, int64_t n)
 {
-    moe_lanes lanes = {0};
+    moe_lanes lanes[MOE_CHAINS] = {{0}};
     int64_t i = 0;
-    for (; i + MOE_LANES <= n; i += MOE_LANES)
-        lanes += *(const moe_lanes *) (a + i) * *(const moe_lanes *) (b + i) * (*(const moe_lanes *) (x + i) - shift);
-    float sum = moe_add_lanes((const float *) &lanes);
+    for (; i + MOE_CHAINS * MOE_LANES <= n; i += MOE_CHAINS * MOE_LANES)
+        for (int c = 0; c < MOE_CHAINS; c++)
+        {
+            int64_t at = i + c * MOE_LANES;
+            lanes[c] += moe_load(a + at) * moe_load(b + at) * (moe_load(x + at) - shift);
+        }
+    for (int64_t at = i; at + MOE_LANES <= n; i = at += MOE_LANES)
+    {
+        lanes[0] += moe_load(a + at) * moe_load(b + at) * (moe_load(x + at) - shift);
+    }
+    float sum = moe_add_chains(lanes);
     for (; i < n; i++)
         sum += a[i] * b[i] * (x[i] - shift);
     return sum;
@@ -210,14 +248,21 @@ moe_row_triple(const float *a, const float *b, const float *x, float shift, int6
 MOE_INLINE float
 moe_row_squares(const float *x, float shift, int64_t n)
 {
-    moe_lanes lanes = {0};
+    moe_lanes lanes[MOE_CHAINS] = {{0}};
     int64_t i = 0;
-    for (; i + MOE_LANES <= n; i += MOE_LANES)
+    for (; i + MOE_CHAINS * MOE_LANES <= n; i += MOE_CHAINS * MOE_LANES)
+        for (int c = 0; c < MOE_CHAINS; c++)
+        {
+            int64_t at = i + c * MOE_LANES;
+            moe_lanes d = moe_load(x + at) - shift;
+            lanes[c] += d * d;
+        }
+    for (int64_t at = i; at + MOE_LANES <= n; i = at += MOE_LANES)
     {
-        moe_lanes d = *(const moe_lanes *) (x + i) - shift;
-        lanes += d * d;
+        moe_lanes d = moe_load(x + at) - shift;
+        lanes[0] += d * d;
     }
-    float sum = moe_add_lanes((const float *) &lanes);
+    float sum = moe_add_chains(lanes);
     for (; i < n; i++)
         sum += (x[i] - shift) * (x[i] - shift);
     return sum;

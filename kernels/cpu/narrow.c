@@ -4,7 +4,7 @@
  * Most products of a model have thousands of rows and at most some hundred
  * columns. A general library copies both sides into an order of its own
  * first, which costs as much as half the product there. Here nothing is
- * copied: a tile of 6 x 16 results stays in registers while the inner
+ * copied: a tile of results (tile.h) stays in registers while the inner
  * dimension passes by. The same tile serves x w and x^T gy, which differ in
  * the strides of the left side alone.
  *
@@ -12,18 +12,13 @@
  * result is one sum over the inner dimension in order, whichever tile it is
  * in, so that a row of x w has the same bits whatever stands beside it.
  */
-#include <string.h>
+#include "kernels/cpu/tile.h"
 
-#include "kernels/cpu/cpu.h"
-
-#define TILE_ROWS       6
-#define SMALL_TILE_ROWS 4 /* for the rest */
-#define TILE_COLS       (2 * MOE_LANES)
-#define LARGEST         65536               /* floats of a weight: 256 kB */
-#define LARGEST_SUM     8192                /* of a weight's gradient, which is read and written: 32 kB */
-#define LEAST_ROWS      (8 * TILE_ROWS)     /* of a chunk, so that a column of tiles is used often enough */
-#define CHUNK_WORK      ((int64_t) 1 << 20) /* multiply-adds worth one chunk */
-#define WEIGHT_ROWS     64
+#define LARGEST     65536               /* floats of a weight: 256 kB */
+#define LARGEST_SUM 8192                /* of a weight's gradient, which is read and written: 32 kB */
+#define LEAST_ROWS  (8 * MOE_TILE_ROWS) /* of a chunk, so that a column of tiles is used often enough */
+#define CHUNK_WORK  ((int64_t) 1 << 20) /* multiply-adds worth one chunk */
+#define WEIGHT_ROWS 64
 
 typedef struct narrow
 {
@@ -31,8 +26,9 @@ typedef struct narrow
     int64_t k;
     int64_t m;
     const float *x;
-    const float *w;   /* the right side: weights, or gy */
-    const float *row; /* NULL, or what every row starts from */
+    const float *w;     /* the right side: weights, or gy */
+    const float *panel; /* the last columns of it, packed; NULL: there are none */
+    const float *row;   /* NULL, or what every row starts from */
     bool add;
     float *out;
     int64_t slab;
@@ -47,76 +43,31 @@ moe_narrow_fits(int64_t k, int64_t m)
 bool
 moe_narrow_weight_fits(int64_t k, int64_t m)
 {
-    return moe_narrow_fits(k, m) && k * m <= LARGEST_SUM && m % TILE_COLS == 0;
+    return moe_narrow_fits(k, m) && k * m <= LARGEST_SUM && m % MOE_TILE_COLS == 0;
 }
 
 /*
- * c [rows, TILE_COLS] += a b over `depth`: a's element (r, d) stands at
- * a[r * down + d * along], b's row d at b + d * b_stride. `rows` is a constant.
+ * The last columns of the right side, fewer than a tile is wide, as a panel
+ * with zeros beside them, [depth, MOE_TILE_COLS].
  */
-MOE_INLINE void
-add_tile(int rows, int64_t depth, const float *a, int64_t down, int64_t along, const float *b, int64_t b_stride,
-         float *c, int64_t c_stride)
+static void
+pack_rest(int64_t depth, int64_t m, const float *b, float *panel)
 {
-    moe_lanes left[TILE_ROWS];
-    moe_lanes right[TILE_ROWS];
-#pragma GCC unroll 6
-    for (int r = 0; r < rows; r++)
-    {
-        left[r] = *(const moe_lanes *) (c + r * c_stride);
-        right[r] = *(const moe_lanes *) (c + r * c_stride + MOE_LANES);
-    }
-    for (int64_t d = 0; d < depth; d++, a += along, b += b_stride)
-    {
-        moe_lanes b0 = *(const moe_lanes *) b;
-        moe_lanes b1 = *(const moe_lanes *) (b + MOE_LANES);
-#pragma GCC unroll 6
-        for (int r = 0; r < rows; r++)
-        {
-            left[r] += a[r * down] * b0;
-            right[r] += a[r * down] * b1;
-        }
-    }
-#pragma GCC unroll 6
-    for (int r = 0; r < rows; r++)
-    {
-        *(moe_lanes *) (c + r * c_stride) = left[r];
-        *(moe_lanes *) (c + r * c_stride + MOE_LANES) = right[r];
-    }
+    int64_t rest = m % MOE_TILE_COLS;
+    for (int64_t d = 0; d < depth; d++)
+        memcpy(panel + d * MOE_TILE_COLS, b + d * m + m - rest, (size_t) rest * sizeof(float));
 }
 
-/* The last columns, fewer than TILE_COLS, from column j on. */
-MOE_INLINE void
-add_rest(int64_t rows, int64_t m, int64_t j, int64_t depth, const float *a, int64_t down, int64_t along, const float *b,
-         float *c)
-{
-    for (int64_t r = 0; r < rows; r++)
-        for (int64_t d = 0; d < depth; d++)
-        {
-            float x = a[r * down + d * along];
-            for (int64_t i = j; i < m; i++)
-                c[r * m + i] += x * b[d * m + i];
-        }
-}
-
-/* add_tile for any number of rows and columns, column by column of tiles. */
-MOE_INLINE void
+/* c [rows, m] += a b, column by column of tiles; a's element (r, d) stands at a[r * down + d * along]. */
+static void
 add_product(int64_t rows, int64_t m, int64_t depth, const float *a, int64_t down, int64_t along, const float *b,
-            float *c)
+            const float *panel, float *c)
 {
-    int64_t tiled = m - m % TILE_COLS;
-    for (int64_t j = 0; j < tiled; j += TILE_COLS)
-    {
-        int64_t r = 0;
-        for (; r + TILE_ROWS <= rows; r += TILE_ROWS)
-            add_tile(TILE_ROWS, depth, a + r * down, down, along, b + j, m, c + r * m + j, m);
-        for (; r + SMALL_TILE_ROWS <= rows; r += SMALL_TILE_ROWS)
-            add_tile(SMALL_TILE_ROWS, depth, a + r * down, down, along, b + j, m, c + r * m + j, m);
-        for (; r < rows; r++)
-            add_tile(1, depth, a + r * down, down, along, b + j, m, c + r * m + j, m);
-    }
+    int64_t tiled = m - m % MOE_TILE_COLS;
+    for (int64_t j = 0; j < tiled; j += MOE_TILE_COLS)
+        moe_add_panel(rows, MOE_TILE_COLS, depth, a, down, along, b + j, m, c + j, m);
     if (tiled < m)
-        add_rest(rows, m, tiled, depth, a, down, along, b, c);
+        moe_add_panel(rows, m - tiled, depth, a, down, along, panel, MOE_TILE_COLS, c + tiled, m);
 }
 
 static void
@@ -130,7 +81,11 @@ multiply_range(int64_t begin, int64_t end, void *arg)
         memcpy(out + i * p->m, p->row, (size_t) p->m * sizeof(float));
     if (p->row == NULL && !p->add)
         memset(out, 0, (size_t) ((end - begin) * p->m) * sizeof(float));
-    add_product(end - begin, p->m, p->k, p->x + begin * p->k, p->k, 1, p->w, out);
+    if (p->m == 1)
+        for (int64_t i = 0; i < end - begin; i++)
+            out[i] += moe_row_product(p->x + (begin + i) * p->k, p->w, p->k);
+    else
+        add_product(end - begin, p->m, p->k, p->x + begin * p->k, p->k, 1, p->w, p->panel, out);
 }
 
 void
@@ -138,9 +93,18 @@ moe_narrow_multiply(moe_job *job, int64_t n, int64_t k, int64_t m, const float *
                     bool add, float *out)
 {
     narrow p = {.job = job, .k = k, .m = m, .x = x, .w = w, .row = row, .add = add, .out = out};
-    int64_t rows = CHUNK_WORK / (k * m) / TILE_ROWS * TILE_ROWS;
+    if (m > 1 && m % MOE_TILE_COLS != 0)
+    {
+        float *panel = moe_alloc(job, k * MOE_TILE_COLS, sizeof(float));
+        if (panel == NULL)
+            return;
+        pack_rest(k, m, w, panel);
+        p.panel = panel;
+    }
+    int64_t rows = CHUNK_WORK / (k * m) / MOE_TILE_ROWS * MOE_TILE_ROWS;
     rows = rows < LEAST_ROWS ? LEAST_ROWS : rows;
     moe_parallel(job, n, rows, multiply_range, &p);
+    moe_free(job, (float *) p.panel);
     moe_job_check(job);
 }
 
@@ -155,7 +119,7 @@ weight_range(int64_t begin, int64_t end, void *arg)
     for (int64_t i = begin; i < end; i += WEIGHT_ROWS)
     {
         int64_t depth = end - i < WEIGHT_ROWS ? end - i : WEIGHT_ROWS;
-        add_product(p->k, p->m, depth, p->x + i * p->k, 1, p->k, p->w + i * p->m, out);
+        add_product(p->k, p->m, depth, p->x + i * p->k, 1, p->k, p->w + i * p->m, NULL, out);
     }
 }
 
