@@ -13,6 +13,7 @@
 #include "ops/gradient.h"
 #include "ops/ops.h"
 
+#include <malloc.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -260,6 +261,9 @@ main(int argc, char **argv)
         tests[n] = (struct CMUnitTest){
             .name = names[i], .test_func = check_pair, .initial_state = (void *) (uintptr_t) &ops_pairs[i]};
     }
+    /* Arrays come and go by the thousand: their pages need not go back each time. */
+    mallopt(M_MMAP_THRESHOLD, 1 << 30);
+    mallopt(M_TRIM_THRESHOLD, 1 << 30);
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);
     return _cmocka_run_group_tests("operations", tests, n, open_backends, close_backends);
