@@ -11,7 +11,7 @@ static const int64_t widths[] = {1, 13, 32, 1024};
 static bool
 too_large(const ops_run *run, int64_t width)
 {
-    return width > 32 && run->whole > 200;
+    return width > 32 && run->whole > (ops_slow() ? 10 : 200);
 }
 
 static bool
