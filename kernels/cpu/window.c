@@ -136,8 +136,8 @@ window_range(int64_t begin, int64_t end, void *arg)
     {
         double factor = w->factor == NULL ? 1 : w->factor[i];
         double fade = w->fade == NULL ? 1 : w->fade[i];
-        const double *to = w->sum + w->last[i] * cols;
-        const double *from = w->sum + w->before[i] * cols;
+        const double *to = w->sum + (w->last[i] < 0 ? 0 : w->last[i] * cols);
+        const double *from = w->sum + (w->before[i] < 0 ? 0 : w->before[i] * cols);
         float *restrict out = w->out + i * cols;
         if (w->last[i] < 0)
             for (int64_t j = 0; j < cols; j++)
