@@ -1,0 +1,39 @@
+/*
+ * history.h: an entity's own past labels, as known at a moment, as columns.
+ *
+ * A label of seed time s is known once its window has closed: s + window <=
+ * horizon. Of the known ones: lags by window, the last that exist, exponential
+ * means by event shrunk towards the global mean known then, their number, the
+ * time since the last; and the rate of all entities over several spans.
+ * Multiclass labels are several series, one for each of the most frequent classes.
+ */
+#ifndef MOE_HISTORY_H
+#define MOE_HISTORY_H
+
+#include "embed/relational.h"
+#include "kernels/job.h"
+
+#define MOE_HISTORY_CLASSES 8 /* series of a multiclass label at most */
+
+typedef struct moe_past_labels /* in any order; of equal (row, time) the first counts */
+{
+    int64_t n;
+    const int32_t *row;
+    const int64_t *time;
+    const float *label; /* 0/1, value, or class number */
+} moe_past_labels;
+
+typedef struct moe_history moe_history;
+
+/* classes: 1, or the number of classes. window: microseconds, 1 or more. Copies the labels. */
+moe_code moe_history_create(moe_job *job, const moe_past_labels *labels, int64_t window, int classes,
+                            moe_history **out);
+void moe_history_destroy(moe_history *history);
+
+int moe_history_columns(int classes);
+/* For people: "label 2 windows ago". Writes to a buffer of the caller's. */
+void moe_history_name(int classes, int column, char *out, size_t size);
+/* Write [n, moe_history_columns]; NaN is NULL. */
+moe_code moe_history_compute(moe_history *history, const moe_moments *moments, float *out);
+
+#endif

@@ -1,0 +1,75 @@
+/*
+ * router.h: which experts a prediction uses, row by row.
+ *
+ * A router is a small network over cheap inputs alone: it decides before any
+ * expert is computed. It is fitted on predictions that the experts made for
+ * rows they were not trained on (stacked generalisation, Wolpert 1992), with
+ * sparse top-k gates (Shazeer et al. 2017), a load-balancing loss (Fedus et
+ * al. 2021) and a z-loss (Zoph et al. 2022). It is kept only where, in
+ * cross-validation over blocks of time, it beats equal weights by more than one
+ * standard error of the paired difference; otherwise the gates are constant.
+ */
+#ifndef MOE_ROUTER_H
+#define MOE_ROUTER_H
+
+#include "gnn/model.h"
+
+#define MOE_ROUTER_EXPERTS 16
+
+typedef enum moe_routing
+{
+    MOE_ROUTE_TOP_K,        /* each row takes its k best experts */
+    MOE_ROUTE_EXPERT_CHOICE /* each expert takes its best rows up to its capacity (Zhou et al. 2022), in training; a
+                             * row's gates in prediction are those above the thresholds that this led to */
+} moe_routing;
+
+typedef struct moe_router_config
+{
+    int experts; /* 1..MOE_ROUTER_EXPERTS */
+    int shared;  /* expert that every row uses, or -1 */
+    int top_k;   /* experts a row uses besides, 1..experts */
+    moe_routing routing;
+    float temperature; /* of the gates' softmax, above 0 */
+    float balance_weight;
+    float z_weight;
+    uint64_t seed;
+} moe_router_config;
+
+void moe_router_config_defaults(moe_router_config *config, int experts);
+
+/* Held-out rows: cheap inputs (finite), what each expert said, and what was true. */
+typedef struct moe_router_rows
+{
+    int64_t n;
+    int width;
+    const float *x;                              /* [n, width]; NULL where width is 0 */
+    const int64_t *time;                         /* [n] seed times: blocks of cross-validation do not split one */
+    const float *label;                          /* [n] */
+    const float *prediction[MOE_ROUTER_EXPERTS]; /* [n] or [n * K] each, as moe_model_predict gives them */
+} moe_router_rows;
+
+typedef struct moe_router moe_router;
+
+/* What the choice was made by, for people. Losses are log loss, absolute error or cross-entropy. */
+typedef struct moe_router_report
+{
+    bool learned;                    /* the network is used; else equal weights */
+    double equal_loss;               /* of equal weights */
+    double learned_loss;             /* of the router, cross-validated; NaN where it was not tried (too few rows) */
+    double error;                    /* standard error of their difference */
+    double load[MOE_ROUTER_EXPERTS]; /* mean gate over the held-out rows; sums to 1 */
+} moe_router_report;
+
+moe_code moe_router_fit(moe_job *job, const moe_router_config *config, moe_task_type task, int n_classes,
+                        const moe_router_rows *rows, moe_router **out, moe_router_report *report);
+/* gates [n, experts]: each row's sum to 1; 0: the expert is not needed for the row. x [n, width]. */
+moe_code moe_router_gates(moe_router *router, int64_t n, const float *x, float *gates);
+void moe_router_destroy(moe_router *router);
+int moe_router_experts(const moe_router *router);
+int moe_router_width(const moe_router *router);
+bool moe_router_learned(const moe_router *router);
+
+void moe_router_write(const moe_router *router, moe_buffer *buffer);
+moe_code moe_router_read(moe_job *job, moe_reader *reader, moe_router **out);
+
+#endif
