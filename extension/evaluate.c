@@ -136,7 +136,8 @@ moe_block_score(moe_predictor *predictor, const moe_block *block, const bool *di
     float *prediction = allocate(block->n, mul_size(sizeof(float), width));
 
     if (block->n > 0)
-        moe_predictor_score(predictor, block->n, block->row, block->time, block->horizon, disabled, prediction, NULL);
+        moe_predictor_score(predictor, block->n, block->row, block->time, block->horizon, disabled, prediction, NULL,
+                            NULL);
     return prediction;
 }
 
@@ -328,6 +329,7 @@ moe_evaluate(PG_FUNCTION_ARGS)
 {
     evaluation evaluation = {0};
     moe_labelled *own, *given;
+    moe_past_labels past;
 
     InitMaterializedSRF(fcinfo, 0);
     evaluation.result = (ReturnSetInfo *) fcinfo->resultinfo;
@@ -344,6 +346,9 @@ moe_evaluate(PG_FUNCTION_ARGS)
         moe_labelled_report(given);
     }
     collect_known(&evaluation, own, given);
+    past = (moe_past_labels){evaluation.known.n, evaluation.known.row, evaluation.known.time, evaluation.known.label};
+    moe_predictor_tell(evaluation.predictor, &past);
     evaluate_rows(&evaluation, own, given);
+    moe_predictor_tell(evaluation.predictor, &(moe_past_labels){0}); /* it may be asked again in this statement */
     return (Datum) 0;
 }

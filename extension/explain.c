@@ -70,12 +70,13 @@ static double
 score_without(const moe_seed *seed, int table, int *class, float *gates)
 {
     const moe_model_info *info = seed->predictor->info;
-    bool *disabled = palloc0_array(bool, seed->predictor->schema->n_tables);
+    bool *disabled = palloc0_array(bool, seed->predictor->schema->n_tables + 1);
     float *scores = palloc_array(float, Max(info->n_classes, 1));
 
     if (table >= 0)
         disabled[table] = true;
-    moe_predictor_score(seed->predictor, 1, &seed->row, &seed->time, NULL, table >= 0 ? disabled : NULL, scores, gates);
+    moe_predictor_score(seed->predictor, 1, &seed->row, &seed->time, NULL, table >= 0 ? disabled : NULL, scores, gates,
+                        NULL);
     if (info->task != MOE_MULTICLASS)
         return scores[0];
     if (*class < 0)
@@ -112,13 +113,13 @@ emit_table(ReturnSetInfo *result, const moe_seed *seed, const char *part, const 
 
 /* Emit the line of one expert. */
 static void
-emit_expert(ReturnSetInfo *result, int expert, double share)
+emit_expert(ReturnSetInfo *result, const char *name, double share)
 {
     Datum values[EXPLAIN_COLUMNS] = {0};
     bool nulls[EXPLAIN_COLUMNS] = {[ROWS_VISIBLE] = true, [PREDICTION] = true, [CONTRIBUTION] = true};
 
     values[PART] = CStringGetTextDatum("expert");
-    values[NAME] = CStringGetTextDatum(psprintf("%d", expert + 1));
+    values[NAME] = CStringGetTextDatum(name);
     values[SHARE] = Float8GetDatum(share);
     tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
@@ -151,7 +152,7 @@ explain(FunctionCallInfo fcinfo, bool as_text)
     for (int i = 0; i < n; i++)
         emit_table(result, &seed, "table", &items[i]);
     for (int e = 0; e < seed.predictor->info->experts; e++)
-        emit_expert(result, e, gates[e]);
+        emit_expert(result, moe_expert_name(moe_mixture_kind(seed.predictor->mixture, e)), gates[e]);
     return (Datum) 0;
 }
 
@@ -202,7 +203,7 @@ static double
 metric_without(moe_predictor *predictor, const moe_block *block, int table)
 {
     const moe_model_info *info = predictor->info;
-    bool *disabled = palloc0_array(bool, predictor->schema->n_tables);
+    bool *disabled = palloc0_array(bool, predictor->schema->n_tables + 1);
     float *prediction;
     double value;
 

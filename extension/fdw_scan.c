@@ -151,7 +151,8 @@ score_chunk(moe_scan *scan)
     }
     scan->prediction = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(float) * n * width);
     scan->gates = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(float) * n * Max(experts, 1));
-    moe_predictor_score(scan->predictor, n, scan->rows + scan->last, times, NULL, NULL, scan->prediction, scan->gates);
+    moe_predictor_score(scan->predictor, n, scan->rows + scan->last, times, NULL, NULL, scan->prediction, scan->gates,
+                        NULL);
     for (int64 i = 0; i < n; i++)
         for (int e = 0; e < experts; e++)
             scan->load[e] += scan->gates[i * experts + e];
@@ -297,7 +298,9 @@ explain_run(const moe_scan *scan, ExplainState *es)
     ExplainPropertyInteger("Rows Read", NULL, scan->predictor->data->rows_read, es);
     initStringInfo(&experts);
     for (int e = 0; e < scan->info->experts && scan->scored > 0; e++)
-        appendStringInfo(&experts, "%s%d: %.0f%%", e ? ", " : "", e + 1, 100.0 * scan->load[e] / scan->scored);
+        appendStringInfo(&experts, "%s%s: %.0f%%", e ? ", " : "",
+                         moe_expert_name(moe_mixture_kind(scan->predictor->mixture, e)),
+                         100.0 * scan->load[e] / scan->scored);
     if (experts.len > 0)
         ExplainPropertyText("Experts", experts.data, es);
     ExplainPropertyText("Device", "cpu", es);

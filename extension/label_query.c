@@ -119,6 +119,18 @@ compile_static(const moe_label_context *context, moe_label_query *query, moe_lab
     query->test_from = DT_NOEND;
 }
 
+static char *
+compile_history(const moe_label_context *context, const moe_seed_times *times)
+{
+    Oid types[] = {context->schema->time_type, INT4OID, INT4OID};
+    moe_label_text text;
+
+    moe_label_text_init(&text);
+    moe_label_history_sql(context, times, &text);
+    moe_label_text_check(&text, types, lengthof(types));
+    return text.sql.data;
+}
+
 static void
 compile_windows(const moe_label_context *context, moe_label_query *query, moe_label_text *text)
 {
@@ -126,6 +138,7 @@ compile_windows(const moe_label_context *context, moe_label_query *query, moe_la
 
     moe_label_seed_times(context, &times);
     moe_label_training_sql(context, &times, text);
+    query->history = compile_history(context, &times);
     query->window = times.length;
     query->validation_from = times.validation_from;
     query->test_from = times.test_from;

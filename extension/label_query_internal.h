@@ -131,6 +131,7 @@ struct Query *moe_label_text_check(const moe_label_text *text, const Oid *types,
 
 /* label_query_sql.c */
 void moe_label_training_sql(const moe_label_context *context, const moe_seed_times *times, moe_label_text *text);
+void moe_label_history_sql(const moe_label_context *context, const moe_seed_times *times, moe_label_text *text);
 void moe_label_static_sql(const moe_label_context *context, int64 as_of, moe_label_text *text);
 void moe_label_population_sql(const moe_label_context *context, moe_label_text *text);
 /* 'train' for 8 keys of 10, 'validation' for 1, 'test' for 1, by a hash of the key columns of the alias. */

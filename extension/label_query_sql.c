@@ -53,6 +53,21 @@ write_seeds(moe_label_writer *writer, const moe_seed_times *times)
     writer->n_ctes = true;
 }
 
+/* The seeds of a label history: $1 less $2, ..., $3 windows. */
+static void
+write_past_seeds(moe_label_writer *writer, const moe_seed_times *times)
+{
+    const moe_schema *schema = writer->schema;
+    bool calendar = schema->time_type == TIMESTAMPTZOID && times->unit == MOE_UNIT_MONTHS;
+
+    appendStringInfo(writer->sql,
+                     "WITH seeds (as_of, split) AS (\n    SELECT %s - CAST(n AS double precision) * %s%s, 'past'"
+                     "\n    FROM pg_catalog.generate_series($2, $3) AS n\n)",
+                     calendar ? "($1 AT TIME ZONE 'UTC'" : "$1", moe_label_interval(schema, times->step, times->unit),
+                     calendar ? ") AT TIME ZONE 'UTC'" : "");
+    writer->n_ctes = true;
+}
+
 /* The whole */
 
 /* Is every seed dropped where the aggregate has no row? Then the join need not keep it. */
@@ -188,30 +203,50 @@ write_target(moe_label_writer *writer)
     moe_label_text_mark(writer->text, -1, false);
 }
 
+/* The labels of the seeds that were written. */
+static void
+write_labels(moe_label_writer *writer)
+{
+    const moe_label_context *context = writer->context;
+    const moe_statement *statement = context->statement;
+
+    write_aggregates(writer);
+    appendStringInfoString(writer->sql, "SELECT ");
+    write_key(writer);
+    appendStringInfoString(writer->sql, ", s.as_of, ");
+    write_target(writer);
+    appendStringInfoString(writer->sql, " AS label, s.split");
+    write_from(writer);
+    if (statement->assuming)
+        moe_label_write_condition(writer, statement->assuming, NULL, "");
+    if (moe_label_nullable(context, statement->target))
+    {
+        moe_label_next_condition(writer, "");
+        write_target(writer);
+        appendStringInfoString(writer->sql, " IS NOT NULL");
+    }
+}
+
 /* Every labelled seed of the grid. */
 void
 moe_label_training_sql(const moe_label_context *context, const moe_seed_times *times, moe_label_text *text)
 {
-    const moe_statement *statement = context->statement;
     moe_label_writer writer;
 
     start_writer(&writer, context, text, NULL);
     write_seeds(&writer, times);
-    write_aggregates(&writer);
-    appendStringInfoString(writer.sql, "SELECT ");
-    write_key(&writer);
-    appendStringInfoString(writer.sql, ", s.as_of, ");
-    write_target(&writer);
-    appendStringInfoString(writer.sql, " AS label, s.split");
-    write_from(&writer);
-    if (statement->assuming)
-        moe_label_write_condition(&writer, statement->assuming, NULL, "");
-    if (moe_label_nullable(context, statement->target))
-    {
-        moe_label_next_condition(&writer, "");
-        write_target(&writer);
-        appendStringInfoString(writer.sql, " IS NOT NULL");
-    }
+    write_labels(&writer);
+}
+
+/* The labels of $1 less $2, ..., $3 windows: a label history, as of $1. */
+void
+moe_label_history_sql(const moe_label_context *context, const moe_seed_times *times, moe_label_text *text)
+{
+    moe_label_writer writer;
+
+    start_writer(&writer, context, text, NULL);
+    write_past_seeds(&writer, times);
+    write_labels(&writer);
 }
 
 /* 'train' for 8 keys of 10, 'validation' for 1, 'test' for 1. */

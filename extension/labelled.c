@@ -340,9 +340,12 @@ sort_rows(moe_labelled *out)
     pfree(order);
 }
 
-moe_labelled *
-moe_labelled_read(const moe_predictor *predictor, const char *query, moe_labelled_kind kind, const char *split)
+/* Read a query with the parameters that moe_labelled_history gives, or none. */
+static moe_labelled *
+read_query(const moe_predictor *predictor, const char *query, moe_labelled_kind kind, const char *split, int n_values,
+           Datum *values)
 {
+    Oid types[] = {predictor->schema->time_type, INT4OID, INT4OID};
     row_reader reader = {.predictor = predictor, .kind = kind, .split = split, .result = CurrentMemoryContext};
     MemoryContext batch, old;
     moe_read_only scope;
@@ -355,13 +358,13 @@ moe_labelled_read(const moe_predictor *predictor, const char *query, moe_labelle
     if (kind == MOE_LABELLED_OWN)
         level = moe_sql_begin_model(predictor->info->search_path);
     SPI_connect();
-    plan = SPI_prepare(query, 0, NULL);
+    plan = SPI_prepare(query, n_values, types);
     if (plan == NULL)
         elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
     if (!SPI_is_cursor_plan(plan))
         ereport(ERROR, (errcode(ERRCODE_INVALID_CURSOR_DEFINITION), errmsg("not one query that returns rows"),
                         errhint("Give a single SELECT.")));
-    portal = SPI_cursor_open(NULL, plan, NULL, NULL, true);
+    portal = SPI_cursor_open(NULL, plan, values, NULL, true);
     reader.descriptor = portal->tupDesc;
     find_columns(&reader);
     batch = AllocSetContextCreate(CurrentMemoryContext, "moe_ml labelled rows", ALLOCSET_DEFAULT_SIZES);
@@ -385,6 +388,20 @@ moe_labelled_read(const moe_predictor *predictor, const char *query, moe_labelle
     moe_read_only_end(&scope);
     sort_rows(reader.out);
     return reader.out;
+}
+
+moe_labelled *
+moe_labelled_read(const moe_predictor *predictor, const char *query, moe_labelled_kind kind, const char *split)
+{
+    return read_query(predictor, query, kind, split, 0, NULL);
+}
+
+moe_labelled *
+moe_labelled_history(const moe_predictor *predictor, int64 anchor, int first, int last)
+{
+    Datum values[] = {TimestampGetDatum(anchor), Int32GetDatum(first), Int32GetDatum(last)};
+
+    return read_query(predictor, predictor->info->history_query, MOE_LABELLED_OWN, "past", lengthof(values), values);
 }
 
 void

@@ -14,9 +14,10 @@
 
 #include "utils/uuid.h"
 
+#include "embed/history.h"
 #include "extension/label_query.h"
 #include "extension/reader.h"
-#include "gnn/model.h"
+#include "gnn/mixture.h"
 
 typedef struct moe_model_info /* row of moe_ml.model */
 {
@@ -25,8 +26,9 @@ typedef struct moe_model_info /* row of moe_ml.model */
     Oid entity;       /* the table of FOR EACH as it is today; InvalidOid if it is gone */
     char *definition; /* the statement's text */
     char *training_query;
-    char *population;  /* or NULL */
-    char *search_path; /* that the names in these were looked up in */
+    char *population;    /* or NULL */
+    char *history_query; /* or NULL: label_query.h */
+    char *search_path;   /* that the names in these were looked up in */
     moe_task_type task;
     int n_classes;
     char **classes; /* MULTICLASS: the labels as text, by class number */
@@ -61,7 +63,9 @@ typedef struct moe_predictor
     MemoryContext context;
     double read_seconds, build_seconds, score_seconds;
     int64 seeds_scored;
-    struct moe_predictor_members *members; /* the ensemble */
+    const moe_mixture *mixture;
+    struct moe_inputs *inputs;
+    struct moe_predictor_parts *parts;
 } moe_predictor;
 
 /* The predictor stays valid as long as the memory context current at the call, or longer. */
@@ -77,13 +81,19 @@ int64 moe_predictor_default_time(moe_predictor *predictor);
 
 /*
  * Score n seeds: rows of the entity table (each visible at its horizon),
- * times, horizons (NULL: the times). out: [n] or [n * n_classes], the mean
- * over the ensemble (binary and multiclass: of probabilities; regression: of
- * values). gates: NULL or [n * experts], the mean. disabled: NULL or one flag
- * a table. Checks for interrupts.
+ * times, horizons (NULL: the times). out: [n] or [n * n_classes], as
+ * moe_mixture_predict gives it, as are gates [n * experts] and each, both of
+ * which may be NULL. disabled: NULL or one flag a table and a last one for the
+ * label history. Checks for interrupts.
  */
 void moe_predictor_score(moe_predictor *predictor, int64 n, const int32 *row, const int64 *time, const int64 *horizon,
-                         const bool *disabled, float *out, float *gates);
+                         const bool *disabled, float *out, float *gates, float *const *each);
+
+/*
+ * Labels that count as known from now on, where their windows have closed, besides those of the model's own query:
+ * for the evaluation of a model on rows of a query. Arrays must live as long as the predictor is held.
+ */
+void moe_predictor_tell(moe_predictor *predictor, const moe_past_labels *labels);
 
 /*
  * The rows of the population (all visible entities, or those that the model's

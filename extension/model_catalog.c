@@ -38,7 +38,7 @@
 
 #define PART_BYTES  (256 * 1024)
 #define MAX_PARTS   (1 << 20)
-#define MAX_EXPERTS 64 /* as the option "experts" */
+#define MAX_EXPERTS MOE_EXPERT_KINDS
 
 typedef enum catalog_table
 {
@@ -63,6 +63,7 @@ enum
     COL_ENTITY,
     COL_TRAINING_QUERY,
     COL_POPULATION,
+    COL_HISTORY_QUERY,
     COL_TASK,
     COL_N_CLASSES,
     COL_CLASSES,
@@ -194,6 +195,8 @@ insert_model(const moe_model_record *record)
     values[COL_TRAINING_QUERY] = CStringGetTextDatum(info->training_query);
     nulls[COL_POPULATION] = info->population == NULL;
     values[COL_POPULATION] = info->population ? CStringGetTextDatum(info->population) : (Datum) 0;
+    nulls[COL_HISTORY_QUERY] = info->history_query == NULL;
+    values[COL_HISTORY_QUERY] = info->history_query ? CStringGetTextDatum(info->history_query) : (Datum) 0;
     values[COL_TASK] = CStringGetTextDatum(task_names[info->task]);
     values[COL_N_CLASSES] = Int32GetDatum(info->n_classes);
     nulls[COL_CLASSES] = info->task != MOE_MULTICLASS;
@@ -274,9 +277,14 @@ insert_history(const pg_uuid_t *id, List *epochs, List *experts)
     foreach (lc, experts)
     {
         const moe_model_expert *expert = lfirst(lc);
-        Datum values[4] = {UUIDPGetDatum(id), Int32GetDatum(expert->ensemble), Int32GetDatum(expert->expert),
-                           Float8GetDatum(expert->load)};
-        bool nulls[4] = {false};
+        Datum values[7] = {UUIDPGetDatum(id),
+                           Int32GetDatum(foreach_current_index(lc) + 1),
+                           CStringGetTextDatum(expert->name),
+                           Float8GetDatum(expert->load),
+                           Float8GetDatum(expert->metric),
+                           Int64GetDatum(expert->parameters),
+                           Float8GetDatum(expert->seconds)};
+        bool nulls[7] = {false, false, false, false, isnan(expert->metric), false, false};
 
         insert_row(rel, values, nulls);
     }
@@ -362,6 +370,7 @@ record_from(Datum *values, bool *nulls, const char *name)
     info->definition = TextDatumGetCString(values[COL_DEFINITION]);
     info->training_query = TextDatumGetCString(values[COL_TRAINING_QUERY]);
     info->population = text_or_null(values, nulls, COL_POPULATION);
+    info->history_query = text_or_null(values, nulls, COL_HISTORY_QUERY);
     info->n_classes = DatumGetInt32(values[COL_N_CLASSES]);
     if (!nulls[COL_CLASSES])
         read_classes(info, values[COL_CLASSES]);
@@ -377,7 +386,7 @@ record_from(Datum *values, bool *nulls, const char *name)
     info->search_path = TextDatumGetCString(values[COL_SEARCH_PATH]);
     record->entity = TextDatumGetCString(values[COL_ENTITY]);
     if (!read_task(TextDatumGetCString(values[COL_TASK]), &info->task) || info->n_classes < 1 ||
-        (info->task == MOE_MULTICLASS) != (info->classes != NULL) || info->ensembles < 1 || info->experts < 1 ||
+        (info->task == MOE_MULTICLASS) != (info->classes != NULL) || info->ensembles < 0 || info->experts < 1 ||
         info->experts > MAX_EXPERTS)
         ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("the stored row of model \"%s\" is damaged", name),
                         errdetail("The table moe_ml.model has values that no training gives."),

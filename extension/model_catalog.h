@@ -9,7 +9,7 @@
 #include "kernels/buffer.h"
 #include "utils/snapshot.h"
 
-#define MOE_MODEL_FORMAT 2 /* of the stored parameters; raised when they can no longer be read */
+#define MOE_MODEL_FORMAT 3 /* of the stored parameters; raised when they can no longer be read */
 
 typedef struct moe_model_record /* row of moe_ml.model */
 {
@@ -38,8 +38,11 @@ typedef struct moe_model_epoch /* row of moe_ml.model_epoch */
 
 typedef struct moe_model_expert /* row of moe_ml.model_expert */
 {
-    int ensemble, expert; /* from 1 */
-    double load;
+    const char *name;
+    double load;   /* mean gate over the validation rows */
+    double metric; /* of the expert alone on the validation rows; NaN: none */
+    int64 parameters;
+    double seconds; /* it was trained for */
 } moe_model_expert;
 
 /* "binary", "regression", "multiclass" */

@@ -13,6 +13,7 @@
 #include "common/int.h"
 #include "lib/stringinfo.h"
 #include "nodes/value.h"
+#include "port/pg_bitutils.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
 #include "utils/timestamp.h"
@@ -39,6 +40,10 @@ typedef struct option
     const char *choices[4]; /* CHOICE */
 } option;
 
+/* What a model has unless the statement says otherwise: see docs/accuracy.md. */
+#define DEFAULT_EXPERTS                                                                                                \
+    (1u << MOE_EXPERT_LINEAR | 1u << MOE_EXPERT_TABULAR | 1u << MOE_EXPERT_RETRIEVAL | 1u << MOE_EXPERT_GRAPH)
+
 #define AT(field) offsetof(moe_model_options, field)
 
 static const option option_table[] = {
@@ -49,23 +54,26 @@ static const option option_table[] = {
     {"dropout", OPTION_FLOAT, AT(model.dropout), 0, 0.95},
     {"ensembles", OPTION_INT, AT(ensembles), 1, 64},
     {"epochs", OPTION_INT, AT(train.epochs), 1, 10000},
-    {"experts", OPTION_INT, AT(model.experts), 1, 64},
-    {"gate_noise", OPTION_FLOAT, AT(model.gate_noise), 0, 100},
+    {"experts", OPTION_TEXT, AT(expert_names)},
     {"hops", OPTION_INT, AT(model.hops), 1, MOE_MAX_HOPS},
     {"ignored_columns", OPTION_TEXT, AT(ignored_columns)},
     {"label_window", OPTION_TEXT, AT(label_window)},
     {"learning_rate", OPTION_FLOAT, AT(train.learning_rate), 1e-8, 10},
+    {"max_columns", OPTION_INT, AT(max_columns), 1, 10000},
     {"max_steps", OPTION_INT, AT(train.max_steps), 0, 1000000000},
     {"neighbors", OPTION_TEXT, AT(neighbors)},
     {"patience", OPTION_INT, AT(train.patience), 0, 10000},
+    {"refit", OPTION_CHOICE, AT(refit_choice), 0, 0, {"on", "off"}},
+    {"routing", OPTION_CHOICE, AT(routing), 0, 0, {"top_k", "expert_choice"}},
     {"sampling", OPTION_CHOICE, AT(sampling), 0, 0, {"uniform", "latest"}},
     {"seed", OPTION_INT64, AT(seed), -9007199254740992.0, 9007199254740992.0},
     {"seed_times", OPTION_INT, AT(labels.seed_times), 1, 100000},
     {"split_column", OPTION_TEXT, AT(labels.split_column)},
     {"task", OPTION_CHOICE, AT(labels.task), 0, 0, {"binary", "regression", "multiclass"}},
+    {"temperature", OPTION_FLOAT, AT(router.temperature), 0.01, 100},
     {"test_from", OPTION_TEXT, AT(test_from)},
     {"time_columns", OPTION_TEXT, AT(time_columns)},
-    {"top_k", OPTION_INT, AT(model.top_k), 1, 64},
+    {"top_k", OPTION_INT, AT(router.top_k), 1, MOE_EXPERT_KINDS},
     {"validation_from", OPTION_TEXT, AT(validation_from)},
     {"weight_decay", OPTION_FLOAT, AT(train.weight_decay), 0, 10},
 };
@@ -299,6 +307,53 @@ definition_of(List *definitions, const char *name)
     return NULL;
 }
 
+/* The bit of an expert's name; 0: there is none such. */
+static unsigned
+expert_bit(const char *name)
+{
+    for (int kind = 0; kind < MOE_EXPERT_KINDS; kind++)
+        if (pg_strcasecmp(moe_expert_name((moe_expert_kind) kind), name) == 0)
+            return 1u << kind;
+    return 0;
+}
+
+/* "linear, graph": the experts of the mixture. */
+static void
+read_experts(moe_model_options *options, const DefElem *definition)
+{
+    List *names = split_list(options->expert_names);
+    StringInfoData expected;
+    ListCell *lc;
+
+    initStringInfo(&expected);
+    appendStringInfoString(&expected, "a list of experts, as in 'linear, graph', out of ");
+    for (int kind = 0; kind < MOE_EXPERT_KINDS; kind++)
+        appendStringInfo(&expected, "%s%s", kind ? ", " : "", moe_expert_name((moe_expert_kind) kind));
+    options->experts = 0;
+    foreach (lc, names)
+    {
+        if (expert_bit(lfirst(lc)) == 0)
+            bad_value(definition, expected.data);
+        options->experts |= expert_bit(lfirst(lc));
+    }
+    if (options->experts == 0)
+        bad_value(definition, expected.data);
+    options->experts_given = true;
+}
+
+/* The experts in effect. */
+static char *
+expert_list(unsigned experts)
+{
+    StringInfoData list;
+
+    initStringInfo(&list);
+    for (int kind = 0; kind < MOE_EXPERT_KINDS; kind++)
+        if (experts & 1u << kind)
+            appendStringInfo(&list, "%s%s", list.len ? ", " : "", moe_expert_name((moe_expert_kind) kind));
+    return list.data;
+}
+
 /* The fields that need more than their own value. */
 static void
 derive(moe_model_options *options, List *definitions)
@@ -318,14 +373,19 @@ derive(moe_model_options *options, List *definitions)
     }
     if (options->label_window)
         options->labels.label_window = read_interval(definition_of(definitions, "label_window"), options->label_window);
-    if (options->model.top_k > options->model.experts)
+    if (options->expert_names)
+        read_experts(options, definition_of(definitions, "experts"));
+    options->expert_names = expert_list(options->experts);
+    if (options->router.top_k > pg_popcount32(options->experts))
     {
         const DefElem *definition = definition_of(definitions, "top_k");
 
         if (definition != NULL)
-            bad_value(definition, psprintf("at most the number of experts, %d", options->model.experts));
-        options->model.top_k = options->model.experts;
+            bad_value(definition, psprintf("at most the number of experts, %d", pg_popcount32(options->experts)));
+        options->router.top_k = pg_popcount32(options->experts);
     }
+    options->router.routing = strcmp(options->routing, "top_k") == 0 ? MOE_ROUTE_TOP_K : MOE_ROUTE_EXPERT_CHOICE;
+    options->refit = strcmp(options->refit_choice, "on") == 0;
     options->model.sampling = strcmp(options->sampling, "latest") == 0 ? MOE_SAMPLE_LATEST : MOE_SAMPLE_UNIFORM;
     options->train.balance_classes = strcmp(options->balance, "classes") == 0;
     options->encoder.channels = options->model.channels;
@@ -341,6 +401,12 @@ moe_model_options_parse(List *definitions)
     ListCell *lc;
 
     options->ensembles = 4;
+    options->experts = DEFAULT_EXPERTS;
+    options->max_columns = 1500;
+    options->refit_choice = "on";
+    options->routing = "top_k";
+    moe_router_config_defaults(&options->router, MOE_EXPERT_KINDS);
+    options->router.top_k = MOE_EXPERT_KINDS;
     moe_model_config_defaults(&options->model);
     moe_train_config_defaults(&options->train);
     options->seed = (int64) options->train.seed;

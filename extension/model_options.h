@@ -10,12 +10,17 @@
 
 #include "embed/encoder.h"
 #include "extension/label_query.h"
-#include "gnn/trainer.h"
+#include "gnn/mixture.h"
 
 typedef struct moe_model_options
 {
     int64 seed;
-    int ensembles;
+    int ensembles;      /* members of the graph expert */
+    unsigned experts;   /* a bit for each moe_expert_kind */
+    bool experts_given; /* by the statement */
+    int max_columns;    /* of the inputs, before normalisation */
+    bool refit;         /* dense experts learn from the validation rows too, in the end */
+    moe_router_config router;
     moe_model_config model;
     moe_encoder_config encoder;
     moe_train_config train;
@@ -23,6 +28,9 @@ typedef struct moe_model_options
     char *validation_from; /* as written, until moe_model_options_times */
     char *test_from;
     char *label_window;
+    char *expert_names;
+    char *refit_choice;
+    char *routing;
     char *balance;
     char *sampling;
     char *neighbors;

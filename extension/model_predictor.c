@@ -22,7 +22,6 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
-#include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -35,12 +34,10 @@
 #include "utils/timestamp.h"
 
 #include "extension/model_catalog.h"
-#include "extension/model_store.h"
+#include "extension/model_predictor_internal.h"
 #include "extension/moe_ml.h"
 #include "extension/schema_sql.h"
 #include "kernels/blas.h"
-
-#define FETCH_ROWS 4096
 
 /* When an open predictor may serve again. Within one statement, snapshots of the same four numbers see the same. */
 typedef struct predictor_key
@@ -64,18 +61,6 @@ typedef struct entry
     bool stale;
     moe_predictor predictor;
 } entry;
-
-struct moe_predictor_members
-{
-    int n;
-    moe_graph *graph;
-    moe_features *features;
-    moe_member *member;
-    bool has_population; /* population of one time, kept */
-    int64 population_time;
-    int64 n_population;
-    int32 *population;
-};
 
 static entry *entries = NULL;
 static bool callback_registered = false;
@@ -204,9 +189,8 @@ current_key(Oid relid, predictor_key *key)
     key->settings = hash_settings();
 }
 
-/* Raise what reading the stored parameters failed with, naming the model. */
-static void
-check_stored(const moe_predictor *predictor, moe_code code)
+void
+moe_predictor_check_stored(const moe_predictor *predictor, moe_code code)
 {
     const char *name = get_rel_name(predictor->info->foreign_table);
 
@@ -224,9 +208,10 @@ check_record(const moe_predictor *predictor, const moe_stored *stored)
     const moe_model_info *info = predictor->info;
 
     if (stored->model.task != info->task || stored->model.n_classes != info->n_classes ||
-        stored->model.experts != info->experts || stored->members != info->ensembles)
-        check_stored(predictor, moe_fail(predictor->job, MOE_CORRUPT,
-                                         "the stored configuration does not match the row of moe_ml.model"));
+        stored->members != info->ensembles)
+        moe_predictor_check_stored(
+            predictor,
+            moe_fail(predictor->job, MOE_CORRUPT, "the stored configuration does not match the row of moe_ml.model"));
 }
 
 /* The stored features must have the columns that the reader delivers. */
@@ -239,14 +224,59 @@ check_features(const moe_predictor *predictor, const moe_features *features)
     for (int t = 0; same && t < data->n_tables; t++)
         same = moe_features_columns(features, t) == data->tables[t].n_columns;
     if (!same)
-        check_stored(predictor,
-                     moe_fail(predictor->job, MOE_CORRUPT, "the stored columns do not match the stored schema"));
+        moe_predictor_check_stored(
+            predictor, moe_fail(predictor->job, MOE_CORRUPT, "the stored columns do not match the stored schema"));
+}
+
+/* The members of the graph expert over today's rows. */
+static void
+load_members(moe_predictor *predictor, moe_stored *stored)
+{
+    struct moe_predictor_parts *parts = predictor->parts;
+    const moe_data *data = predictor->data;
+
+    parts->n_members = stored->members;
+    parts->member = palloc0(sizeof(moe_member) * Max(parts->n_members, 1));
+    if (parts->n_members > 0)
+    {
+        check_features(predictor, stored->features);
+        parts->features = stored->features;
+        moe_predictor_check_stored(predictor, moe_features_bind(stored->features, data->tables, data->n_tables));
+    }
+    for (int i = 0; i < parts->n_members; i++)
+    {
+        moe_predictor_check_stored(predictor, moe_store_next(predictor->job, stored, &parts->member[i]));
+        moe_predictor_check_stored(predictor,
+                                   moe_member_build(predictor->job, parts->graph, parts->features, &stored->encoder,
+                                                    &stored->model, i + 1, &parts->member[i]));
+    }
+}
+
+/* The mixture over inputs from today's rows. */
+static void
+load_mixture(moe_predictor *predictor, moe_stored *stored)
+{
+    struct moe_predictor_parts *parts = predictor->parts;
+    bool graph = false;
+
+    moe_predictor_check_stored(predictor, moe_store_rest(predictor->job, stored));
+    parts->inputs = stored->inputs;
+    parts->mixture = stored->mixture;
+    for (int e = 0; e < moe_mixture_experts(stored->mixture); e++)
+        graph |= moe_mixture_kind(stored->mixture, e) == MOE_EXPERT_GRAPH;
+    if (graph != (parts->n_members > 0) || moe_mixture_experts(stored->mixture) != predictor->info->experts)
+        moe_predictor_check_stored(predictor, moe_fail(predictor->job, MOE_CORRUPT,
+                                                       "the stored experts do not match the row of moe_ml.model"));
+    moe_inputs_bind(parts->inputs, predictor->data, parts->graph);
+    moe_mixture_connect(parts->mixture, moe_inputs_compute, parts->inputs, moe_predictor_ask_graph, parts);
+    predictor->mixture = parts->mixture;
+    predictor->inputs = parts->inputs;
 }
 
 static void
 load(moe_predictor *predictor, Oid relid)
 {
-    struct moe_predictor_members *members = palloc0(sizeof(*members));
+    struct moe_predictor_parts *parts = palloc0(sizeof(*parts));
     Snapshot snapshot = moe_catalog_snapshot();
     moe_model_record *record = moe_model_load_record(relid, snapshot);
     double start = moe_seconds();
@@ -255,33 +285,25 @@ load(moe_predictor *predictor, Oid relid)
     uint8 *bytes;
     int64 length;
 
+    parts->user = GetUserId();
     predictor->info = &record->info;
-    predictor->members = members;
+    predictor->parts = parts;
     bytes = moe_catalog_read_parameters(&record->info.id, snapshot, &length);
     UnregisterSnapshot(snapshot);
     job = predictor->job = moe_job_in_context(CurrentMemoryContext);
-    check_stored(predictor, moe_store_open(job, bytes, length, &stored));
+    moe_predictor_check_stored(predictor, moe_store_open(job, bytes, length, &stored));
     check_record(predictor, &stored);
     predictor->schema = moe_schema_read(&stored.schema, get_rel_name(relid));
-    check_stored(predictor, moe_reader_code(&stored.schema));
+    moe_predictor_check_stored(predictor, moe_reader_code(&stored.schema));
     predictor->data = moe_data_read(predictor->schema, job);
     predictor->read_seconds = moe_seconds() - start;
 
     start = moe_seconds();
     moe_check(job, moe_blas_open(job));
-    check_features(predictor, stored.features);
-    members->features = stored.features;
-    check_stored(predictor, moe_features_bind(stored.features, predictor->data->tables, predictor->data->n_tables));
     moe_check(job, moe_graph_create(job, predictor->data->graph_tables, predictor->data->n_tables,
-                                    predictor->data->graph_keys, predictor->data->n_edges, &members->graph));
-    members->n = stored.members;
-    members->member = palloc0(sizeof(moe_member) * members->n);
-    for (int i = 0; i < members->n; i++)
-    {
-        check_stored(predictor, moe_store_next(job, &stored, &members->member[i]));
-        check_stored(predictor, moe_member_build(job, members->graph, members->features, &stored.encoder, &stored.model,
-                                                 i + 1, &members->member[i]));
-    }
+                                    predictor->data->graph_keys, predictor->data->n_edges, &parts->graph));
+    load_members(predictor, &stored);
+    load_mixture(predictor, &stored);
     pfree(bytes);
     predictor->build_seconds = moe_seconds() - start;
 }
@@ -391,190 +413,4 @@ moe_predictor_default_time(moe_predictor *predictor)
             newest = Max(newest, table->time[n - 1]);
     }
     return newest == MOE_TIME_ALWAYS ? now : newest;
-}
-
-void
-moe_predictor_score(moe_predictor *predictor, int64 n, const int32 *row, const int64 *time, const int64 *horizon,
-                    const bool *disabled, float *out, float *gates)
-{
-    struct moe_predictor_members *members = predictor->members;
-    int64 n_out = n * predictor->info->n_classes;
-    int64 n_gates = gates ? n * predictor->info->experts : 0;
-    moe_seeds seeds = {0, n, row, time, horizon};
-    double start = moe_seconds();
-    float *one_out;
-    float *one_gates;
-
-    if (n == 0)
-        return;
-    one_out = MemoryContextAllocHuge(CurrentMemoryContext, n_out * sizeof(float));
-    one_gates = gates ? MemoryContextAllocHuge(CurrentMemoryContext, n_gates * sizeof(float)) : NULL;
-    memset(out, 0, n_out * sizeof(float));
-    if (gates)
-        memset(gates, 0, n_gates * sizeof(float));
-    for (int i = 0; i < members->n; i++)
-    {
-        const moe_member *member = &members->member[i];
-
-        CHECK_FOR_INTERRUPTS();
-        moe_check(predictor->job,
-                  moe_model_predict(member->model, &seeds, moe_member_key(member), disabled, one_out, one_gates));
-        for (int64 k = 0; k < n_out; k++)
-            out[k] += one_out[k] / (float) members->n;
-        for (int64 k = 0; k < n_gates; k++)
-            gates[k] += one_gates[k] / (float) members->n;
-    }
-    pfree(one_out);
-    if (one_gates)
-        pfree(one_gates);
-    predictor->score_seconds += moe_seconds() - start;
-    predictor->seeds_scored += n;
-}
-
-static int
-compare_rows(const void *a, const void *b)
-{
-    int32 x = *(const int32 *) a;
-    int32 y = *(const int32 *) b;
-
-    return x < y ? -1 : x > y;
-}
-
-static int64
-sort_unique(int32 *rows, int64 n)
-{
-    int64 kept = 0;
-
-    qsort(rows, n, sizeof(int32), compare_rows);
-    for (int64 i = 0; i < n; i++)
-    {
-        if (kept == 0 || rows[kept - 1] != rows[i])
-            rows[kept++] = rows[i];
-    }
-    return kept;
-}
-
-/* The population query, as stored, must give what keys are found by. */
-static void
-check_population(const moe_predictor *predictor, Portal portal)
-{
-    const moe_schema *schema = predictor->schema;
-    bool fits = portal != NULL && portal->tupDesc != NULL && portal->tupDesc->natts >= schema->n_key;
-
-    for (int i = 0; fits && i < schema->n_key; i++)
-        fits = getBaseType(SPI_gettypeid(portal->tupDesc, i + 1)) == schema->tables[0].columns[schema->key[i]].type;
-    if (!fits)
-        check_stored(predictor, moe_fail(predictor->job, MOE_CORRUPT,
-                                         "the population query in moe_ml.model does not give the keys"));
-}
-
-/* Run the model's population query for a time; rows that are not visible then do not count. */
-static int64
-query_population(moe_predictor *predictor, int64 time, int64 visible, int32 **rows)
-{
-    const moe_schema *schema = predictor->schema;
-    MemoryContext context = CurrentMemoryContext;
-    Oid type = schema->time_type;
-    Datum argument = TimestampGetDatum(time);
-    int64 n = 0;
-    int64 capacity = FETCH_ROWS;
-    SPIPlanPtr plan;
-    Portal portal;
-    int level;
-
-    *rows = MemoryContextAllocHuge(context, capacity * sizeof(int32));
-    level = moe_sql_begin_model(predictor->info->search_path);
-    SPI_connect();
-    plan = SPI_prepare(predictor->info->population, 1, &type);
-    portal = plan && SPI_is_cursor_plan(plan) ? SPI_cursor_open(NULL, plan, &argument, NULL, true) : NULL;
-    check_population(predictor, portal);
-    for (;;)
-    {
-        SPI_cursor_fetch(portal, true, FETCH_ROWS);
-        if (SPI_processed == 0)
-            break;
-        CHECK_FOR_INTERRUPTS();
-        if (n + (int64) SPI_processed > capacity)
-        {
-            capacity = Max(capacity * 2, n + (int64) SPI_processed);
-            *rows = repalloc_huge(*rows, capacity * sizeof(int32));
-        }
-        for (uint64 i = 0; i < SPI_processed; i++)
-        {
-            Datum key[INDEX_MAX_KEYS];
-            bool nulls[INDEX_MAX_KEYS];
-            int32 row;
-
-            for (int k = 0; k < schema->n_key; k++)
-                key[k] = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, k + 1, &nulls[k]);
-            row = moe_data_find(predictor->data, key, nulls);
-            if (row >= 0 && row < visible)
-                (*rows)[n++] = row;
-        }
-        SPI_freetuptable(SPI_tuptable);
-    }
-    SPI_cursor_close(portal);
-    SPI_finish();
-    moe_sql_end(level);
-    return sort_unique(*rows, n);
-}
-
-/* The population of a time, from the query once per time and predictor. */
-static int64
-population_at(moe_predictor *predictor, int64 time, const int32 **rows)
-{
-    struct moe_predictor_members *members = predictor->members;
-    MemoryContext old;
-
-    if (!members->has_population || members->population_time != time)
-    {
-        int64 visible = moe_graph_visible_rows(&predictor->data->graph_tables[0], time);
-        int32 *population; /* the query may ask this predictor something itself */
-        int64 n;
-
-        old = MemoryContextSwitchTo(predictor->context);
-        n = query_population(predictor, time, visible, &population);
-        MemoryContextSwitchTo(old);
-        if (members->population != NULL)
-            pfree(members->population);
-        members->population = population;
-        members->n_population = n;
-        members->population_time = time;
-        members->has_population = true;
-    }
-    *rows = members->population;
-    return members->n_population;
-}
-
-static bool
-contains_row(const int32 *rows, int64 n, int32 row)
-{
-    return n > 0 && bsearch(&row, rows, n, sizeof(int32), compare_rows) != NULL;
-}
-
-int64
-moe_predictor_population(moe_predictor *predictor, int64 time, const int32 *candidates, int64 n_candidates,
-                         int32 **rows)
-{
-    int64 visible = moe_graph_visible_rows(&predictor->data->graph_tables[0], time);
-    const int32 *counted = NULL;
-    int64 n_counted = 0;
-    int64 n = 0;
-
-    if (predictor->info->population != NULL)
-        n_counted = population_at(predictor, time, &counted);
-    if (candidates == NULL)
-        n_candidates = counted ? n_counted : visible;
-    *rows = MemoryContextAllocHuge(CurrentMemoryContext, Max(n_candidates, 1) * sizeof(int32));
-    for (int64 i = 0; i < n_candidates; i++)
-    {
-        int32 row = candidates ? candidates[i] : counted ? counted[i] : (int32) i;
-
-        if (row < 0 || row >= visible)
-            continue;
-        if (candidates != NULL && counted != NULL && !contains_row(counted, n_counted, row))
-            continue;
-        (*rows)[n++] = row;
-    }
-    return candidates ? sort_unique(*rows, n) : n;
 }

@@ -4,8 +4,8 @@
  * Layout: magic (8 bytes), format version (i32), length of the content (i64),
  * checksum of the content (i64), then the content: signature and length of the
  * schema, the schema, the features, the encoder's and the model's
- * configuration, the number of ensemble members, and for each its seed and
- * its parameters. The checksum finds damage; it is no protection against
+ * configuration, the number of the graph expert's members, and for each its
+ * seed and its parameters, then the inputs and the mixture. The checksum finds damage; it is no protection against
  * intent, so everything behind it is validated on its own as well.
  */
 #include "postgres.h"
@@ -13,6 +13,7 @@
 #include <math.h>
 
 #include "extension/model_catalog.h"
+#include "extension/model_inputs.h"
 #include "extension/model_store.h"
 #include "kernels/random.h"
 
@@ -133,10 +134,13 @@ moe_store_member(moe_buffer *buffer, const moe_member *member)
 }
 
 void
-moe_store_end(moe_buffer *buffer)
+moe_store_end(moe_buffer *buffer, const moe_inputs *inputs, const moe_mixture *mixture)
 {
-    int64 length = buffer->length - HEADER_BYTES;
+    int64 length;
 
+    moe_inputs_write(inputs, buffer);
+    moe_mixture_write(mixture, buffer);
+    length = buffer->length - HEADER_BYTES;
     if (moe_job_code(buffer->job) != MOE_OK)
         return;
     poke_i64(buffer, 12, length);
@@ -200,7 +204,7 @@ moe_store_open(moe_job *job, const uint8 *bytes, int64 length, moe_stored *store
     if (code != MOE_OK)
         return code;
     stored->members = moe_get_i32(reader);
-    if (stored->members < 1 || stored->members > MOE_MAX_MEMBERS || !encoder_is_valid(stored))
+    if (stored->members < 0 || stored->members > MOE_MAX_MEMBERS || !encoder_is_valid(stored))
         return moe_fail(job, MOE_CORRUPT, "the stored configuration is not valid");
     return moe_reader_code(reader);
 }
@@ -215,6 +219,20 @@ moe_store_next(moe_job *job, moe_stored *stored, moe_member *member)
     if (member->params == NULL)
         return moe_job_code(job);
     return moe_params_read(member->params, &stored->reader);
+}
+
+moe_code
+moe_store_rest(moe_job *job, moe_stored *stored)
+{
+    moe_code code;
+
+    stored->reader.job = job;
+    code = moe_inputs_read(job, &stored->reader, &stored->inputs);
+    if (code == MOE_OK)
+        code = moe_mixture_read(job, &stored->reader, &stored->mixture);
+    if (code == MOE_OK && moe_mixture_width(stored->mixture) != moe_inputs_width(stored->inputs))
+        code = moe_fail(job, MOE_CORRUPT, "the stored experts do not fit the stored inputs");
+    return code;
 }
 
 moe_code

@@ -8,7 +8,7 @@
 
 #include "embed/encoder.h"
 #include "extension/schema.h"
-#include "gnn/model.h"
+#include "gnn/mixture.h"
 #include "kernels/buffer.h"
 
 #define MOE_MAX_MEMBERS 64
@@ -28,26 +28,31 @@ typedef struct moe_stored /* a store opened for reading */
     moe_features *features;
     moe_encoder_config encoder;
     moe_model_config model;
-    int members;
+    struct moe_inputs *inputs;
+    moe_mixture *mixture;
+    int members;       /* of the graph expert; 0: there is none */
     moe_reader reader; /* at the next member */
 } moe_stored;
 
 /* A hash over what parameters depend on: tables, columns with their types and roles, foreign keys, in order. */
 uint64 moe_store_signature(const moe_schema *schema);
 
-/* Write: begin, then each member, then end. Failures stand in the buffer's job. */
+/* Write: begin, then each member, then end, with inputs and mixture. Failures stand in the buffer's job. */
 void moe_store_begin(moe_buffer *buffer, const moe_schema *schema, const moe_features *features,
                      const moe_encoder_config *encoder, const moe_model_config *model, int members);
 void moe_store_member(moe_buffer *buffer, const moe_member *member);
-void moe_store_end(moe_buffer *buffer);
+void moe_store_end(moe_buffer *buffer, const struct moe_inputs *inputs, const moe_mixture *mixture);
 
 /*
- * Read all but the members. bytes are hostile: they may be NULL or anything,
+ * Read all but the members, inputs and mixture. bytes are hostile: they may be NULL or anything,
  * and must live as long as stored. On failure the job has MOE_CORRUPT or another code.
  */
 moe_code moe_store_open(moe_job *job, const uint8 *bytes, int64 length, moe_stored *stored);
 /* Read the next member's seed and parameters into a fresh moe_params. */
 moe_code moe_store_next(moe_job *job, moe_stored *stored, moe_member *member);
+
+/* Read inputs and mixture, which follow the last member. */
+moe_code moe_store_rest(moe_job *job, moe_stored *stored);
 
 /*
  * Put an encoder and a model over a member's parameters, adding those that are

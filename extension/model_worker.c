@@ -38,6 +38,8 @@ put_record(moe_buffer *out, const moe_model_record *record)
     moe_put_string(out, info->training_query);
     moe_put_u8(out, info->population != NULL);
     moe_put_string(out, info->population);
+    moe_put_u8(out, info->history_query != NULL);
+    moe_put_string(out, info->history_query);
     moe_put_string(out, info->search_path);
     moe_put_i32(out, info->task);
     moe_put_i32(out, info->n_classes);
@@ -74,7 +76,7 @@ static void
 get_record(moe_reader *in, moe_model_record *record)
 {
     moe_model_info *info = &record->info;
-    bool has_population;
+    bool has_population, has_history;
 
     info->definition = get_text(in);
     info->training_query = get_text(in);
@@ -82,6 +84,10 @@ get_record(moe_reader *in, moe_model_record *record)
     info->population = get_text(in);
     if (!has_population)
         info->population = NULL;
+    has_history = moe_get_u8(in) != 0;
+    info->history_query = get_text(in);
+    if (!has_history)
+        info->history_query = NULL;
     info->search_path = get_text(in);
     info->task = (moe_task_type) moe_get_i32(in);
     info->n_classes = moe_get_i32(in);
@@ -132,9 +138,11 @@ put_history(moe_buffer *out, const moe_training *training)
     {
         const moe_model_expert *expert = lfirst(lc);
 
-        moe_put_i32(out, expert->ensemble);
-        moe_put_i32(out, expert->expert);
+        moe_put_string(out, expert->name);
         moe_put_f64(out, expert->load);
+        moe_put_f64(out, expert->metric);
+        moe_put_i64(out, expert->parameters);
+        moe_put_f64(out, expert->seconds);
     }
 }
 
@@ -160,9 +168,11 @@ get_history(moe_reader *in, moe_training *training)
     {
         moe_model_expert *expert = palloc0(sizeof(moe_model_expert));
 
-        expert->ensemble = moe_get_i32(in);
-        expert->expert = moe_get_i32(in);
+        expert->name = get_text(in);
         expert->load = moe_get_f64(in);
+        expert->metric = moe_get_f64(in);
+        expert->parameters = moe_get_i64(in);
+        expert->seconds = moe_get_f64(in);
         training->experts = lappend(training->experts, expert);
     }
 }

@@ -13,6 +13,7 @@ CREATE TABLE moe_ml.model
     entity            text NOT NULL,
     training_query    text NOT NULL,
     population        text,
+    history_query     text,
     task              text NOT NULL,
     n_classes         integer NOT NULL,
     classes           text[],
@@ -59,11 +60,14 @@ CREATE TABLE moe_ml.model_epoch
 
 CREATE TABLE moe_ml.model_expert
 (
-    model    uuid,
-    ensemble integer,
-    expert   integer,
-    load     double precision NOT NULL,
-    PRIMARY KEY (model, ensemble, expert)
+    model      uuid,
+    expert     integer,
+    name       text NOT NULL,
+    load       double precision NOT NULL,
+    metric     double precision,
+    parameters bigint NOT NULL,
+    seconds    double precision NOT NULL,
+    PRIMARY KEY (model, expert)
 );
 
 SELECT pg_catalog.pg_extension_config_dump('moe_ml.model', '');
@@ -79,6 +83,8 @@ COMMENT ON COLUMN moe_ml.model.definition IS 'the CREATE MODEL statement';
 COMMENT ON COLUMN moe_ml.model.search_path IS 'the schemas that the definition''s names were looked up in';
 COMMENT ON COLUMN moe_ml.model.training_query IS 'SQL giving the labelled seeds: key, as_of, label, split';
 COMMENT ON COLUMN moe_ml.model.population IS 'SQL giving the keys that count as of $1; null: every visible row';
+COMMENT ON COLUMN moe_ml.model.history_query IS
+    'SQL giving labels of the past: $1 less $2 to $3 windows; null: the training query gives them';
 COMMENT ON COLUMN moe_ml.model.label_window IS 'microseconds after as_of until the label is known';
 COMMENT ON COLUMN moe_ml.model.validation_from IS 'first validation seed time (UTC); infinity: no validation block';
 COMMENT ON COLUMN moe_ml.model.test_from IS 'first test seed time (UTC); infinity: no test block';
@@ -89,7 +95,7 @@ COMMENT ON COLUMN moe_ml.model.parameters IS 'trained numbers of one ensemble me
 COMMENT ON COLUMN moe_ml.model.device IS 'cpu, or the name of the device that trained it';
 COMMENT ON TABLE moe_ml.model_parameter IS 'tables'' shapes, column statistics and trained numbers of models, in parts';
 COMMENT ON TABLE moe_ml.model_epoch IS 'training history of models; see the view moe_ml.training_history';
-COMMENT ON TABLE moe_ml.model_expert IS 'load of models'' experts; see the view moe_ml.experts';
+COMMENT ON TABLE moe_ml.model_expert IS 'the experts of models; see the view moe_ml.experts';
 
 -- Models that the current user may select from, with the relation that each one is. Not itself a list for people.
 CREATE VIEW moe_ml.model_relations WITH (security_barrier) AS
@@ -130,12 +136,29 @@ COMMENT ON VIEW moe_ml.training_history IS 'loss and validation metric of each e
 COMMENT ON COLUMN moe_ml.training_history.best IS 'the best epoch, whose parameters the model has';
 
 CREATE VIEW moe_ml.experts AS
-    SELECT r.schema, r.name, e.ensemble, e.expert, pg_catalog.round(e.load::pg_catalog.numeric, 4) AS load
+    SELECT r.schema, r.name AS model, e.name AS expert, pg_catalog.round(e.load::pg_catalog.numeric, 4) AS load,
+           pg_catalog.round(e.metric::pg_catalog.numeric, 4) AS alone, e.parameters,
+           pg_catalog.round(e.seconds::pg_catalog.numeric, 2) AS seconds
       FROM moe_ml.model_relations r
       JOIN moe_ml.model_expert e ON e.model = r.id
-     ORDER BY r.schema, r.name, e.ensemble, e.expert;
-COMMENT ON VIEW moe_ml.experts IS 'the experts of models and the share of rows that each serves';
-COMMENT ON COLUMN moe_ml.experts.load IS 'mean gate over the validation rows; an ensemble member''s loads add up to 1';
+     ORDER BY r.schema, r.name, e.expert;
+COMMENT ON VIEW moe_ml.experts IS 'the experts of models and the share of the work that each does';
+COMMENT ON COLUMN moe_ml.experts.load IS 'mean gate over the validation rows; a model''s loads add up to 1';
+COMMENT ON COLUMN moe_ml.experts.alone IS 'the validation metric of the expert alone';
+COMMENT ON COLUMN moe_ml.experts.parameters IS 'trained numbers';
+COMMENT ON COLUMN moe_ml.experts.seconds IS 'seconds it was trained for';
+
+CREATE FUNCTION moe_ml.experts(model text)
+    RETURNS TABLE (expert text, load numeric, alone numeric, parameters bigint, seconds numeric)
+    LANGUAGE SQL STABLE STRICT PARALLEL SAFE
+BEGIN ATOMIC
+    SELECT e.expert, e.load, e.alone, e.parameters, e.seconds
+      FROM moe_ml.experts e
+      JOIN moe_ml.model_relations r ON r.schema = e.schema AND r.name = e.model
+     WHERE r.relation = $1::pg_catalog.regclass
+     ORDER BY e.load DESC, e.expert;
+END;
+COMMENT ON FUNCTION moe_ml.experts(text) IS 'the experts of a model, those that do most first';
 
 GRANT SELECT ON moe_ml.model_relations, moe_ml.models, moe_ml.training_history, moe_ml.experts TO PUBLIC;
 

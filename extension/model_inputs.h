@@ -1,0 +1,67 @@
+/*
+ * model_inputs.h: a seed's inputs: label history and relational aggregates, normalised.
+ *
+ * The bridge between what embed/ computes and what gnn/ learns from: one row a
+ * seed, columns in a fixed order with names for people. Columns are decided and
+ * normalised on training data, stored with the model, and computed over
+ * whatever tables and past labels they are bound to.
+ */
+#ifndef MOE_MODEL_INPUTS_H
+#define MOE_MODEL_INPUTS_H
+
+#include "postgres.h"
+
+#include "embed/aggregates.h"
+#include "embed/history.h"
+#include "extension/reader.h"
+#include "gnn/mixture.h"
+
+/* Labels further back than this many windows are no part of a label history. */
+#define MOE_HISTORY_WINDOWS 40
+
+typedef struct moe_inputs moe_inputs;
+
+/* What the columns are decided by. */
+typedef struct moe_inputs_request
+{
+    const moe_table *known;  /* the tables as known at the end of training */
+    const int64 *known_rows; /* their rows visible then */
+    int64 window;            /* of the label, microseconds; 0: there is none, and no label history */
+    int classes;
+    int max_columns;
+    const moe_past_labels *past;
+    const moe_seeds *seeds; /* that normalisation is fitted on: the training rows, or a sample of them */
+} moe_inputs_request;
+
+/* Decide columns and normalisation. Raises on failure. Arrays of data and graph must outlive the inputs. */
+moe_inputs *moe_inputs_fit(moe_job *job, const moe_data *data, const moe_graph *graph,
+                           const moe_inputs_request *request);
+/* Put stored inputs over today's tables; raises where they do not fit. */
+void moe_inputs_bind(moe_inputs *inputs, const moe_data *data, const moe_graph *graph);
+/* The past labels that histories are computed from, from now on (copied). */
+moe_code moe_inputs_remember(moe_inputs *inputs, const moe_past_labels *past);
+bool moe_inputs_need_past(const moe_inputs *inputs);
+
+int moe_inputs_width(const moe_inputs *inputs);
+/* MOE_INPUT_ bits of each input: [width]. */
+const uint8 *moe_inputs_roles(const moe_inputs *inputs);
+/*
+ * The inputs of seeds, [n, width]; a moe_inputs_fn (gnn/mixture.h), whose arg is the inputs. disabled: NULL, or a
+ * flag for each table and a last one for the label history. Does not raise.
+ */
+moe_code moe_inputs_compute(void *inputs, const moe_seeds *seeds, const bool *disabled, float *out);
+
+/* Columns before normalisation: what explanations are about. */
+int moe_inputs_columns(const moe_inputs *inputs);
+/* The name for people; palloc'd. */
+char *moe_inputs_column_name(const moe_inputs *inputs, int column);
+/* The table a column rests on, or -1: label history and the calendar. */
+int moe_inputs_column_table(const moe_inputs *inputs, int column);
+/* Hide columns from now on, as if they were NULL: [columns], or NULL: none. Not copied. */
+void moe_inputs_mask(moe_inputs *inputs, const bool *mask);
+
+void moe_inputs_write(const moe_inputs *inputs, moe_buffer *buffer);
+/* Damage is recorded in the job as MOE_CORRUPT. */
+moe_code moe_inputs_read(moe_job *job, moe_reader *reader, moe_inputs **out);
+
+#endif

@@ -1,0 +1,40 @@
+/*
+ * model_predictor_internal.h: what the files of a predictor share.
+ *
+ * model_predictor.c   opening, keeping and freeing
+ * model_score.c       scoring, and the past labels it needs
+ * model_population.c  which entities count
+ */
+#ifndef MOE_MODEL_PREDICTOR_INTERNAL_H
+#define MOE_MODEL_PREDICTOR_INTERNAL_H
+
+#include "extension/model_inputs.h"
+#include "extension/model_store.h"
+
+struct moe_predictor_parts
+{
+    Oid user; /* as whom it was opened */
+    moe_graph *graph;
+    moe_features *features; /* NULL without a graph expert */
+    int n_members;
+    moe_member *member;
+    moe_mixture *mixture;
+    moe_inputs *inputs;
+
+    bool has_population; /* population of one time, kept */
+    int64 population_time;
+    int64 n_population;
+    int32 *population;
+
+    moe_past_labels told; /* by moe_predictor_tell */
+    bool has_past;        /* past labels of one anchor, kept */
+    int64 past_anchor;    /* DT_NOEND: those of the training query */
+    int64 past_windows;
+};
+
+/* Raise what reading the stored parameters failed with, naming the model. */
+void moe_predictor_check_stored(const moe_predictor *predictor, moe_code code);
+/* A moe_graph_fn over the members; arg: the predictor's parts. */
+moe_code moe_predictor_ask_graph(void *parts, const moe_seeds *seeds, const bool *disabled, float *prediction);
+
+#endif

@@ -1,0 +1,154 @@
+/*
+ * model_score.c: scoring seeds by a predictor's mixture, with the past labels that its inputs need.
+ *
+ * Label histories come from the model's own query. A predictive query's labels
+ * are computed for windows that end at the horizon where all seeds share one,
+ * and otherwise are those of the grid it was trained on, or of one that ends at
+ * the latest horizon where data has outgrown that. A user's own labels are
+ * whatever their query gives today. Which of them a seed may know is decided by
+ * the windows that have closed by its horizon, whatever was read.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "extension/labelled.h"
+#include "extension/model_predictor_internal.h"
+#include "extension/moe_ml.h"
+
+moe_code
+moe_predictor_ask_graph(void *arg, const moe_seeds *seeds, const bool *disabled, float *prediction)
+{
+    struct moe_predictor_parts *parts = arg;
+    const moe_model_config *config = moe_model_config_of(parts->member[0].model);
+    moe_job *job = moe_params_job(parts->member[0].params);
+    int64 n = seeds->n * (config->task == MOE_MULTICLASS ? config->n_classes : 1);
+    float *one = moe_alloc(job, n, sizeof(float));
+    moe_code code = one == NULL ? moe_job_code(job) : MOE_OK;
+
+    memset(prediction, 0, n * sizeof(float));
+    for (int i = 0; code == MOE_OK && i < parts->n_members; i++)
+    {
+        const moe_member *member = &parts->member[i];
+
+        code = moe_model_predict(member->model, seeds, moe_member_key(member), disabled, one);
+        for (int64 k = 0; code == MOE_OK && k < n; k++)
+            prediction[k] += one[k] / (float) parts->n_members;
+    }
+    moe_free(job, one);
+    return code;
+}
+
+/* Hand labels to the inputs. */
+static void
+remember(moe_predictor *predictor, const moe_past_labels *past, int64 anchor, int64 windows)
+{
+    struct moe_predictor_parts *parts = predictor->parts;
+
+    moe_check(predictor->job, moe_inputs_remember(parts->inputs, past));
+    parts->has_past = true;
+    parts->past_anchor = anchor;
+    parts->past_windows = windows;
+}
+
+static void
+remember_labelled(moe_predictor *predictor, const moe_labelled *labelled, int64 anchor, int64 windows)
+{
+    moe_past_labels past = {labelled->n, labelled->row, labelled->time, labelled->label};
+
+    remember(predictor, &past, anchor, windows);
+}
+
+/* The labels of the training query, as it gives them today. */
+static void
+remember_own(moe_predictor *predictor)
+{
+    struct moe_predictor_parts *parts = predictor->parts;
+
+    if (parts->has_past && parts->past_anchor == DT_NOEND)
+        return;
+    remember_labelled(predictor,
+                      moe_labelled_read(predictor, predictor->info->training_query, MOE_LABELLED_OWN, "train"),
+                      DT_NOEND, 0);
+}
+
+/* The labels of windows that end at the anchor and before. */
+static void
+remember_windows(moe_predictor *predictor, int64 anchor, int64 windows)
+{
+    struct moe_predictor_parts *parts = predictor->parts;
+
+    if (parts->has_past && parts->past_anchor == anchor && parts->past_windows >= windows)
+        return;
+    remember_labelled(predictor, moe_labelled_history(predictor, anchor, 1, (int) windows), anchor, windows);
+}
+
+/* Have the inputs know what seeds with these horizons may know. */
+static void
+recall(moe_predictor *predictor, int64 n, const int64 *time, const int64 *horizon)
+{
+    const moe_model_info *info = predictor->info;
+    int64 window = Max(info->window, 1);
+    int64 first = DT_NOEND;
+    int64 last = DT_NOBEGIN;
+
+    if (predictor->parts->told.n > 0 && info->history_query == NULL)
+    {
+        if (!predictor->parts->has_past)
+            remember(predictor, &predictor->parts->told, DT_NOEND, 0);
+        return;
+    }
+    for (int64 i = 0; i < n; i++)
+    {
+        first = Min(first, horizon ? horizon[i] : time[i]);
+        last = Max(last, horizon ? horizon[i] : time[i]);
+    }
+    if (info->history_query == NULL || (first < last && last / window - info->test_from / window < 2))
+        remember_own(predictor);
+    else
+        remember_windows(predictor, last, Min(MOE_HISTORY_WINDOWS + (last / window - first / window), 100000));
+}
+
+/* recall, reading as the user that the predictor was opened as, and leaving nothing behind but the labels. */
+static void
+recall_as_opener(moe_predictor *predictor, int64 n, const int64 *time, const int64 *horizon)
+{
+    MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "moe_ml past labels", ALLOCSET_DEFAULT_SIZES);
+    MemoryContext old = MemoryContextSwitchTo(context);
+    Oid caller;
+    int security;
+
+    GetUserIdAndSecContext(&caller, &security);
+    SetUserIdAndSecContext(predictor->parts->user, security | SECURITY_LOCAL_USERID_CHANGE);
+    recall(predictor, n, time, horizon);
+    SetUserIdAndSecContext(caller, security);
+    MemoryContextSwitchTo(old);
+    MemoryContextDelete(context);
+}
+
+void
+moe_predictor_tell(moe_predictor *predictor, const moe_past_labels *labels)
+{
+    predictor->parts->told = *labels;
+    predictor->parts->has_past = false;
+}
+
+void
+moe_predictor_score(moe_predictor *predictor, int64 n, const int32 *row, const int64 *time, const int64 *horizon,
+                    const bool *disabled, float *out, float *gates, float *const *each)
+{
+    struct moe_predictor_parts *parts = predictor->parts;
+    moe_seeds seeds = {0, n, row, time, horizon};
+    double start = moe_seconds();
+
+    if (n == 0)
+        return;
+    if (moe_inputs_need_past(parts->inputs))
+        recall_as_opener(predictor, n, time, horizon);
+    CHECK_FOR_INTERRUPTS();
+    moe_check(predictor->job, moe_mixture_predict(parts->mixture, &seeds, disabled, out, gates, each));
+    predictor->score_seconds += moe_seconds() - start;
+    predictor->seeds_scored += n;
+}

@@ -1,0 +1,529 @@
+/*
+ * mixture.c: experts side by side, gates from cheap inputs, one combined prediction.
+ *
+ * Seeds pass in batches of fixed size. For a batch: inputs, gates, then each
+ * expert on the rows whose gate for it is above zero, then the weighted sum.
+ * A row's prediction depends on that row alone: experts, router and
+ * calibration each promise it, and sums run over experts in order.
+ */
+#include "gnn/mixture.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "gnn/metrics.h"
+
+#define BATCH     4096
+#define FORMAT    1
+#define MAX_WIDTH 65536
+
+static const char *const expert_names[MOE_EXPERT_KINDS] = {"history", "linear", "tabular", "retrieval", "arm", "graph"};
+static const moe_dense_kind dense_kinds[MOE_EXPERT_KINDS] = {MOE_DENSE_LINEAR,    MOE_DENSE_LINEAR, MOE_DENSE_TABULAR,
+                                                             MOE_DENSE_RETRIEVAL, MOE_DENSE_ARM,    MOE_DENSE_KINDS};
+
+typedef struct expert
+{
+    moe_expert_kind kind;
+    moe_dense_expert *dense; /* NULL for the graph, and until fitted */
+} expert;
+
+struct moe_mixture
+{
+    moe_job *job;
+    moe_dense_task task;
+    int outputs;
+    int width;
+    uint8_t *role; /* [width] */
+    int n_history; /* inputs with that role */
+    int n_cheap;
+    int n;
+    expert experts[MOE_EXPERT_KINDS];
+    moe_router *router; /* NULL until fitted: equal weights */
+    moe_calibration calibration;
+
+    moe_inputs_fn inputs;
+    void *inputs_arg;
+    moe_graph_fn graph;
+    void *graph_arg;
+};
+
+const char *
+moe_expert_name(moe_expert_kind kind)
+{
+    return expert_names[kind];
+}
+
+moe_code
+moe_mixture_create(moe_job *job, const moe_dense_task *task, unsigned kinds, int width, const uint8_t *role,
+                   moe_mixture **out)
+{
+    *out = NULL;
+    if (kinds == 0 || kinds >= 1u << MOE_EXPERT_KINDS || width < 0 || width > MAX_WIDTH)
+        return moe_fail(job, MOE_INVALID, "no such experts, or too many inputs");
+    moe_mixture *m = moe_alloc(job, 1, sizeof *m);
+    uint8_t *roles = moe_alloc(job, width, sizeof *roles);
+    if (m == NULL || roles == NULL)
+    {
+        moe_free(job, m);
+        moe_free(job, roles);
+        return moe_job_code(job);
+    }
+    m->job = job;
+    m->task = *task;
+    m->outputs = task->task == MOE_MULTICLASS ? task->n_classes : 1;
+    m->width = width;
+    m->role = roles;
+    m->calibration.task = task->task;
+    for (int i = 0; i < width; i++)
+    {
+        m->role[i] = role[i];
+        m->n_history += (role[i] & MOE_INPUT_HISTORY) != 0;
+        m->n_cheap += (role[i] & MOE_INPUT_CHEAP) != 0;
+    }
+    for (int kind = 0; kind < MOE_EXPERT_KINDS; kind++)
+        if (kinds & 1u << kind)
+            m->experts[m->n++].kind = (moe_expert_kind) kind;
+    *out = m;
+    return MOE_OK;
+}
+
+void
+moe_mixture_destroy(moe_mixture *m)
+{
+    if (m == NULL)
+        return;
+    for (int e = 0; e < m->n; e++)
+        if (m->experts[e].dense != NULL)
+            moe_dense_expert_destroy(m->experts[e].dense);
+    if (m->router != NULL)
+        moe_router_destroy(m->router);
+    moe_free(m->job, m->role);
+    moe_free(m->job, m);
+}
+
+void
+moe_mixture_connect(moe_mixture *m, moe_inputs_fn inputs, void *inputs_arg, moe_graph_fn graph, void *graph_arg)
+{
+    m->inputs = inputs;
+    m->inputs_arg = inputs_arg;
+    m->graph = graph;
+    m->graph_arg = graph_arg;
+}
+
+int
+moe_mixture_experts(const moe_mixture *m)
+{
+    return m->n;
+}
+
+moe_expert_kind
+moe_mixture_kind(const moe_mixture *m, int e)
+{
+    return m->experts[e].kind;
+}
+
+int64_t
+moe_mixture_parameters(const moe_mixture *m, int e)
+{
+    return m->experts[e].dense == NULL ? 0 : moe_dense_expert_parameters(m->experts[e].dense);
+}
+
+int
+moe_mixture_width(const moe_mixture *m)
+{
+    return m->width;
+}
+
+/* The inputs of a role, [n, their number], of x [n, width]. */
+static void
+pick_inputs(const moe_mixture *m, uint8_t role, int64_t n, const float *x, float *out)
+{
+    for (int64_t i = 0; i < n; i++)
+        for (int c = 0; c < m->width; c++)
+            if (m->role[c] & role)
+                *out++ = x[i * m->width + c];
+}
+
+/* What an expert sees of x [n, width]: x itself, or a copy of its own columns in *owned, which the caller frees. */
+static const float *
+inputs_of(const moe_mixture *m, int e, int64_t n, const float *x, float **owned, int *width)
+{
+    *owned = NULL;
+    *width = m->width;
+    if (m->experts[e].kind != MOE_EXPERT_HISTORY)
+        return x;
+    *width = m->n_history;
+    *owned = moe_alloc(m->job, n * m->n_history, sizeof **owned);
+    if (*owned != NULL)
+        pick_inputs(m, MOE_INPUT_HISTORY, n, x, *owned);
+    return *owned;
+}
+
+moe_code
+moe_mixture_fit(moe_mixture *m, int e, const moe_dense_rows *train, const moe_dense_rows *valid, uint64_t seed)
+{
+    moe_dense_rows seen = *train;
+    moe_dense_rows held = *valid;
+    moe_dense_expert *fitted = NULL;
+    float *owned, *owned_held;
+    seen.x = inputs_of(m, e, train->n, train->x, &owned, &seen.width);
+    held.x = inputs_of(m, e, valid->n, valid->x, &owned_held, &held.width);
+    moe_code code = moe_job_check(m->job);
+    if (code == MOE_OK)
+        code = moe_dense_expert_fit(m->job, dense_kinds[m->experts[e].kind], &m->task, &seen, &held, seed, &fitted);
+    moe_free(m->job, owned);
+    moe_free(m->job, owned_held);
+    if (code != MOE_OK)
+        return code;
+    if (m->experts[e].dense != NULL)
+        moe_dense_expert_destroy(m->experts[e].dense);
+    m->experts[e].dense = fitted;
+    return MOE_OK;
+}
+
+/* One expert's predictions for seeds with their inputs. */
+static moe_code
+ask_expert(const moe_mixture *m, int e, const moe_seeds *seeds, const bool *disabled, const float *x, float *out)
+{
+    const expert *expert = &m->experts[e];
+    if (expert->kind == MOE_EXPERT_GRAPH)
+        return m->graph(m->graph_arg, seeds, disabled, out);
+    moe_dense_rows rows = {.n = seeds->n};
+    float *owned;
+    rows.x = inputs_of(m, e, seeds->n, x, &owned, &rows.width);
+    moe_code code = moe_job_check(m->job);
+    if (code == MOE_OK)
+        code = moe_dense_expert_predict(expert->dense, &rows, out);
+    moe_free(m->job, owned);
+    return code;
+}
+
+static double
+metric_of(const moe_mixture *m, const float *prediction, const float *label, int64_t n)
+{
+    if (n == 0)
+        return NAN;
+    switch (m->task.task)
+    {
+        case MOE_BINARY:
+            return moe_metric_auroc(m->job, prediction, label, n);
+        case MOE_REGRESSION:
+            return moe_metric_mae(prediction, label, n);
+        default:
+            return moe_metric_class_accuracy(prediction, label, n, m->task.n_classes);
+    }
+}
+
+/* The weighted sum over the experts: [n, outputs]. */
+static void
+combine(const moe_mixture *m, int64_t n, const float *gates, float *const *each, float *out)
+{
+    for (int64_t i = 0; i < n; i++)
+        for (int c = 0; c < m->outputs; c++)
+        {
+            double sum = 0;
+            for (int e = 0; e < m->n; e++)
+                if (gates[i * m->n + e] > 0)
+                    sum += (double) gates[i * m->n + e] * each[e][i * m->outputs + c];
+            out[i * m->outputs + c] = (float) sum;
+        }
+}
+
+/* Gates of n rows with inputs x: [n, experts]. */
+static moe_code
+gates_of(const moe_mixture *m, int64_t n, const float *x, float *gates)
+{
+    if (m->router == NULL)
+    {
+        for (int64_t i = 0; i < n * m->n; i++)
+            gates[i] = 1.0f / (float) m->n;
+        return MOE_OK;
+    }
+    float *cheap = moe_alloc(m->job, n * m->n_cheap, sizeof *cheap);
+    if (cheap == NULL)
+        return moe_job_code(m->job);
+    pick_inputs(m, MOE_INPUT_CHEAP, n, x, cheap);
+    moe_code code = moe_router_gates(m->router, n, cheap, gates);
+    moe_free(m->job, cheap);
+    return code;
+}
+
+/* Router, calibration and report from what every expert says of the held-out rows. */
+static moe_code
+fit_router(moe_mixture *m, const moe_router_config *config, const moe_samples *held_out, const float *x,
+           float *const *each, moe_mixture_report *report)
+{
+    int64_t n = held_out->n;
+    float *cheap = moe_alloc(m->job, n * m->n_cheap, sizeof *cheap);
+    float *gates = moe_alloc(m->job, n * m->n, sizeof *gates);
+    float *mixed = moe_alloc(m->job, n * m->outputs, sizeof *mixed);
+    moe_router_rows rows = {.n = n, .width = m->n_cheap, .x = cheap, .time = held_out->time, .label = held_out->label};
+    moe_router_config own = *config;
+    moe_code code = moe_job_check(m->job);
+    own.experts = m->n;
+    for (int e = 0; e < m->n; e++)
+    {
+        rows.prediction[e] = each[e];
+        report->metric[e] = metric_of(m, each[e], held_out->label, n);
+    }
+    if (code == MOE_OK)
+    {
+        pick_inputs(m, MOE_INPUT_CHEAP, n, x, cheap);
+        code = moe_router_fit(m->job, &own, m->task.task, m->task.n_classes, &rows, &m->router, &report->router);
+    }
+    if (code == MOE_OK)
+        code = moe_router_gates(m->router, n, cheap, gates);
+    if (code == MOE_OK)
+    {
+        combine(m, n, gates, each, mixed);
+        code = moe_calibration_fit(m->job, m->task.task, m->task.n_classes, n, mixed, held_out->label, &m->calibration);
+        report->mixed = metric_of(m, mixed, held_out->label, n);
+    }
+    moe_free(m->job, cheap);
+    moe_free(m->job, gates);
+    moe_free(m->job, mixed);
+    return code;
+}
+
+static void
+free_each(const moe_mixture *m, float **each)
+{
+    for (int e = 0; e < m->n; e++)
+        moe_free(m->job, each[e]);
+}
+
+moe_code
+moe_mixture_route(moe_mixture *m, const moe_router_config *config, const moe_samples *held_out, const float *x,
+                  moe_mixture_report *report)
+{
+    float *each[MOE_EXPERT_KINDS] = {NULL};
+    moe_seeds seeds = {.n = held_out->n, .row = held_out->row, .time = held_out->time};
+    moe_code code = MOE_OK;
+    if (m->router != NULL)
+        moe_router_destroy(m->router);
+    m->router = NULL;
+    m->calibration = (moe_calibration){.task = m->task.task};
+    *report = (moe_mixture_report){.mixed = NAN, .router = {.equal_loss = NAN, .learned_loss = NAN, .error = NAN}};
+    for (int e = 0; e < m->n; e++)
+    {
+        report->metric[e] = NAN;
+        report->router.load[e] = 1.0 / m->n;
+    }
+    if (held_out->n == 0)
+        return MOE_OK;
+    for (int e = 0; e < m->n && code == MOE_OK; e++)
+    {
+        each[e] = moe_alloc(m->job, held_out->n * m->outputs, sizeof *each[e]);
+        code = each[e] == NULL ? moe_job_code(m->job) : ask_expert(m, e, &seeds, NULL, x, each[e]);
+    }
+    if (code == MOE_OK)
+        code = fit_router(m, config, held_out, x, each, report);
+    free_each(m, each);
+    return code;
+}
+
+/* Memory of one batch. */
+typedef struct batch
+{
+    float *x;     /* [BATCH, width] */
+    float *gates; /* [BATCH, experts] */
+    float *chosen_x;
+    int32_t *chosen; /* rows that need an expert */
+    int32_t *row;    /* their seeds */
+    int64_t *time;
+    int64_t *horizon;
+    float *said; /* [BATCH, outputs] */
+    float *each[MOE_EXPERT_KINDS];
+} batch;
+
+static void
+free_batch(const moe_mixture *m, batch *b)
+{
+    void *owned[] = {b->x, b->gates, b->chosen_x, b->chosen, b->row, b->time, b->horizon, b->said};
+    for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
+        moe_free(m->job, owned[i]);
+    free_each(m, b->each);
+}
+
+static moe_code
+allocate_batch(const moe_mixture *m, int64_t n, batch *b)
+{
+    moe_job *job = m->job;
+    *b = (batch){0};
+    b->x = moe_alloc(job, n * m->width, sizeof *b->x);
+    b->gates = moe_alloc(job, n * m->n, sizeof *b->gates);
+    b->chosen_x = moe_alloc(job, n * m->width, sizeof *b->chosen_x);
+    b->chosen = moe_alloc(job, n, sizeof *b->chosen);
+    b->row = moe_alloc(job, n, sizeof *b->row);
+    b->time = moe_alloc(job, n, sizeof *b->time);
+    b->horizon = moe_alloc(job, n, sizeof *b->horizon);
+    b->said = moe_alloc(job, n * m->outputs, sizeof *b->said);
+    for (int e = 0; e < m->n; e++)
+        b->each[e] = moe_alloc(job, n * m->outputs, sizeof *b->each[e]);
+    return moe_job_code(job);
+}
+
+/* Have an expert predict the rows of a batch that need it, into its place of b->each. */
+static moe_code
+ask_for_rows(const moe_mixture *m, int e, const moe_seeds *seeds, const bool *disabled, bool all, batch *b)
+{
+    int64_t n = 0;
+    for (int64_t i = 0; i < seeds->n; i++)
+    {
+        if (!all && !(b->gates[i * m->n + e] > 0))
+            continue;
+        b->row[n] = seeds->row[i];
+        b->time[n] = seeds->time[i];
+        b->horizon[n] = seeds->horizon == NULL ? seeds->time[i] : seeds->horizon[i];
+        b->chosen[n++] = (int32_t) i;
+    }
+    if (n == 0)
+        return MOE_OK;
+    moe_seeds own = {.table = seeds->table, .n = n, .row = b->row, .time = b->time, .horizon = b->horizon};
+    const float *x = b->x;
+    if (n < seeds->n)
+    {
+        for (int64_t k = 0; k < n; k++)
+            memcpy(b->chosen_x + k * m->width, b->x + (int64_t) b->chosen[k] * m->width, m->width * sizeof *b->x);
+        x = b->chosen_x;
+    }
+    moe_code code = ask_expert(m, e, &own, disabled, x, b->said);
+    for (int64_t k = 0; k < n && code == MOE_OK; k++)
+        memcpy(b->each[e] + (int64_t) b->chosen[k] * m->outputs, b->said + k * m->outputs,
+               m->outputs * sizeof *b->said);
+    return code;
+}
+
+static moe_code
+predict_batch(moe_mixture *m, const moe_seeds *seeds, const bool *disabled, bool all, batch *b, float *prediction)
+{
+    moe_code code = m->width > 0 ? m->inputs(m->inputs_arg, seeds, disabled, b->x) : MOE_OK;
+    if (code == MOE_OK)
+        code = gates_of(m, seeds->n, b->x, b->gates);
+    for (int e = 0; e < m->n && code == MOE_OK; e++)
+        code = ask_for_rows(m, e, seeds, disabled, all, b);
+    if (code != MOE_OK)
+        return code;
+    combine(m, seeds->n, b->gates, b->each, prediction);
+    moe_calibration_apply(&m->calibration, m->task.n_classes, seeds->n, prediction);
+    return moe_job_check(m->job);
+}
+
+moe_code
+moe_mixture_predict(moe_mixture *m, const moe_seeds *seeds, const bool *disabled, float *prediction, float *gates,
+                    float *const *each)
+{
+    batch b;
+    moe_code code = allocate_batch(m, seeds->n < BATCH ? seeds->n : BATCH, &b);
+    for (int64_t first = 0; first < seeds->n && code == MOE_OK; first += BATCH)
+    {
+        moe_seeds part = *seeds;
+        part.n = seeds->n - first < BATCH ? seeds->n - first : BATCH;
+        part.row += first;
+        part.time += first;
+        part.horizon = seeds->horizon == NULL ? NULL : seeds->horizon + first;
+        code = predict_batch(m, &part, disabled, each != NULL, &b, prediction + first * m->outputs);
+        if (code == MOE_OK && gates != NULL)
+            memcpy(gates + first * m->n, b.gates, part.n * m->n * sizeof *gates);
+        for (int e = 0; code == MOE_OK && each != NULL && e < m->n; e++)
+            memcpy(each[e] + first * m->outputs, b.each[e], part.n * m->outputs * sizeof *prediction);
+    }
+    free_batch(m, &b);
+    return code;
+}
+
+void
+moe_mixture_range(const moe_mixture *m, int64_t n, const float *prediction, float *lower, float *upper)
+{
+    moe_calibration_range(&m->calibration, n, prediction, lower, upper);
+}
+
+void
+moe_mixture_write(const moe_mixture *m, moe_buffer *buffer)
+{
+    unsigned kinds = 0;
+    for (int e = 0; e < m->n; e++)
+        kinds |= 1u << m->experts[e].kind;
+    moe_put_u8(buffer, FORMAT);
+    moe_put_i32(buffer, m->task.task);
+    moe_put_i32(buffer, m->task.n_classes);
+    moe_put_f64(buffer, m->task.low);
+    moe_put_f64(buffer, m->task.high);
+    moe_put_i32(buffer, (int32_t) kinds);
+    moe_put_i64(buffer, m->width);
+    moe_put_bytes(buffer, m->role, m->width);
+    for (int e = 0; e < m->n; e++)
+        if (m->experts[e].kind != MOE_EXPERT_GRAPH)
+            moe_dense_expert_write(m->experts[e].dense, buffer);
+    moe_put_u8(buffer, m->router != NULL);
+    if (m->router != NULL)
+        moe_router_write(m->router, buffer);
+    moe_calibration_write(&m->calibration, buffer);
+}
+
+/* Read the experts, the router and the calibration of a mixture whose shape is known. */
+static moe_code
+read_parts(moe_reader *reader, moe_mixture *m)
+{
+    moe_code code = MOE_OK;
+    for (int e = 0; e < m->n && code == MOE_OK; e++)
+    {
+        expert *expert = &m->experts[e];
+        int width = expert->kind == MOE_EXPERT_HISTORY ? m->n_history : m->width;
+        if (expert->kind == MOE_EXPERT_GRAPH)
+            continue;
+        code = moe_dense_expert_read(m->job, reader, &expert->dense);
+        if (code == MOE_OK && (moe_dense_expert_kind(expert->dense) != dense_kinds[expert->kind] ||
+                               moe_dense_expert_width(expert->dense) != width))
+            code = moe_fail(m->job, MOE_CORRUPT, "a stored expert does not fit its mixture");
+    }
+    if (code == MOE_OK && moe_get_u8(reader) != 0)
+        code = moe_router_read(m->job, reader, &m->router);
+    if (code == MOE_OK && m->router != NULL &&
+        (moe_router_experts(m->router) != m->n || moe_router_width(m->router) != m->n_cheap))
+        code = moe_fail(m->job, MOE_CORRUPT, "the stored router does not fit its mixture");
+    if (code == MOE_OK)
+        code = moe_calibration_read(reader, &m->calibration);
+    if (code == MOE_OK && m->calibration.task != m->task.task)
+        code = moe_fail(m->job, MOE_CORRUPT, "the stored calibration is of another task");
+    return code;
+}
+
+moe_code
+moe_mixture_read(moe_job *job, moe_reader *reader, moe_mixture **out)
+{
+    *out = NULL;
+    uint8_t format = moe_get_u8(reader);
+    moe_dense_task task = {.task = (moe_task_type) moe_get_i32(reader)};
+    task.n_classes = moe_get_i32(reader);
+    task.low = moe_get_f64(reader);
+    task.high = moe_get_f64(reader);
+    int32_t kinds = moe_get_i32(reader);
+    int64_t width = moe_get_count(reader, 1);
+    moe_code code = moe_reader_code(reader);
+    if (code != MOE_OK)
+        return code;
+    bool multiclass = task.task == MOE_MULTICLASS;
+    if (format != FORMAT || task.task < MOE_BINARY || task.task > MOE_MULTICLASS || !(task.low <= task.high) ||
+        (multiclass ? task.n_classes < 2 || task.n_classes > 4096 : task.n_classes != 1) || kinds < 1 ||
+        kinds >= 1 << MOE_EXPERT_KINDS || width > MAX_WIDTH)
+        return moe_fail(job, MOE_CORRUPT, "the stored mixture is damaged");
+    uint8_t *role = moe_alloc(job, width, sizeof *role);
+    if (role == NULL)
+        return moe_job_code(job);
+    moe_get_bytes(reader, role, width);
+    code = moe_reader_code(reader);
+    moe_mixture *m = NULL;
+    if (code == MOE_OK)
+        code = moe_mixture_create(job, &task, (unsigned) kinds, (int) width, role, &m);
+    moe_free(job, role);
+    if (code == MOE_OK)
+        code = read_parts(reader, m);
+    if (code != MOE_OK)
+    {
+        moe_mixture_destroy(m);
+        return code;
+    }
+    *out = m;
+    return MOE_OK;
+}

@@ -1,0 +1,94 @@
+/*
+ * mixture.h: different experts, one router: the predictor that a model is.
+ *
+ * Experts over a matrix of inputs (dense_expert.h) and the graph network stand
+ * side by side. The router (router.h) sees the cheap inputs of a seed alone
+ * and says which experts it needs; those that it does not are not computed
+ * for it. What they say is averaged by the gates (probabilities; values) and
+ * calibrated (calibration.h).
+ *
+ * Fit the dense experts, give the graph's predictor, then fit the router on
+ * rows that no expert was trained on. Inputs come from a callback, so that
+ * gnn/ does not know what a column is.
+ */
+#ifndef MOE_MIXTURE_H
+#define MOE_MIXTURE_H
+
+#include "gnn/calibration.h"
+#include "gnn/dense_expert.h"
+#include "gnn/router.h"
+#include "gnn/trainer.h"
+
+typedef enum moe_expert_kind
+{
+    MOE_EXPERT_HISTORY, /* a linear expert over the label history alone */
+    MOE_EXPERT_LINEAR,  /* over all inputs, like the following */
+    MOE_EXPERT_TABULAR,
+    MOE_EXPERT_RETRIEVAL,
+    MOE_EXPERT_ARM,
+    MOE_EXPERT_GRAPH,
+    MOE_EXPERT_KINDS
+} moe_expert_kind;
+
+/* "history", ..., "graph" */
+const char *moe_expert_name(moe_expert_kind kind);
+
+/* What an input is good for, a bit each. */
+enum
+{
+    MOE_INPUT_HISTORY = 1, /* label history: the history expert's */
+    MOE_INPUT_CHEAP = 2    /* the router may see it */
+};
+
+/* Write the inputs of seeds, [n, width]. disabled: NULL, or a flag a table: as if it had no rows. */
+typedef moe_code (*moe_inputs_fn)(void *arg, const moe_seeds *seeds, const bool *disabled, float *out);
+/* Write the graph expert's predictions, as moe_model_predict does. */
+typedef moe_code (*moe_graph_fn)(void *arg, const moe_seeds *seeds, const bool *disabled, float *prediction);
+
+typedef struct moe_mixture moe_mixture;
+
+/* kinds: a bit for each expert; width: of the inputs; role [width] of MOE_INPUT_ bits. */
+moe_code moe_mixture_create(moe_job *job, const moe_dense_task *task, unsigned kinds, int width, const uint8_t *role,
+                            moe_mixture **out);
+void moe_mixture_destroy(moe_mixture *mixture);
+/* Where inputs and the graph expert's predictions come from; both must outlive the mixture. graph NULL: none. */
+void moe_mixture_connect(moe_mixture *mixture, moe_inputs_fn inputs, void *inputs_arg, moe_graph_fn graph,
+                         void *graph_arg);
+
+int moe_mixture_experts(const moe_mixture *mixture);
+moe_expert_kind moe_mixture_kind(const moe_mixture *mixture, int expert);
+int64_t moe_mixture_parameters(const moe_mixture *mixture, int expert); /* 0 for the graph, whose are elsewhere */
+int moe_mixture_width(const moe_mixture *mixture);
+
+/* Fit one dense expert (not the graph), replacing what it learned before. */
+moe_code moe_mixture_fit(moe_mixture *mixture, int expert, const moe_dense_rows *train, const moe_dense_rows *valid,
+                         uint64_t seed);
+
+typedef struct moe_mixture_report
+{
+    moe_router_report router;
+    double metric[MOE_ROUTER_EXPERTS]; /* each expert alone on the held-out rows: AUROC, MAE or accuracy; NaN: none */
+    double mixed;                      /* the mixture's */
+} moe_mixture_report;
+
+/*
+ * Fit router and calibration on held-out rows: seeds with their inputs and labels. n may be 0: equal weights,
+ * no calibration. config->experts is set here.
+ */
+moe_code moe_mixture_route(moe_mixture *mixture, const moe_router_config *config, const moe_samples *held_out,
+                           const float *inputs, moe_mixture_report *report);
+
+/*
+ * Predict for seeds: BINARY [n] probabilities, REGRESSION [n] values, MULTICLASS [n * K] probabilities. gates: NULL, or
+ * [n * experts]. each: NULL, or for every expert [n] or [n * K] what it says alone (then all are computed).
+ */
+moe_code moe_mixture_predict(moe_mixture *mixture, const moe_seeds *seeds, const bool *disabled, float *prediction,
+                             float *gates, float *const *each);
+/* The range around predictions of a REGRESSION; NaN where there is none. */
+void moe_mixture_range(const moe_mixture *mixture, int64_t n, const float *prediction, float *lower, float *upper);
+
+void moe_mixture_write(const moe_mixture *mixture, moe_buffer *buffer);
+/* Hostile input is refused with MOE_CORRUPT. */
+moe_code moe_mixture_read(moe_job *job, moe_reader *reader, moe_mixture **out);
+
+#endif
