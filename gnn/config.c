@@ -6,10 +6,9 @@
 #include <float.h>
 #include <math.h>
 
-#define FORMAT       2
+#define FORMAT       3
 #define MAX_CLASSES  4096
 #define MAX_CHANNELS 1024
-#define MAX_EXPERTS  64
 
 void
 moe_model_config_defaults(moe_model_config *config)
@@ -22,11 +21,6 @@ moe_model_config_defaults(moe_model_config *config)
         .fanout = {64, 32, 16, 8},
         .sampling = MOE_SAMPLE_UNIFORM,
         .dropout = 0.2f,
-        .experts = 4,
-        .top_k = 2,
-        .gate_noise = 0.1f,
-        .balance_weight = 0.01f,
-        .z_weight = 0.001f,
         .staleness = INT64_MAX,
         .shift = 0,
         .scale = 1,
@@ -54,14 +48,6 @@ config_problem(const moe_model_config *c)
         return "unknown way of sampling";
     if (!(c->dropout >= 0 && c->dropout < 1))
         return "dropout must be at least 0 and below 1";
-    if (c->experts < 1 || c->experts > MAX_EXPERTS)
-        return "number of experts must be between 1 and 64";
-    if (c->top_k < 1 || c->top_k > c->experts)
-        return "top_k must be between 1 and the number of experts";
-    if (!(c->gate_noise >= 0 && c->gate_noise <= 100))
-        return "gate noise must be between 0 and 100";
-    if (!(c->balance_weight >= 0 && c->balance_weight <= 1000) || !(c->z_weight >= 0 && c->z_weight <= 1000))
-        return "weights of the router losses must be between 0 and 1000";
     if (c->staleness < 0)
         return "staleness must not be negative";
     if (!isfinite(c->shift) || !isfinite(c->scale) || !(c->scale > 0))
@@ -90,11 +76,6 @@ moe_model_config_write(const moe_model_config *c, moe_buffer *buffer)
         moe_put_i32(buffer, c->fanout[h]);
     moe_put_i32(buffer, c->sampling);
     moe_put_f32(buffer, c->dropout);
-    moe_put_i32(buffer, c->experts);
-    moe_put_i32(buffer, c->top_k);
-    moe_put_f32(buffer, c->gate_noise);
-    moe_put_f32(buffer, c->balance_weight);
-    moe_put_f32(buffer, c->z_weight);
     moe_put_i64(buffer, c->staleness);
     moe_put_f64(buffer, c->shift);
     moe_put_f64(buffer, c->scale);
@@ -115,11 +96,6 @@ moe_model_config_read(moe_reader *reader, moe_model_config *config)
         c.fanout[h] = moe_get_i32(reader);
     c.sampling = (moe_sampling) moe_get_i32(reader);
     c.dropout = moe_get_f32(reader);
-    c.experts = moe_get_i32(reader);
-    c.top_k = moe_get_i32(reader);
-    c.gate_noise = moe_get_f32(reader);
-    c.balance_weight = moe_get_f32(reader);
-    c.z_weight = moe_get_f32(reader);
     c.staleness = moe_get_i64(reader);
     c.shift = moe_get_f64(reader);
     c.scale = moe_get_f64(reader);

@@ -5,7 +5,7 @@
  * plan.c    which tables and edge types matter at which layer, and their parameters
  * states.c  a sampled tree, with equal subtrees merged and its times turned into numbers
  * sage.c    message passing over the states
- * head.c    router and experts on the seeds' vectors
+ * head.c    from the seeds' vectors to logits
  */
 #ifndef MOE_LAYERS_H
 #define MOE_LAYERS_H
@@ -70,16 +70,14 @@ struct moe_model
     moe_param **weight;     /* [hops * n_edges]: [MOE_MEANS * C, C], [2 C, C] or [C, C] */
 
     /* head */
-    moe_param *router_weight;
-    moe_param *router_bias;
-    moe_param *experts[4]; /* of all routed experts, one below the other: weight, bias, weight, bias */
-    moe_param *shared[4];
+    moe_param *hidden_weight;
+    moe_param *hidden_bias;
+    moe_param *head_weight;
     moe_param *head_bias;
 
     moe_tape *tape;        /* of predictions */
     moe_arena *arena;      /* of their samples */
     float *logits;         /* [MOE_PREDICT_BATCH, outputs] of the last batch, on the device */
-    float *gates;          /* [MOE_PREDICT_BATCH, experts] likewise */
     float *raw;            /* [MOE_PREDICT_BATCH, outputs] its logits, on the host */
     double encode_seconds; /* spent in the encode callback so far */
 };
@@ -116,9 +114,8 @@ moe_code moe_states_build(const moe_model *model, moe_tape *tape, const moe_samp
 moe_var *moe_sage_forward(const moe_model *model, moe_tape *tape, const moe_states *states, moe_var **encoded);
 
 moe_code moe_head_create(moe_model *model, moe_params *params);
-/* seeds [n, C]; router_input: cheap facts only. */
-moe_code moe_head_forward(const moe_model *model, moe_tape *tape, moe_var *seeds, moe_var *router_input,
-                          moe_outputs *out);
+/* Logits [n, outputs] of seeds [n, C]. */
+moe_var *moe_head_forward(const moe_model *model, moe_tape *tape, moe_var *seeds);
 
 /* The two halves of moe_model_forward: what the host does alone, and what it has the device do. */
 moe_code moe_model_prepare(const moe_model *model, moe_tape *tape, const moe_sample *sample, moe_states *out);

@@ -51,7 +51,6 @@ moe_model_create(moe_job *job, const moe_graph *graph, int entity_table, moe_enc
     model->tape = moe_tape_create(job);
     model->arena = moe_arena_create(job);
     model->logits = moe_device_alloc(job, (int64_t) MOE_PREDICT_BATCH * model->outputs, sizeof *model->logits);
-    model->gates = moe_device_alloc(job, (int64_t) MOE_PREDICT_BATCH * config->experts, sizeof *model->gates);
     model->raw = moe_alloc(job, (int64_t) MOE_PREDICT_BATCH * model->outputs, sizeof *model->raw);
     code = moe_job_code(job) != MOE_OK ? moe_job_code(job) : moe_plan(model, params);
     if (code == MOE_OK)
@@ -75,7 +74,6 @@ moe_model_destroy(moe_model *model)
     if (model->arena != NULL)
         moe_arena_destroy(model->arena);
     moe_device_free(model->job, model->logits);
-    moe_device_free(model->job, model->gates);
     moe_free(model->job, model->raw);
     moe_free(model->job, model->tables);
     moe_free(model->job, model->edges);
@@ -118,26 +116,6 @@ encode_rows(moe_model *model, moe_tape *tape, const moe_sample *sample)
     return encoded;
 }
 
-/* What the router sees: the seeds' own encoded rows and the time features of their neighbours. */
-static moe_var *
-router_facts(const moe_model *model, moe_tape *tape, const moe_states *states, moe_var **encoded)
-{
-    const moe_state_level *seeds = &states->levels[model->entity];
-    moe_var *facts[2];
-    facts[1] = moe_constant(tape, seeds->n, model->tables[model->entity].width, seeds->time);
-    if (encoded[model->entity] != NULL)
-        facts[0] = moe_gather(tape, encoded[model->entity], seeds->unique, seeds->n);
-    else
-    {
-        float *zero = moe_tape_alloc(tape, seeds->n * model->config.channels, sizeof *zero);
-        if (zero == NULL)
-            return NULL;
-        memset(zero, 0, seeds->n * model->config.channels * sizeof *zero);
-        facts[0] = moe_constant(tape, seeds->n, model->config.channels, zero);
-    }
-    return moe_concat(tape, facts, 2);
-}
-
 moe_code
 moe_model_prepare(const moe_model *model, moe_tape *tape, const moe_sample *sample, moe_states *out)
 {
@@ -153,11 +131,8 @@ moe_model_run(moe_model *model, moe_tape *tape, const moe_sample *sample, const 
     moe_var **encoded = encode_rows(model, tape, sample);
     if (encoded == NULL)
         return moe_job_code(model->job);
-    moe_var *facts = router_facts(model, tape, states, encoded);
-    moe_var *seeds = moe_sage_forward(model, tape, states, encoded);
-    if (seeds == NULL || facts == NULL)
-        return moe_job_code(model->job);
-    return moe_head_forward(model, tape, seeds, facts, out);
+    out->logits = moe_head_forward(model, tape, moe_sage_forward(model, tape, states, encoded));
+    return out->logits != NULL ? MOE_OK : moe_job_code(model->job);
 }
 
 moe_code
@@ -219,16 +194,14 @@ finish(const moe_model *model, const float *logits, int64_t n, float *prediction
 
 /* Wait for the outputs of a batch of n rows, and turn them into predictions. */
 static moe_code
-collect_batch(moe_model *model, int64_t n, float *prediction, float *gates)
+collect_batch(moe_model *model, int64_t n, float *prediction)
 {
     moe_download(model->job, model->raw, model->logits, n * model->outputs * sizeof(float));
-    if (gates != NULL)
-        moe_download(model->job, gates, model->gates, n * model->config.experts * sizeof(float));
     moe_code code = moe_job_check(model->job);
     return code == MOE_OK ? finish(model, model->raw, n, prediction) : code;
 }
 
-/* Compute a batch's outputs into the model's logits and gates. */
+/* Compute a batch's outputs into the model's logits. */
 static moe_code
 run_batch(moe_model *model, const moe_sample *sample, const moe_states *states)
 {
@@ -238,8 +211,6 @@ run_batch(moe_model *model, const moe_sample *sample, const moe_states *states)
         return code;
     moe_device_copy(model->job, model->logits, outputs.logits->value,
                     outputs.logits->rows * model->outputs * sizeof(float));
-    moe_device_copy(model->job, model->gates, outputs.gates->value,
-                    outputs.gates->rows * model->config.experts * sizeof(float));
     return moe_job_check(model->job);
 }
 
@@ -255,7 +226,7 @@ sample_batch(moe_model *model, const moe_seeds *seeds, const moe_sampler_config 
 
 moe_code
 moe_model_predict(moe_model *model, const moe_seeds *seeds, uint64_t key, const bool *disabled_tables,
-                  float *prediction, float *gates)
+                  float *prediction)
 {
     moe_code code = MOE_OK;
     moe_sampler_config sampler = {.hops = model->config.hops,
@@ -279,13 +250,12 @@ moe_model_predict(moe_model *model, const moe_seeds *seeds, uint64_t key, const 
         code = sample_batch(model, &batch, &sampler, &sample, &states);
         if (code == MOE_OK && running > 0)
         {
-            code = collect_batch(model, running, prediction, gates);
+            code = collect_batch(model, running, prediction);
             prediction += running * model->outputs;
-            gates = gates == NULL ? NULL : gates + running * model->config.experts;
         }
         if (code == MOE_OK)
             code = run_batch(model, sample, &states);
         running = batch.n;
     }
-    return code == MOE_OK && running > 0 ? collect_batch(model, running, prediction, gates) : code;
+    return code == MOE_OK && running > 0 ? collect_batch(model, running, prediction) : code;
 }

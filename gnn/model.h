@@ -1,5 +1,5 @@
 /*
- * model.h: seeds in, predictions out: hetero temporal GraphSAGE and a mixture-of-experts head.
+ * model.h: seeds in, predictions out: the graph expert, hetero temporal message passing with a two-layer head.
  *
  * Row vectors come from a callback, so that gnn/ does not know what a column
  * is. Parameters live in a moe_params under the names "gnn/..." and "head/...".
@@ -30,12 +30,7 @@ typedef struct moe_model_config
     int fanout[MOE_MAX_HOPS];
     moe_sampling sampling;
     float dropout;
-    int experts;          /* routed experts, 1 or more */
-    int top_k;            /* experts a row uses, 1..experts */
-    float gate_noise;     /* router noise in training */
-    float balance_weight; /* of the load-balancing loss */
-    float z_weight;       /* of the router z-loss */
-    int64_t staleness;    /* as in sampler.h: the longest any training seed knew (moe_graph_staleness) */
+    int64_t staleness; /* as in sampler.h: the longest any training seed knew (moe_graph_staleness) */
     /* REGRESSION: the target is trained as (y - shift) / scale, and predictions are clamped to [low, high] */
     double shift, scale, low, high;
 } moe_model_config;
@@ -53,9 +48,7 @@ const moe_model_config *moe_model_config_of(const moe_model *model);
 
 typedef struct moe_outputs
 {
-    moe_var *logits;  /* [n, 1] or [n, K]: raw, before sigmoid / softmax / un-scaling */
-    moe_var *penalty; /* [1,1] weighted balance + z loss */
-    moe_var *gates;   /* [n, experts] gate values of the routed experts */
+    moe_var *logits; /* [n, 1] or [n, K]: raw, before sigmoid / softmax / un-scaling */
 } moe_outputs;
 
 /* One forward pass over a sample. */
@@ -63,10 +56,10 @@ moe_code moe_model_forward(moe_model *model, moe_tape *tape, const moe_sample *s
 
 /*
  * Predict in batches of fixed size. prediction: BINARY [n] probabilities,
- * REGRESSION [n] values, MULTICLASS [n * K] probabilities. gates: NULL or
- * [n * experts]. disabled_tables as in sampler.h. key: of the neighbour draws.
+ * REGRESSION [n] values, MULTICLASS [n * K] probabilities. disabled_tables as in
+ * sampler.h. key: of the neighbour draws.
  */
 moe_code moe_model_predict(moe_model *model, const moe_seeds *seeds, uint64_t key, const bool *disabled_tables,
-                           float *prediction, float *gates);
+                           float *prediction);
 
 #endif

@@ -13,7 +13,7 @@
  * the output bias starts from. Validation rows choose the epoch and nothing
  * else.
  *
- * On a device a step is queued, and its losses are looked at only when the host
+ * On a device a step is queued, and its loss is looked at only when the host
  * has sampled the next one: that is the one wait a step has. A step that
  * diverged leaves the parameters as they are, so nothing is lost by the delay.
  */
@@ -28,8 +28,7 @@
 #include "kernels/random.h"
 
 #define WARM_UP      20
-#define EVALUATE_MAX 512  /* validation rows a step */
-#define LOADS_MAX    4096 /* the last so many training rows give the loads when nothing is held out */
+#define EVALUATE_MAX 512 /* validation rows a step */
 
 enum
 {
@@ -43,7 +42,6 @@ typedef enum phase
 {
     PHASE_TRAIN,
     PHASE_VALIDATE, /* measures the epoch */
-    PHASE_LOADS,    /* only without validation rows: measures the experts' loads on training rows */
     PHASE_DONE
 } phase;
 
@@ -73,11 +71,8 @@ struct moe_trainer
     float *weight;
 
     float *prediction; /* [evaluated rows * outputs] */
-    float *gates;      /* [EVALUATE_MAX * experts] */
-    double *gate_sums; /* [experts] */
-    double *loads;     /* [experts] of the best epoch */
-    float *losses;     /* [2] of the last step, on the device: the loss, and its part without penalties */
-    bool pending;      /* they have not been looked at */
+    float *loss;       /* [1] of the last step, on the device */
+    bool pending;      /* it has not been looked at */
     bool any_best;     /* the best epoch's parameters were kept */
     double best_metric;
     int epochs_since_best;
@@ -203,7 +198,6 @@ allocate(moe_trainer *t)
 {
     moe_job *job = t->job;
     int64_t batch = t->config.batch_size;
-    int64_t n_evaluated = t->valid.n > 0 ? t->valid.n : LOADS_MAX;
     t->order = moe_alloc(job, t->train.n, sizeof *t->order);
     t->class_weight = moe_alloc(job, t->n_classes, sizeof *t->class_weight);
     t->row = moe_alloc(job, batch, sizeof *t->row);
@@ -211,13 +205,10 @@ allocate(moe_trainer *t)
     t->label = moe_alloc(job, batch, sizeof *t->label);
     t->class_label = moe_alloc(job, batch, sizeof *t->class_label);
     t->weight = moe_alloc(job, batch, sizeof *t->weight);
-    t->prediction = moe_alloc(job, n_evaluated * t->model->outputs, sizeof *t->prediction);
-    t->gates = moe_alloc(job, (int64_t) EVALUATE_MAX * t->model->config.experts, sizeof *t->gates);
-    t->gate_sums = moe_alloc(job, t->model->config.experts, sizeof *t->gate_sums);
-    t->loads = moe_alloc(job, t->model->config.experts, sizeof *t->loads);
-    t->losses = moe_device_alloc(job, 2, sizeof *t->losses);
+    t->prediction = moe_alloc(job, t->valid.n * t->model->outputs, sizeof *t->prediction);
+    t->loss = moe_device_alloc(job, 1, sizeof *t->loss);
     return t->order && t->class_weight && t->row && t->time && t->label && t->class_label && t->weight &&
-                   t->prediction && t->gates && t->gate_sums && t->loads && t->losses
+                   t->prediction && t->loss
                ? MOE_OK
                : moe_job_code(job);
 }
@@ -294,18 +285,11 @@ moe_trainer_destroy(moe_trainer *t)
 {
     if (t == NULL)
         return;
-    void *owned[] = {t->order,  t->class_weight, t->row,   t->time,      t->label, t->class_label,
-                     t->weight, t->prediction,   t->gates, t->gate_sums, t->loads};
+    void *owned[] = {t->order, t->class_weight, t->row, t->time, t->label, t->class_label, t->weight, t->prediction};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
         moe_free(t->job, owned[i]);
-    moe_device_free(t->job, t->losses);
+    moe_device_free(t->job, t->loss);
     moe_free(t->job, t);
-}
-
-const double *
-moe_trainer_loads(const moe_trainer *t)
-{
-    return t->loads;
 }
 
 /* Copy the step's rows and labels into the batch; their number. */
@@ -329,15 +313,13 @@ fill_batch(moe_trainer *t)
 }
 
 static moe_var *
-loss_of(const moe_trainer *t, moe_tape *tape, const moe_outputs *outputs, moe_var **fit)
+loss_of(const moe_trainer *t, moe_tape *tape, moe_var *logits)
 {
     if (t->model->config.task == MOE_BINARY)
-        *fit = moe_loss_logistic(tape, outputs->logits, t->label, t->weight);
-    else if (t->model->config.task == MOE_MULTICLASS)
-        *fit = moe_loss_cross_entropy(tape, outputs->logits, t->class_label, t->weight);
-    else
-        *fit = moe_loss_absolute(tape, outputs->logits, t->label, NULL);
-    return moe_add(tape, *fit, outputs->penalty);
+        return moe_loss_logistic(tape, logits, t->label, t->weight);
+    if (t->model->config.task == MOE_MULTICLASS)
+        return moe_loss_cross_entropy(tape, logits, t->class_label, t->weight);
+    return moe_loss_absolute(tape, logits, t->label, NULL);
 }
 
 /* Seconds the encode callback took since the trainer began, less what evaluation counts as its own. */
@@ -347,16 +329,16 @@ encode_seconds(const moe_trainer *t)
     return moe_model_encode_seconds(t->model) - t->encode_before - t->encode_evaluating;
 }
 
-/* Look at the losses of the last step; waits for them. */
+/* Look at the loss of the last step; waits for it. */
 static moe_code
-read_losses(moe_trainer *t)
+read_loss(moe_trainer *t)
 {
-    float losses[2] = {0};
-    moe_download(t->job, losses, t->losses, sizeof losses);
+    float loss = 0;
+    moe_download(t->job, &loss, t->loss, sizeof loss);
     moe_code code = moe_job_check(t->job);
-    if (code == MOE_OK && !isfinite(losses[0]))
+    if (code == MOE_OK && !isfinite(loss))
         code = moe_fail(t->job, MOE_INVALID, "training diverged in epoch %d; use a lower learning rate", t->epoch + 1);
-    t->loss_sum += losses[1];
+    t->loss_sum += loss;
     return code;
 }
 
@@ -368,27 +350,25 @@ finish_step(moe_trainer *t)
         return MOE_OK;
     t->pending = false;
     double start = moe_clock();
-    moe_code code = read_losses(t);
+    moe_code code = read_loss(t);
     if (code == MOE_OK)
         code = moe_adam_check(&t->adam, t->params);
     t->progress.device_seconds += moe_clock() - start;
     return code;
 }
 
-/* Run the model forward and keep the losses; *loss is where backward starts. */
+/* Run the model forward and keep the loss; *loss is where backward starts. */
 static moe_code
 forward_batch(moe_trainer *t, const moe_sample *sample, const moe_states *states, moe_var **loss)
 {
     moe_outputs outputs;
-    moe_var *fit = NULL;
     moe_code code = moe_model_run(t->model, t->model->tape, sample, states, &outputs);
-    *loss = code == MOE_OK ? loss_of(t, t->model->tape, &outputs, &fit) : NULL;
+    *loss = code == MOE_OK ? loss_of(t, t->model->tape, outputs.logits) : NULL;
     if (*loss == NULL)
         return moe_job_code(t->job);
-    moe_device_copy(t->job, &t->losses[0], (*loss)->value, sizeof *t->losses);
-    moe_device_copy(t->job, &t->losses[1], fit->value, sizeof *t->losses);
+    moe_device_copy(t->job, t->loss, (*loss)->value, sizeof *t->loss);
     t->pending = moe_job_device(t->job) != NULL;
-    return t->pending ? MOE_OK : read_losses(t);
+    return t->pending ? MOE_OK : read_loss(t);
 }
 
 static moe_code
@@ -451,40 +431,23 @@ train_batch(moe_trainer *t)
     return code;
 }
 
-/* Start a pass that evaluates: of validation rows, or of training rows for the loads. */
-static void
-begin_evaluation(moe_trainer *t, phase phase)
-{
-    t->phase = phase;
-    t->evaluated = 0;
-    for (int e = 0; e < t->model->config.experts; e++)
-        t->gate_sums[e] = 0;
-}
-
-/* Predict the next rows of the pass; *finished when it was the last of them. */
+/* Predict the next validation rows; *finished when they were the last. */
 static moe_code
 evaluate_batch(moe_trainer *t, bool *finished)
 {
-    const moe_samples *samples = t->phase == PHASE_VALIDATE ? &t->valid : &t->train;
-    int experts = t->model->config.experts;
-    int64_t total = samples->n;
-    if (t->phase == PHASE_LOADS && total > LOADS_MAX)
-        total = LOADS_MAX;
     int64_t first = t->evaluated;
     moe_seeds seeds = {.table = t->model->entity,
-                       .n = total - first < EVALUATE_MAX ? total - first : EVALUATE_MAX,
-                       .row = samples->row + samples->n - total + first,
-                       .time = samples->time + samples->n - total + first};
+                       .n = t->valid.n - first < EVALUATE_MAX ? t->valid.n - first : EVALUATE_MAX,
+                       .row = t->valid.row + first,
+                       .time = t->valid.time + first};
     double start = moe_clock();
     double encode = moe_model_encode_seconds(t->model);
     moe_code code = moe_model_predict(t->model, &seeds, moe_key(t->config.seed, KEY_VALIDATE), NULL,
-                                      t->prediction + first * t->model->outputs, t->gates);
+                                      t->prediction + first * t->model->outputs);
     t->encode_evaluating += moe_model_encode_seconds(t->model) - encode;
-    for (int64_t i = 0; code == MOE_OK && i < seeds.n * experts; i++)
-        t->gate_sums[i % experts] += t->gates[i];
     t->evaluated += seeds.n;
     t->progress.evaluate_seconds += moe_clock() - start;
-    *finished = t->evaluated == total;
+    *finished = t->evaluated == t->valid.n;
     return code;
 }
 
@@ -492,6 +455,8 @@ static double
 validation_metric(moe_trainer *t)
 {
     const moe_samples *valid = &t->valid;
+    if (valid->n == 0)
+        return NAN;
     switch (t->model->config.task)
     {
         case MOE_BINARY:
@@ -501,16 +466,6 @@ validation_metric(moe_trainer *t)
         default:
             return moe_metric_class_accuracy(t->prediction, valid->label, valid->n, t->model->config.n_classes);
     }
-}
-
-static void
-keep_loads(moe_trainer *t)
-{
-    double sum = 0;
-    for (int e = 0; e < t->model->config.experts; e++)
-        sum += t->gate_sums[e];
-    for (int e = 0; e < t->model->config.experts; e++)
-        t->loads[e] = sum > 0 ? t->gate_sums[e] / sum : 1.0 / t->model->config.experts;
 }
 
 /*
@@ -530,8 +485,6 @@ end_epoch(moe_trainer *t, double metric)
         t->any_best = true;
         t->best_metric = metric;
         t->epochs_since_best = 0;
-        if (t->phase == PHASE_VALIDATE)
-            keep_loads(t);
     }
     else
         t->epochs_since_best++;
@@ -548,16 +501,13 @@ end_epoch(moe_trainer *t, double metric)
         return;
     }
     moe_params_recall(t->params);
-    if (t->phase == PHASE_VALIDATE)
-        t->phase = PHASE_DONE;
-    else
-        begin_evaluation(t, PHASE_LOADS);
+    t->phase = PHASE_DONE;
 }
 
 static moe_code
 step(moe_trainer *t)
 {
-    bool finished = false;
+    bool finished = t->valid.n == 0;
     moe_code code;
     if (t->phase == PHASE_TRAIN)
     {
@@ -568,29 +518,22 @@ step(moe_trainer *t)
             return MOE_OK;
         if ((code = finish_step(t)) != MOE_OK)
             return code;
-        if (t->valid.n > 0)
-            begin_evaluation(t, PHASE_VALIDATE);
-        else
-            end_epoch(t, NAN);
-        return moe_job_code(t->job);
+        t->phase = PHASE_VALIDATE;
+        t->evaluated = 0;
+        if (!finished)
+            return MOE_OK;
     }
-    if ((code = evaluate_batch(t, &finished)) != MOE_OK || !finished)
+    else if ((code = evaluate_batch(t, &finished)) != MOE_OK || !finished)
         return code;
-    if (t->phase == PHASE_VALIDATE)
-    {
-        end_epoch(t, validation_metric(t));
-        return moe_job_code(t->job);
-    }
-    keep_loads(t);
-    t->phase = PHASE_DONE;
-    return MOE_OK;
+    end_epoch(t, validation_metric(t));
+    return moe_job_code(t->job);
 }
 
 moe_code
 moe_trainer_step(moe_trainer *t, moe_progress *progress)
 {
     moe_code code = moe_job_check(t->job);
-    t->progress.epoch = t->phase == PHASE_TRAIN || t->phase == PHASE_VALIDATE ? t->epoch + 1 : t->epoch;
+    t->progress.epoch = t->phase == PHASE_DONE ? t->epoch : t->epoch + 1;
     t->progress.epochs = t->config.epochs;
     t->progress.step = t->step;
     t->progress.steps = t->steps;

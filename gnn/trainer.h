@@ -55,8 +55,6 @@ typedef struct moe_trainer moe_trainer;
 moe_code moe_trainer_create(moe_job *job, moe_model *model, moe_params *params, const moe_train_config *config,
                             const moe_samples *train, const moe_samples *valid, moe_trainer **out);
 moe_code moe_trainer_step(moe_trainer *trainer, moe_progress *progress);
-/* Mean gate of each expert over the validation (or training) rows at the best epoch: [experts], sums to 1. */
-const double *moe_trainer_loads(const moe_trainer *trainer);
 void moe_trainer_destroy(moe_trainer *trainer);
 
 #endif

@@ -93,8 +93,6 @@ make_trainer(moe_job *job, fixture *f, const labelled *l)
     config.channels = 8;
     config.hops = 2;
     config.fanout[0] = config.fanout[1] = 4;
-    config.experts = 2;
-    config.top_k = 1;
     training.epochs = 1;
     training.batch_size = 10;
     moe_params *params = moe_params_create(job, 1);

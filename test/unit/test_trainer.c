@@ -96,8 +96,6 @@ small_config(int hops)
     config.hops = hops;
     config.fanout[0] = 32;
     config.dropout = 0.1f;
-    config.experts = 2;
-    config.top_k = 1;
     return config;
 }
 
@@ -259,10 +257,6 @@ the_best_epoch_is_restored(void **state)
     } while (!progress.done);
     moe_params_save(r.params, last);
     assert_memory_equal(best, last, moe_params_size(r.params) * sizeof *best);
-    double sum = 0;
-    for (int e = 0; e < model.experts; e++)
-        sum += moe_trainer_loads(r.trainer)[e];
-    assert_float_equal(sum, 1, 1e-6);
     free(best);
     free(last);
     end(&r);
@@ -290,7 +284,7 @@ patience_ends_training_early(void **state)
 }
 
 static void
-without_validation_rows_all_epochs_run_and_loads_are_known(void **state)
+without_validation_rows_all_epochs_run(void **state)
 {
     world w;
     run r;
@@ -306,9 +300,8 @@ without_validation_rows_all_epochs_run_and_loads_are_known(void **state)
     assert_true(isnan(train(&r, &progress)));
     assert_int_equal(progress.epoch, 3);
     assert_int_equal(progress.steps, 2);
-    assert_float_equal(moe_trainer_loads(r.trainer)[0] + moe_trainer_loads(r.trainer)[1], 1, 1e-6);
     assert_true(progress.sample_seconds > 0 && progress.encode_seconds > 0 && progress.forward_seconds > 0 &&
-                progress.backward_seconds > 0 && progress.evaluate_seconds > 0);
+                progress.backward_seconds > 0 && progress.evaluate_seconds == 0);
     end(&r);
     fixture_free(&w.f);
 }
@@ -333,7 +326,7 @@ balanced_classes_weigh_the_same(void **state)
         train(&r, &progress);
         float *p = malloc(w.valid.n * sizeof *p);
         moe_seeds seeds = {.table = 0, .n = w.valid.n, .row = w.valid.row, .time = w.valid.time};
-        assert_int_equal(moe_model_predict(r.model, &seeds, 1, NULL, p, NULL), MOE_OK);
+        assert_int_equal(moe_model_predict(r.model, &seeds, 1, NULL, p), MOE_OK);
         mean[balance] = 0;
         for (int64_t i = 0; i < w.valid.n; i++)
             mean[balance] += p[i] / w.valid.n;
@@ -419,7 +412,7 @@ main(void)
         cmocka_unit_test(a_seed_gives_the_same_model_with_any_number_of_threads),
         cmocka_unit_test(the_best_epoch_is_restored),
         cmocka_unit_test(patience_ends_training_early),
-        cmocka_unit_test(without_validation_rows_all_epochs_run_and_loads_are_known),
+        cmocka_unit_test(without_validation_rows_all_epochs_run),
         cmocka_unit_test(balanced_classes_weigh_the_same),
         cmocka_unit_test(labels_and_options_that_make_no_sense_are_refused),
         cmocka_unit_test(a_cancelled_job_stops_at_the_next_step),
