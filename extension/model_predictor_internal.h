@@ -8,6 +8,7 @@
 #ifndef MOE_MODEL_PREDICTOR_INTERNAL_H
 #define MOE_MODEL_PREDICTOR_INTERNAL_H
 
+#include "extension/model.h"
 #include "extension/model_inputs.h"
 #include "extension/model_store.h"
 

@@ -22,36 +22,22 @@
 #include "utils/snapmgr.h"
 
 #include "extension/device.h"
-#include "extension/model_labels.h"
 #include "extension/model_options.h"
-#include "extension/model_store.h"
-#include "extension/model_train.h"
+#include "extension/model_train_internal.h"
 #include "extension/moe_ml.h"
 #include "extension/schema_sql.h"
 #include "kernels/blas.h"
 #include "kernels/random.h"
 
-#define NOTICE_SECONDS 5 /* epochs are told no more often */
-
-/* What one training works with. */
-typedef struct run
-{
-    moe_training *result;
-    moe_job *job;
-    moe_model_options *options;
-    moe_data *data;
-    moe_labels *labels;
-    moe_graph *graph;
-    moe_features *features;
-    double read_seconds, label_seconds, graph_seconds, feature_seconds;
-    double sample_seconds, encode_seconds, forward_seconds, backward_seconds, evaluate_seconds;
-    double device_seconds; /* waited for a device */
-    double metric_sum;     /* of the members' best validation metrics */
-    int metric_count;
-    double last_notice; /* moe_seconds() when an epoch was last told, 0: never */
-} run;
+typedef moe_train_run run;
 
 static const char *const metric_names[] = {"auroc", "mae", "accuracy"};
+
+const char *
+moe_train_metric(moe_task_type task)
+{
+    return metric_names[task];
+}
 
 /* Raise for a table that does not exist, with the nearest name. */
 static void
@@ -172,22 +158,6 @@ known_tables(const moe_data *data, int64 time)
     return tables;
 }
 
-/* The tables' memory: that of the masks and columns known_tables() made. */
-static void
-free_known_tables(const moe_data *data, moe_table *tables)
-{
-    for (int t = 0; t < data->n_tables; t++)
-    {
-        for (int c = 0; c < tables[t].n_columns; c++)
-        {
-            if (tables[t].columns[c].hidden_bit >= 0)
-                pfree((void *) tables[t].columns[c].null);
-        }
-        pfree((void *) tables[t].columns);
-    }
-    pfree(tables);
-}
-
 static void
 report_data(const run *r)
 {
@@ -231,16 +201,27 @@ read_all(run *r, const moe_statement *statement, const moe_schema *schema)
 
     result->record.info.training_query = query->sql;
     result->record.info.population = query->population;
+    result->record.info.history_query = query->history;
     result->record.info.is_static = query->is_static;
     result->record.info.validation_from = query->validation_from;
     result->record.info.test_from = query->test_from;
+}
+
+/* Inputs of the graph expert's encoders. */
+static void
+fit_features(run *r)
+{
+    double start = moe_seconds();
+
+    moe_check(r->job, moe_features_fit(r->job, r->known, r->data->n_tables, r->known_rows, &r->features));
+    moe_check(r->job, moe_features_bind(r->features, r->data->tables, r->data->n_tables));
+    r->feature_seconds = moe_seconds() - start;
 }
 
 static void
 build_graph(run *r)
 {
     int64 last = r->labels->last_train_time;
-    moe_table *known = known_tables(r->data, last);
     double start = moe_seconds();
     int64 edges = 0;
 
@@ -248,15 +229,13 @@ build_graph(run *r)
     moe_check(r->job, moe_graph_create(r->job, r->data->graph_tables, r->data->n_tables, r->data->graph_keys,
                                        r->data->n_edges, &r->graph));
     r->graph_seconds = r->data->link_seconds + moe_seconds() - start;
-    start = moe_seconds();
-    moe_check(r->job, moe_features_fit(r->job, known, r->data->n_tables, visible_rows(r->data, last), &r->features));
-    free_known_tables(r->data, known);
-    moe_check(r->job, moe_features_bind(r->features, r->data->tables, r->data->n_tables));
-    r->feature_seconds = moe_seconds() - start;
+    r->known = known_tables(r->data, last);
+    r->known_rows = visible_rows(r->data, last);
+    if (r->options->experts & 1u << MOE_EXPERT_GRAPH)
+        fit_features(r);
     for (int e = 0; e < r->data->n_edges; e++)
         edges += r->data->reports[e].rows - r->data->reports[e].nulls - r->data->reports[e].dangling;
-    moe_notice("graph: %d foreign keys, " INT64_FORMAT " edges in %.1f s, inputs in %.1f s", r->data->n_edges, edges,
-               r->graph_seconds, r->feature_seconds);
+    moe_notice("graph: %d foreign keys, " INT64_FORMAT " edges in %.1f s", r->data->n_edges, edges, r->graph_seconds);
 }
 
 /* The options' configuration, completed by what the labels say. */
@@ -314,8 +293,9 @@ same_shape(const run *r, const moe_stored *stored)
     const moe_model_config *b = &stored->model;
 
     return stored->signature == moe_store_signature(r->data->schema) && a->channels == b->channels &&
-           a->hops == b->hops && a->experts == b->experts && r->options->encoder.blocks == stored->encoder.blocks &&
-           stored->members == r->options->ensembles && same_features(r->features, stored->features);
+           a->hops == b->hops && r->options->encoder.blocks == stored->encoder.blocks &&
+           stored->members == r->options->ensembles && r->features != NULL &&
+           same_features(r->features, stored->features);
 }
 
 /*
@@ -339,6 +319,8 @@ warm_start(run *r, Oid relid, moe_stored *stored)
         moe_notice("starting afresh: %s", moe_job_error(job));
         return false;
     }
+    if (r->features == NULL)
+        return false; /* the other experts have nothing to start from */
     if (!same_task(r, &previous->info) || !same_shape(r, stored))
     {
         moe_notice("starting afresh: the tables, their columns or the classes have changed since the last training");
@@ -351,128 +333,17 @@ warm_start(run *r, Oid relid, moe_stored *stored)
     return true;
 }
 
-static void
-note_epoch(run *r, int ensemble, const moe_progress *progress)
-{
-    moe_model_epoch *epoch = palloc0(sizeof(moe_model_epoch));
-    char member[32] = "";
-    ListCell *lc;
-
-    epoch->ensemble = ensemble;
-    epoch->epoch = progress->epoch;
-    epoch->train_loss = progress->train_loss;
-    epoch->metric = progress->metric;
-    epoch->best = progress->best;
-    epoch->seconds = progress->seconds;
-    if (epoch->best)
-    {
-        foreach (lc, r->result->epochs)
-        {
-            moe_model_epoch *earlier = lfirst(lc);
-
-            earlier->best = earlier->best && earlier->ensemble != ensemble;
-        }
-    }
-    r->result->epochs = lappend(r->result->epochs, epoch);
-
-    if (r->last_notice > 0 && moe_seconds() - r->last_notice < NOTICE_SECONDS)
-        return;
-    r->last_notice = moe_seconds();
-    if (r->options->ensembles > 1)
-        snprintf(member, sizeof(member), "member %d of %d, ", ensemble, r->options->ensembles);
-    if (isnan(progress->metric))
-        moe_notice("%sepoch %d of %d: loss %.4f, %.1f s", member, progress->epoch, progress->epochs,
-                   progress->train_loss, progress->seconds);
-    else
-        moe_notice("%sepoch %d of %d: loss %.4f, validation %s %.4f, %.1f s", member, progress->epoch, progress->epochs,
-                   progress->train_loss, metric_names[r->labels->task], progress->metric, progress->seconds);
-}
-
-/* After a member's last step: its best epoch, stage times and the loads of its experts. */
-static void
-note_member(run *r, int ensemble, const moe_progress *progress, const double *loads)
-{
-    ListCell *lc;
-    moe_model_epoch *last = llast(r->result->epochs);
-    bool has_best = false;
-
-    foreach (lc, r->result->epochs)
-    {
-        moe_model_epoch *epoch = lfirst(lc);
-
-        if (epoch->ensemble != ensemble || !epoch->best)
-            continue;
-        has_best = true;
-        if (!isnan(epoch->metric))
-        {
-            r->metric_sum += epoch->metric;
-            r->metric_count++;
-        }
-    }
-    if (!has_best)
-        last->best = true;
-    r->sample_seconds += progress->sample_seconds;
-    r->encode_seconds += progress->encode_seconds;
-    r->forward_seconds += progress->forward_seconds;
-    r->backward_seconds += progress->backward_seconds;
-    r->evaluate_seconds += progress->evaluate_seconds;
-    r->device_seconds += progress->device_seconds;
-    for (int i = 0; i < r->options->model.experts; i++)
-    {
-        moe_model_expert *expert = palloc(sizeof(moe_model_expert));
-
-        expert->ensemble = ensemble;
-        expert->expert = i + 1;
-        expert->load = loads[i];
-        r->result->experts = lappend(r->result->experts, expert);
-    }
-}
-
-/* Train one member and write it to the store. stored: NULL, or where its parameters start from. */
-static void
-train_member(run *r, int ensemble, moe_stored *stored)
-{
-    moe_train_config config = r->options->train;
-    moe_trainer *trainer = NULL;
-    moe_progress progress = {0};
-    moe_member member = {0};
-
-    if (stored != NULL)
-        moe_check(r->job, moe_store_next(r->job, stored, &member));
-    else
-    {
-        member.seed = moe_key((uint64) r->options->seed, (uint64) ensemble);
-        member.params = moe_check_ptr(r->job, moe_params_create(r->job, member.seed));
-    }
-    config.seed = member.seed;
-    moe_check(r->job, moe_member_build(r->job, r->graph, r->features, &r->options->encoder, &r->options->model,
-                                       ensemble, &member));
-    moe_check(r->job, moe_trainer_create(r->job, member.model, member.params, &config, &r->labels->train,
-                                         &r->labels->validation, &trainer));
-    while (!progress.done)
-    {
-        CHECK_FOR_INTERRUPTS();
-        moe_check(r->job, moe_trainer_step(trainer, &progress));
-        if (progress.epoch_done)
-            note_epoch(r, ensemble, &progress);
-    }
-    note_member(r, ensemble, &progress, moe_trainer_loads(trainer));
-    r->result->record.parameters = moe_params_size(member.params);
-    moe_store_member(&r->result->parameters, &member);
-    moe_check(r->job, moe_job_code(r->job));
-    moe_trainer_destroy(trainer);
-    moe_member_destroy(&member);
-}
-
 static char *
 stages_json(const run *r)
 {
     const char *device = r->device_seconds > 0 ? psprintf(", \"device\": %.3f", r->device_seconds) : "";
 
-    return psprintf("{\"read\": %.3f, \"labels\": %.3f, \"graph\": %.3f, \"features\": %.3f, \"sample\": %.3f, "
-                    "\"encode\": %.3f, \"forward\": %.3f, \"backward\": %.3f, \"evaluate\": %.3f%s}",
-                    r->read_seconds, r->label_seconds, r->graph_seconds, r->feature_seconds, r->sample_seconds,
-                    r->encode_seconds, r->forward_seconds, r->backward_seconds, r->evaluate_seconds, device);
+    return psprintf("{\"read\": %.3f, \"labels\": %.3f, \"graph\": %.3f, \"inputs\": %.3f, \"experts\": %.3f, "
+                    "\"features\": %.3f, \"sample\": %.3f, \"encode\": %.3f, \"forward\": %.3f, \"backward\": %.3f, "
+                    "\"evaluate\": %.3f%s}",
+                    r->read_seconds, r->label_seconds, r->graph_seconds, r->input_seconds, r->expert_seconds,
+                    r->feature_seconds, r->sample_seconds, r->encode_seconds, r->forward_seconds, r->backward_seconds,
+                    r->evaluate_seconds, device);
 }
 
 static void
@@ -487,14 +358,14 @@ fill_record(run *r, const moe_statement *statement, double start)
     info->classes = r->labels->classes;
     info->label_type = r->labels->label_type;
     info->window = r->labels->window;
-    info->ensembles = r->options->ensembles;
-    info->experts = r->options->model.experts;
+    info->ensembles = r->features != NULL ? r->options->ensembles : 0;
+    info->experts = moe_mixture_experts(r->mixture);
     info->search_path = current_path();
     record->entity = moe_schema_qualified(&r->data->schema->tables[0]);
     record->options = moe_model_options_json(r->options);
     memcpy(record->rows, r->labels->rows, sizeof(record->rows));
     record->metric = metric_names[info->task];
-    record->validation_metric = r->metric_count ? r->metric_sum / r->metric_count : NAN;
+    record->validation_metric = r->report.mixed;
     record->trained_at = GetCurrentTimestamp();
     record->train_seconds = moe_seconds() - start;
     record->stages = stages_json(r);
@@ -509,11 +380,9 @@ moe_model_train(const moe_statement *statement, const char *name, Oid previous)
     moe_training *result = palloc0(sizeof(moe_training));
     run *r = palloc0(sizeof(run));
     double start = moe_seconds();
-    moe_stored stored = {0};
     moe_read_only reading;
     moe_schema *schema;
     int level = moe_sql_begin_model(NULL);
-    bool warm;
 
     result->context = context;
     r->result = result;
@@ -530,15 +399,8 @@ moe_model_train(const moe_statement *statement, const char *name, Oid previous)
     read_all(r, statement, schema);
     build_graph(r);
     configure(r);
-    warm = OidIsValid(previous) && warm_start(r, previous, &stored);
-
-    moe_buffer_init(&result->parameters, r->job);
-    moe_store_begin(&result->parameters, schema, r->features, &r->options->encoder, &r->options->model,
-                    r->options->ensembles);
-    for (int i = 1; i <= r->options->ensembles; i++)
-        train_member(r, i, warm ? &stored : NULL);
-    moe_store_end(&result->parameters);
-    moe_check(r->job, moe_job_code(r->job));
+    r->warm = OidIsValid(previous) && warm_start(r, previous, &r->stored);
+    moe_train_experts(r);
     PopActiveSnapshot();
     moe_read_only_end(&reading);
     fill_record(r, statement, start);

@@ -1,0 +1,243 @@
+/*
+ * model_experts.c: inputs, experts and router of one training.
+ *
+ * Inputs are computed once for all training and validation rows. Each expert
+ * learns from the training rows; what it then says of the validation rows, which
+ * it has not seen, is what the router and the calibration learn from. With
+ * `refit`, the dense experts finally learn from both blocks: closer to the
+ * moments that will be asked about. The graph expert does not: its validation
+ * rows decide when to stop.
+ */
+#include "postgres.h"
+
+#include <math.h>
+
+#include "miscadmin.h"
+
+#include "extension/moe_ml.h"
+#include "extension/model_train_internal.h"
+#include "kernels/random.h"
+
+typedef moe_train_run run;
+
+/* Rows of inputs: training's first, then validation's. */
+typedef struct block
+{
+    int64 n_train, n_valid;
+    int32 *row;
+    int64 *time;
+    float *label;
+    float *x;
+} block;
+
+/* Share of the job's memory that inputs may take; where rows are more, evenly spaced ones stand for them. */
+#define INPUT_SHARE 4
+
+static int64
+most_rows(const run *r, int width)
+{
+    int64 limit = (int64) moe_setting_memory_limit_mb * 1024 * 1024 / INPUT_SHARE;
+
+    return limit / ((int64) sizeof(float) * Max(width, 1)) + 1;
+}
+
+static void
+take_rows(block *b, int64 at, const moe_samples *samples, int64 n)
+{
+    for (int64 i = 0; i < n; i++)
+    {
+        int64 from = i * samples->n / n;
+
+        b->row[at + i] = samples->row[from];
+        b->time[at + i] = samples->time[from];
+        b->label[at + i] = samples->label[from];
+    }
+}
+
+static block *
+make_block(run *r)
+{
+    const moe_labels *labels = r->labels;
+    int width = moe_inputs_width(r->inputs);
+    int64 most = most_rows(r, width);
+    block *b = palloc0(sizeof(block));
+    int64 n;
+
+    b->n_valid = Min(labels->validation.n, most / 4);
+    b->n_train = Min(labels->train.n, most - b->n_valid);
+    n = b->n_train + b->n_valid;
+    b->row = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(int32) * Max(n, 1));
+    b->time = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(int64) * Max(n, 1));
+    b->label = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(float) * Max(n, 1));
+    b->x = moe_check_ptr(r->job, moe_alloc(r->job, n * width, sizeof(float)));
+    take_rows(b, 0, &labels->train, b->n_train);
+    take_rows(b, b->n_train, &labels->validation, b->n_valid);
+    if (b->n_train < labels->train.n)
+        moe_notice("the experts over inputs learn from " INT64_FORMAT " of " INT64_FORMAT
+                   " training rows; raise moe_ml.memory_limit for more",
+                   b->n_train, labels->train.n);
+    moe_check(r->job, moe_inputs_compute(r->inputs, &(moe_seeds){0, n, b->row, b->time, NULL}, NULL, b->x));
+    return b;
+}
+
+static moe_dense_rows
+rows_of(const run *r, const block *b, int64 first, int64 n)
+{
+    int width = moe_inputs_width(r->inputs);
+
+    return (moe_dense_rows){.n = n, .width = width, .x = b->x + first * width, .label = b->label + first};
+}
+
+/* Labels known at training: those of training and validation rows, each from when its window has closed. */
+static moe_past_labels
+past_labels(const run *r)
+{
+    const moe_samples *blocks[] = {&r->labels->train, &r->labels->validation};
+    int64 n = blocks[0]->n + blocks[1]->n;
+    int32 *row = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(int32) * Max(n, 1));
+    int64 *time = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(int64) * Max(n, 1));
+    float *label = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(float) * Max(n, 1));
+    int64 at = 0;
+
+    for (int k = 0; k < lengthof(blocks); k++)
+        for (int64 i = 0; i < blocks[k]->n; i++, at++)
+        {
+            row[at] = blocks[k]->row[i];
+            time[at] = blocks[k]->time[i];
+            label[at] = blocks[k]->label[i];
+        }
+    return (moe_past_labels){n, row, time, label};
+}
+
+static block *
+prepare_inputs(run *r)
+{
+    const moe_samples *train = &r->labels->train;
+    double start = moe_seconds();
+    moe_past_labels past = past_labels(r);
+    moe_seeds seeds = {0, train->n, train->row, train->time, NULL};
+    moe_inputs_request request = {.known = r->known,
+                                  .known_rows = r->known_rows,
+                                  .window = r->result->record.info.is_static ? 0 : Max(r->labels->window, 1),
+                                  .classes = r->labels->n_classes,
+                                  .max_columns = r->options->max_columns,
+                                  .past = &past,
+                                  .seeds = &seeds};
+    block *b;
+
+    r->inputs = moe_inputs_fit(r->job, r->data, r->graph, &request);
+    b = make_block(r);
+    r->input_seconds = moe_seconds() - start;
+    moe_notice("inputs: %d columns of label history and relational aggregates in %.1f s", moe_inputs_columns(r->inputs),
+               r->input_seconds);
+    return b;
+}
+
+/* The experts that this training can have: without past labels there is no expert of the history. */
+static unsigned
+possible_experts(run *r)
+{
+    unsigned experts = r->options->experts;
+
+    if (moe_inputs_need_past(r->inputs) || !(experts & 1u << MOE_EXPERT_HISTORY))
+        return experts;
+    if (r->options->experts_given && experts == 1u << MOE_EXPERT_HISTORY)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                        errmsg("expert \"history\" has nothing to learn from: a column to fill in has no past labels"),
+                        errhint("Leave the option experts out, or name others.")));
+    return experts & ~(1u << MOE_EXPERT_HISTORY);
+}
+
+static const char *
+expert_name(const run *r, int e)
+{
+    return moe_expert_name(moe_mixture_kind(r->mixture, e));
+}
+
+/* Fit the experts over inputs; seconds [experts] are added up. */
+static void
+fit_dense(run *r, const moe_dense_rows *train, const moe_dense_rows *valid, double *seconds)
+{
+    for (int e = 0; e < moe_mixture_experts(r->mixture); e++)
+    {
+        double start = moe_seconds();
+
+        if (moe_mixture_kind(r->mixture, e) == MOE_EXPERT_GRAPH)
+            continue;
+        CHECK_FOR_INTERRUPTS();
+        moe_check(r->job, moe_mixture_fit(r->mixture, e, train, valid, moe_key((uint64) r->options->seed, e)));
+        seconds[e] += moe_seconds() - start;
+        r->expert_seconds += moe_seconds() - start;
+    }
+}
+
+/* A moe_graph_fn for the validation rows, whose predictions are at hand. */
+static moe_code
+recall_graph(void *arg, const moe_seeds *seeds, const bool *disabled, float *prediction)
+{
+    const run *r = arg;
+    int64 n = r->labels->validation.n;
+    int outputs = r->labels->n_classes;
+
+    for (int64 i = 0; i < seeds->n; i++)
+        memcpy(prediction + i * outputs, r->graph_said + (i * n / seeds->n) * outputs, sizeof(float) * outputs);
+    return MOE_OK;
+}
+
+static void
+note_experts(run *r, const double *seconds)
+{
+    const moe_router_report *router = &r->report.router;
+
+    for (int e = 0; e < moe_mixture_experts(r->mixture); e++)
+    {
+        bool graph = moe_mixture_kind(r->mixture, e) == MOE_EXPERT_GRAPH;
+        moe_model_expert *expert = palloc(sizeof(moe_model_expert));
+
+        expert->name = expert_name(r, e);
+        expert->load = router->load[e];
+        expert->metric = r->report.metric[e];
+        expert->parameters = graph ? r->result->record.parameters : moe_mixture_parameters(r->mixture, e);
+        expert->seconds = graph ? r->member_seconds : seconds[e];
+        r->result->experts = lappend(r->result->experts, expert);
+        if (isnan(expert->metric))
+            moe_notice("expert %s: %.1f s", expert->name, expert->seconds);
+        else
+            moe_notice("expert %s: validation %s %.4f, %.1f s", expert->name, moe_train_metric(r->labels->task),
+                       expert->metric, expert->seconds);
+    }
+}
+
+void
+moe_train_experts(run *r)
+{
+    moe_buffer *store = &r->result->parameters;
+    block *b = prepare_inputs(r);
+    moe_dense_task task = {r->labels->task, r->labels->n_classes, r->labels->low, r->labels->high};
+    moe_dense_rows train = rows_of(r, b, 0, b->n_train);
+    moe_dense_rows valid = rows_of(r, b, b->n_train, b->n_valid);
+    moe_dense_rows both = rows_of(r, b, 0, b->n_train + b->n_valid);
+    moe_dense_rows none = {.width = both.width};
+    moe_samples held_out = {b->n_valid, b->row + b->n_train, b->time + b->n_train, b->label + b->n_train};
+    moe_router_config router = r->options->router;
+    double seconds[MOE_EXPERT_KINDS] = {0};
+
+    if (r->labels->task != MOE_REGRESSION)
+        task.low = task.high = 0;
+    moe_check(r->job, moe_mixture_create(r->job, &task, possible_experts(r), both.width, moe_inputs_roles(r->inputs),
+                                         &r->mixture));
+    fit_dense(r, &train, &valid, seconds);
+    moe_buffer_init(store, r->job);
+    moe_train_members(r);
+    moe_mixture_connect(r->mixture, moe_inputs_compute, r->inputs, recall_graph, r);
+    router.seed = (uint64) r->options->seed;
+    moe_check(r->job, moe_mixture_route(r->mixture, &router, &held_out, valid.x, &r->report));
+    if (r->options->refit && b->n_valid > 0)
+        fit_dense(r, &both, &none, seconds);
+    note_experts(r, seconds);
+    moe_store_end(store, r->inputs, r->mixture);
+    for (int e = 0; e < moe_mixture_experts(r->mixture); e++)
+        r->result->record.parameters += moe_mixture_parameters(r->mixture, e);
+    moe_free(r->job, b->x);
+    moe_check(r->job, moe_job_code(r->job));
+}

@@ -1,0 +1,154 @@
+/*
+ * model_members.c: training the graph expert's members, one short step at a time.
+ *
+ * The members differ by their seed and, in turn, by how far they look
+ * (model_store.h). What they say of the validation rows is kept as their mean;
+ * their parameters go to the store.
+ */
+#include "postgres.h"
+
+#include <math.h>
+
+#include "miscadmin.h"
+#include "utils/memutils.h"
+
+#include "extension/moe_ml.h"
+#include "extension/model_train_internal.h"
+#include "kernels/random.h"
+
+#define NOTICE_SECONDS 5 /* epochs are told no more often */
+
+typedef moe_train_run run;
+
+static void
+note_epoch(run *r, int ensemble, const moe_progress *progress)
+{
+    moe_model_epoch *epoch = palloc0(sizeof(moe_model_epoch));
+    char member[32] = "";
+    ListCell *lc;
+
+    epoch->ensemble = ensemble;
+    epoch->epoch = progress->epoch;
+    epoch->train_loss = progress->train_loss;
+    epoch->metric = progress->metric;
+    epoch->best = progress->best;
+    epoch->seconds = progress->seconds;
+    if (epoch->best)
+    {
+        foreach (lc, r->result->epochs)
+        {
+            moe_model_epoch *earlier = lfirst(lc);
+
+            earlier->best = earlier->best && earlier->ensemble != ensemble;
+        }
+    }
+    r->result->epochs = lappend(r->result->epochs, epoch);
+
+    if (r->last_notice > 0 && moe_seconds() - r->last_notice < NOTICE_SECONDS)
+        return;
+    r->last_notice = moe_seconds();
+    if (r->options->ensembles > 1)
+        snprintf(member, sizeof(member), "member %d of %d, ", ensemble, r->options->ensembles);
+    if (isnan(progress->metric))
+        moe_notice("%sepoch %d of %d: loss %.4f, %.1f s", member, progress->epoch, progress->epochs,
+                   progress->train_loss, progress->seconds);
+    else
+        moe_notice("%sepoch %d of %d: loss %.4f, validation %s %.4f, %.1f s", member, progress->epoch, progress->epochs,
+                   progress->train_loss, moe_train_metric(r->labels->task), progress->metric, progress->seconds);
+}
+
+/* After a member's last step: its best epoch, if none was, and stage times. */
+static void
+note_member(run *r, int ensemble, const moe_progress *progress)
+{
+    ListCell *lc;
+    moe_model_epoch *last = llast(r->result->epochs);
+    bool has_best = false;
+
+    foreach (lc, r->result->epochs)
+    {
+        moe_model_epoch *epoch = lfirst(lc);
+
+        has_best |= epoch->ensemble == ensemble && epoch->best;
+    }
+    if (!has_best)
+        last->best = true;
+    r->sample_seconds += progress->sample_seconds;
+    r->encode_seconds += progress->encode_seconds;
+    r->forward_seconds += progress->forward_seconds;
+    r->backward_seconds += progress->backward_seconds;
+    r->evaluate_seconds += progress->evaluate_seconds;
+    r->device_seconds += progress->device_seconds;
+}
+
+/* Add a member's share to what the expert says of the validation rows. */
+static void
+note_predictions(run *r, const moe_member *member)
+{
+    const moe_samples *valid = &r->labels->validation;
+    int64 n = valid->n * r->labels->n_classes;
+    float *said = moe_check_ptr(r->job, moe_alloc(r->job, n, sizeof(float)));
+    moe_seeds seeds = {0, valid->n, valid->row, valid->time, NULL};
+
+    moe_check(r->job, moe_model_predict(member->model, &seeds, moe_member_key(member), NULL, said));
+    for (int64 i = 0; i < n; i++)
+        r->graph_said[i] += said[i] / (float) r->options->ensembles;
+    moe_free(r->job, said);
+}
+
+/* Train one member and write it to the store. */
+static void
+train_member(run *r, int ensemble)
+{
+    moe_train_config config = r->options->train;
+    moe_trainer *trainer = NULL;
+    moe_progress progress = {0};
+    moe_member member = {0};
+
+    if (r->warm)
+        moe_check(r->job, moe_store_next(r->job, &r->stored, &member));
+    else
+    {
+        member.seed = moe_key((uint64) r->options->seed, (uint64) ensemble);
+        member.params = moe_check_ptr(r->job, moe_params_create(r->job, member.seed));
+    }
+    config.seed = member.seed;
+    moe_check(r->job, moe_member_build(r->job, r->graph, r->features, &r->options->encoder, &r->options->model,
+                                       ensemble, &member));
+    moe_check(r->job, moe_trainer_create(r->job, member.model, member.params, &config, &r->labels->train,
+                                         &r->labels->validation, &trainer));
+    while (!progress.done)
+    {
+        CHECK_FOR_INTERRUPTS();
+        moe_check(r->job, moe_trainer_step(trainer, &progress));
+        if (progress.epoch_done)
+            note_epoch(r, ensemble, &progress);
+    }
+    note_member(r, ensemble, &progress);
+    note_predictions(r, &member);
+    r->result->record.parameters = moe_params_size(member.params);
+    moe_store_member(&r->result->parameters, &member);
+    moe_check(r->job, moe_job_code(r->job));
+    moe_trainer_destroy(trainer);
+    moe_member_destroy(&member);
+}
+
+void
+moe_train_members(run *r)
+{
+    bool wanted = r->features != NULL;
+    double start = moe_seconds();
+    moe_features *none = NULL;
+
+    if (!wanted)
+        moe_check(r->job, moe_features_fit(r->job, NULL, 0, NULL, &none));
+    moe_store_begin(&r->result->parameters, r->data->schema, wanted ? r->features : none, &r->options->encoder,
+                    &r->options->model, wanted ? r->options->ensembles : 0);
+    if (!wanted)
+        return;
+    r->graph_said =
+        moe_check_ptr(r->job, moe_alloc(r->job, r->labels->validation.n * r->labels->n_classes, sizeof(float)));
+    for (int i = 1; i <= r->options->ensembles; i++)
+        train_member(r, i);
+    r->member_seconds = moe_seconds() - start;
+}

@@ -1,0 +1,50 @@
+/*
+ * model_train_internal.h: what the files of a training share.
+ *
+ * model_train.c    the way from a statement to a record: options, reading, graph
+ * model_experts.c  inputs, dense experts, router
+ * model_members.c  the members of the graph expert
+ */
+#ifndef MOE_MODEL_TRAIN_INTERNAL_H
+#define MOE_MODEL_TRAIN_INTERNAL_H
+
+#include "extension/model_inputs.h"
+#include "extension/model_labels.h"
+#include "extension/model_store.h"
+#include "extension/model_train.h"
+
+/* What one training works with. */
+typedef struct moe_train_run
+{
+    moe_training *result;
+    moe_job *job;
+    moe_model_options *options;
+    moe_data *data;
+    moe_labels *labels;
+    moe_graph *graph;
+    moe_features *features; /* NULL without a graph expert */
+    moe_inputs *inputs;
+    moe_mixture *mixture;
+    moe_mixture_report report;
+    const moe_table *known; /* the tables as known at the last training seed */
+    int64 *known_rows;      /* visible then */
+    bool warm;              /* members start from these parameters */
+    moe_stored stored;
+    float *graph_said; /* of the validation rows: the mean of the members' predictions */
+    double read_seconds, label_seconds, graph_seconds, feature_seconds;
+    double sample_seconds, encode_seconds, forward_seconds, backward_seconds, evaluate_seconds;
+    double input_seconds, expert_seconds;
+    double device_seconds; /* waited for a device */
+    double member_seconds; /* training the graph expert */
+    double last_notice;    /* moe_seconds() when an epoch was last told, 0: never */
+} moe_train_run;
+
+/* The name of the metric that a task is told by: "auroc", "mae", "accuracy". */
+const char *moe_train_metric(moe_task_type task);
+
+/* Train inputs, experts and router, and write them to the store, members included. */
+void moe_train_experts(moe_train_run *run);
+/* Train the graph expert's members, write them to the store, and note what they say of the validation rows. */
+void moe_train_members(moe_train_run *run);
+
+#endif
