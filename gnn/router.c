@@ -1,0 +1,571 @@
+/*
+ * router.c: choose between equal, constant and input-dependent weights; store what was chosen.
+ *
+ * Each candidate predicts every held-out row from a fit on the other blocks of
+ * time. Losses are compared row by row. Rows of one seed time are correlated,
+ * so the standard error of a mean difference is that of the clusters' sums,
+ *     se^2 = C / (C - 1) sum_c (S_c - n_c mean)^2 / n^2,
+ * over seed times where there are at least 10, else over rows.
+ */
+#include "gnn/router_net.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#define FEWEST_ROWS     200
+#define BLOCKS          5
+#define FEWEST_CLUSTERS 10
+#define CHUNK           256
+#define POLL            64
+#define FORMAT          1
+#define LARGEST_WEIGHT  1e6
+
+void
+moe_router_config_defaults(moe_router_config *config, int experts)
+{
+    *config = (moe_router_config){
+        .experts = experts,
+        .shared = -1,
+        .top_k = experts,
+        .routing = MOE_ROUTE_TOP_K,
+        .temperature = 1,
+        .balance_weight = 0.01f,
+        .z_weight = 0.001f,
+    };
+}
+
+/* What is wrong with a configuration, or NULL. Comparisons are written so that NaN fails. */
+static const char *
+config_problem(const moe_router_config *c)
+{
+    if (c->experts < 1 || c->experts > MOE_ROUTER_EXPERTS)
+        return "number of experts must be between 1 and 16";
+    if (c->shared < -1 || c->shared >= c->experts)
+        return "the shared expert must be one of the experts";
+    if (c->top_k < 1 || c->top_k > c->experts)
+        return "top_k must be between 1 and the number of experts";
+    if (c->routing != MOE_ROUTE_TOP_K && c->routing != MOE_ROUTE_EXPERT_CHOICE)
+        return "unknown way of routing";
+    if (!(c->temperature >= 0.001f && c->temperature <= 1000))
+        return "temperature must be between 0.001 and 1000";
+    if (!(c->balance_weight >= 0 && c->balance_weight <= 1000) || !(c->z_weight >= 0 && c->z_weight <= 1000))
+        return "weights of the router losses must be between 0 and 1000";
+    return NULL;
+}
+
+/* What is wrong with the rows, or NULL. */
+static const char *
+rows_problem(const moe_router_rows *rows, moe_task_type task, int n_classes)
+{
+    if (rows->n < 0 || rows->width < 0 || rows->width > MOE_ROUTER_WIDTH)
+        return "the number of inputs must be between 0 and 4096";
+    if (task != MOE_BINARY && task != MOE_REGRESSION && task != MOE_MULTICLASS)
+        return "unknown task type";
+    if (task == MOE_MULTICLASS && n_classes < 2)
+        return "a multiclass task needs two classes or more";
+    for (int64_t i = 0; i < rows->n; i++)
+        if (!isfinite(rows->label[i]) ||
+            (task == MOE_MULTICLASS && !(rows->label[i] >= 0 && rows->label[i] < n_classes)))
+            return "a label does not fit the task";
+    for (int64_t i = 0; i < rows->n * rows->width; i++)
+        if (!isfinite(rows->x[i]))
+            return "an input is not a finite number";
+    return NULL;
+}
+
+typedef struct fit
+{
+    moe_job *job;
+    const moe_router_config *config;
+    moe_router_evidence evidence;
+    const int64_t *time;
+    int64_t n;
+    int64_t *row;                   /* [n] in order of time */
+    uint8_t *block;                 /* [n] of the row at that place */
+    int blocks;                     /* that hold rows */
+    int64_t *some;                  /* [n] scratch: the rows of a fit, then those it predicts */
+    double *loss[MOE_ROUTER_KINDS]; /* [n] by row */
+    double unit;                    /* of the evidence's losses */
+} fit;
+
+/* What one expert said of one row, reduced to what counts; NaN if it cannot be right. */
+static float
+said_of(const moe_router_rows *rows, moe_task_type task, int n_classes, int expert, int64_t i)
+{
+    const float *prediction = rows->prediction[expert];
+    if (task == MOE_REGRESSION)
+        return prediction[i];
+    float p = task == MOE_MULTICLASS ? prediction[i * n_classes + (int) rows->label[i]] : prediction[i];
+    if (!(p >= -1e-5f && p <= 1 + 1e-5f))
+        return NAN;
+    p = p < 0 ? 0 : p > 1 ? 1 : p;
+    return task == MOE_BINARY && rows->label[i] <= 0.5f ? 1 - p : p;
+}
+
+static moe_code
+gather(fit *f, const moe_router_rows *rows, moe_task_type task, int n_classes)
+{
+    int experts = f->config->experts;
+    f->evidence = (moe_router_evidence){
+        .probabilities = task != MOE_REGRESSION, .experts = experts, .width = rows->width, .x = rows->x};
+    f->evidence.said = rows->n > INT64_MAX / experts ? NULL : moe_alloc(f->job, rows->n * experts, sizeof(float));
+    f->evidence.truth = moe_alloc(f->job, rows->n, sizeof(float));
+    f->row = moe_alloc(f->job, rows->n, sizeof *f->row);
+    f->block = moe_alloc(f->job, rows->n, sizeof *f->block);
+    f->some = moe_alloc(f->job, rows->n, sizeof *f->some);
+    for (int k = 0; k < MOE_ROUTER_KINDS; k++)
+        f->loss[k] = moe_alloc(f->job, rows->n, sizeof(double));
+    if (f->evidence.said == NULL || moe_job_code(f->job) != MOE_OK)
+        return moe_fail(f->job, MOE_OUT_OF_MEMORY, "out of memory");
+    for (int64_t i = 0; i < rows->n; i++)
+    {
+        f->evidence.truth[i] = rows->label[i];
+        f->row[i] = i;
+        for (int e = 0; e < experts; e++)
+        {
+            float said = said_of(rows, task, n_classes, e, i);
+            if (!isfinite(said))
+                return moe_fail(f->job, MOE_INVALID, "the prediction of expert %d for row %lld does not fit the task",
+                                e, (long long) i);
+            f->evidence.said[i * experts + e] = said;
+        }
+    }
+    return moe_job_check(f->job);
+}
+
+/* Numbers in units of the loss of equal weights, so that one ridge and one balance weight serve every scale. */
+static void
+set_unit(fit *f)
+{
+    double gates[MOE_ROUTER_EXPERTS];
+    int experts = f->config->experts;
+    double sum = 0;
+    for (int e = 0; e < experts; e++)
+        gates[e] = 1.0 / experts;
+    for (int64_t i = 0; i < f->n; i++)
+        sum += moe_router_row_loss(&f->evidence, i, gates, NULL);
+    f->unit = !f->evidence.probabilities && sum > 0 ? sum / f->n : 1;
+    for (int64_t i = 0; f->unit != 1 && i < f->n; i++)
+    {
+        f->evidence.truth[i] = (float) (f->evidence.truth[i] / f->unit);
+        for (int e = 0; e < experts; e++)
+            f->evidence.said[i * experts + e] = (float) (f->evidence.said[i * experts + e] / f->unit);
+    }
+}
+
+typedef struct timed
+{
+    int64_t time;
+    int64_t row;
+} timed;
+
+static int
+by_time(const void *a, const void *b)
+{
+    const timed *x = a;
+    const timed *y = b;
+    if (x->time != y->time)
+        return x->time < y->time ? -1 : 1;
+    return (x->row > y->row) - (x->row < y->row);
+}
+
+/* Order the rows by time and cut them into blocks; a seed time goes where its middle falls. */
+static moe_code
+cut_blocks(fit *f)
+{
+    timed *rows = moe_alloc(f->job, f->n, sizeof *rows);
+    if (rows == NULL)
+        return moe_job_code(f->job);
+    for (int64_t i = 0; i < f->n; i++)
+        rows[i] = (timed){f->time[i], i};
+    qsort(rows, f->n, sizeof *rows, by_time);
+    for (int64_t i = 0, end; i < f->n; i = end)
+    {
+        for (end = i + 1; end < f->n && rows[end].time == rows[i].time;)
+            end++;
+        int block = (int) (((double) i + end) / 2 * BLOCKS / f->n);
+        f->blocks += i == 0 || block != f->block[i - 1];
+        for (int64_t j = i; j < end; j++)
+        {
+            f->row[j] = rows[j].row;
+            f->block[j] = (uint8_t) block;
+        }
+    }
+    moe_free(f->job, rows);
+    return moe_job_check(f->job);
+}
+
+typedef struct scoring
+{
+    const moe_router *router;
+    const moe_router_evidence *evidence;
+    const int64_t *row;
+    double *loss;
+} scoring;
+
+static void
+gates_of(const moe_router *router, const float *x, double *gates)
+{
+    double logits[MOE_ROUTER_EXPERTS];
+    int experts = router->config.experts;
+    for (int e = 0; router->kind == MOE_ROUTER_EQUAL && e < experts; e++)
+        gates[e] = 1.0 / experts;
+    if (router->kind == MOE_ROUTER_EQUAL)
+        return;
+    moe_router_logits(router, x, logits);
+    moe_router_row_gates(router, router->threshold, logits, false, gates);
+}
+
+static void
+score_rows(int64_t begin, int64_t end, void *arg)
+{
+    scoring *s = arg;
+    for (int64_t i = begin; i < end; i++)
+    {
+        double gates[MOE_ROUTER_EXPERTS];
+        if (i % POLL == 0 && moe_job_cancelled(s->router->job))
+            return;
+        gates_of(s->router, s->evidence->x + s->row[i] * s->evidence->width, gates);
+        s->loss[s->row[i]] = moe_router_row_loss(s->evidence, s->row[i], gates, NULL);
+    }
+}
+
+/* The losses of rows that a router was not fitted on. */
+static moe_code
+score(fit *f, const moe_router *router, const int64_t *row, int64_t n)
+{
+    scoring s = {router, &f->evidence, row, f->loss[router->kind]};
+    moe_parallel(f->job, n, CHUNK, score_rows, &s);
+    return moe_job_check(f->job);
+}
+
+/* Fit a candidate on n rows. */
+static moe_code
+make(fit *f, moe_router_kind kind, const int64_t *row, int64_t n, moe_router **out)
+{
+    moe_code code = moe_router_create(f->job, f->config, kind, f->evidence.width, out);
+    if (code == MOE_OK && kind != MOE_ROUTER_EQUAL)
+        code = moe_router_train(*out, &f->evidence, row, n);
+    if (code == MOE_OK)
+        return MOE_OK;
+    moe_router_destroy(*out);
+    *out = NULL;
+    return code;
+}
+
+static moe_code
+cross_validate(fit *f, moe_router_kind kind)
+{
+    moe_code code = MOE_OK;
+    for (int b = 0; code == MOE_OK && b < BLOCKS; b++)
+    {
+        int64_t fitted = 0, rest = 0;
+        moe_router *router = NULL;
+        for (int64_t i = 0; i < f->n; i++)
+            if (f->block[i] != b)
+                f->some[fitted++] = f->row[i];
+        for (int64_t i = 0; i < f->n; i++)
+            if (f->block[i] == b)
+                f->some[fitted + rest++] = f->row[i];
+        if (rest > 0)
+            code = make(f, kind, f->some, fitted, &router);
+        if (router != NULL)
+            code = score(f, router, f->some + fitted, rest);
+        moe_router_destroy(router);
+    }
+    return code;
+}
+
+/* The mean of a - b over the rows, and its standard error. */
+static double
+difference(const fit *f, const double *a, const double *b, double *error)
+{
+    double mean = 0, squares = 0;
+    int64_t times = 0, clusters = 0;
+    for (int64_t i = 0; i < f->n; i++)
+    {
+        mean += (a[f->row[i]] - b[f->row[i]]) / f->n;
+        times += i == 0 || f->time[f->row[i]] != f->time[f->row[i - 1]];
+    }
+    for (int64_t i = 0, end; i < f->n; i = end, clusters++)
+    {
+        double sum = 0;
+        for (end = i;
+             end == i || (times >= FEWEST_CLUSTERS && end < f->n && f->time[f->row[end]] == f->time[f->row[i]]); end++)
+            sum += a[f->row[end]] - b[f->row[end]] - mean;
+        squares += sum * sum;
+    }
+    *error = sqrt(squares * clusters / (clusters - 1)) / f->n;
+    return mean;
+}
+
+static double
+mean_loss(const fit *f, moe_router_kind kind)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < f->n; i++)
+        sum += f->loss[kind][f->row[i]];
+    return sum / f->n * f->unit;
+}
+
+/* Cross-validate the candidates and choose between them. */
+static moe_code
+choose(fit *f, moe_router_report *report)
+{
+    const double *equal = f->loss[MOE_ROUTER_EQUAL];
+    const double *constant = f->loss[MOE_ROUTER_CONSTANT];
+    const double *inputs = f->loss[MOE_ROUTER_INPUTS];
+    moe_code code = cross_validate(f, MOE_ROUTER_CONSTANT);
+    if (code != MOE_OK)
+        return code;
+    if (difference(f, equal, constant, &report->constant_error) > report->constant_error)
+        report->kind = MOE_ROUTER_CONSTANT;
+    report->constant_error *= f->unit;
+    report->constant_loss = mean_loss(f, MOE_ROUTER_CONSTANT);
+    if (f->evidence.width == 0)
+        return MOE_OK;
+    code = cross_validate(f, MOE_ROUTER_INPUTS);
+    if (code != MOE_OK)
+        return code;
+    bool beats_equal = difference(f, equal, inputs, &report->error) > report->error;
+    if (difference(f, constant, inputs, &report->step_error) > report->step_error && beats_equal)
+        report->kind = MOE_ROUTER_INPUTS;
+    report->error *= f->unit;
+    report->step_error *= f->unit;
+    report->learned_loss = mean_loss(f, MOE_ROUTER_INPUTS);
+    return MOE_OK;
+}
+
+static void
+add_loads(const fit *f, const moe_router *router, moe_router_report *report)
+{
+    int experts = f->config->experts;
+    for (int e = 0; e < experts; e++)
+        report->load[e] = f->n == 0 ? 1.0 / experts : 0;
+    for (int64_t i = 0; i < f->n; i++)
+    {
+        double gates[MOE_ROUTER_EXPERTS];
+        gates_of(router, f->evidence.x + i * f->evidence.width, gates);
+        for (int e = 0; e < experts; e++)
+            report->load[e] += gates[e] / f->n;
+    }
+}
+
+/* From checked rows to a router. */
+static moe_code
+fit_router(fit *f, moe_router **out, moe_router_report *report)
+{
+    moe_router *equal;
+    set_unit(f);
+    moe_code code = cut_blocks(f);
+    if (code == MOE_OK)
+        code = make(f, MOE_ROUTER_EQUAL, NULL, 0, &equal);
+    if (code != MOE_OK)
+        return code;
+    code = score(f, equal, f->row, f->n);
+    moe_router_destroy(equal);
+    if (f->n > 0)
+        report->equal_loss = mean_loss(f, MOE_ROUTER_EQUAL);
+    if (code == MOE_OK && f->n >= FEWEST_ROWS && f->config->experts > 1 && f->blocks > 1)
+        code = choose(f, report);
+    if (code == MOE_OK)
+        code = make(f, report->kind, f->row, f->n, out);
+    report->learned = report->kind != MOE_ROUTER_EQUAL;
+    if (code == MOE_OK)
+        add_loads(f, *out, report);
+    return code;
+}
+
+moe_code
+moe_router_fit(moe_job *job, const moe_router_config *config, moe_task_type task, int n_classes,
+               const moe_router_rows *rows, moe_router **out, moe_router_report *report)
+{
+    moe_router_report found = {.equal_loss = NAN,
+                               .constant_loss = NAN,
+                               .learned_loss = NAN,
+                               .constant_error = NAN,
+                               .error = NAN,
+                               .step_error = NAN};
+    *out = NULL;
+    const char *problem = config_problem(config);
+    if (problem == NULL)
+        problem = rows_problem(rows, task, n_classes);
+    if (problem != NULL)
+        return moe_fail(job, MOE_INVALID, "the router cannot be fitted: %s", problem);
+    fit f = {.job = job, .config = config, .time = rows->time, .n = rows->n};
+    moe_code code = gather(&f, rows, task, n_classes);
+    if (code == MOE_OK)
+        code = fit_router(&f, out, &found);
+    moe_free(job, f.evidence.said);
+    moe_free(job, f.evidence.truth);
+    moe_free(job, f.row);
+    moe_free(job, f.block);
+    moe_free(job, f.some);
+    for (int k = 0; k < MOE_ROUTER_KINDS; k++)
+        moe_free(job, f.loss[k]);
+    if (report != NULL)
+        *report = found;
+    return code;
+}
+
+typedef struct gating
+{
+    const moe_router *router;
+    const float *x;
+    float *gates;
+} gating;
+
+static void
+write_gates(int64_t begin, int64_t end, void *arg)
+{
+    gating *g = arg;
+    int experts = g->router->config.experts;
+    for (int64_t i = begin; i < end; i++)
+    {
+        double gates[MOE_ROUTER_EXPERTS];
+        if (i % POLL == 0 && moe_job_cancelled(g->router->job))
+            return;
+        gates_of(g->router, g->router->inputs > 0 ? g->x + i * g->router->width : NULL, gates);
+        for (int e = 0; e < experts; e++)
+            g->gates[i * experts + e] = (float) gates[e];
+    }
+}
+
+moe_code
+moe_router_gates(moe_router *router, int64_t n, const float *x, float *gates)
+{
+    for (int64_t i = 0; router->inputs > 0 && i < n * router->width; i++)
+        if (!isfinite(x[i]))
+            return moe_fail(router->job, MOE_INVALID, "an input of the router is not a finite number");
+    gating g = {router, x, gates};
+    moe_parallel(router->job, n, CHUNK, write_gates, &g);
+    return moe_job_check(router->job);
+}
+
+int
+moe_router_experts(const moe_router *router)
+{
+    return router->config.experts;
+}
+
+int
+moe_router_width(const moe_router *router)
+{
+    return router->width;
+}
+
+bool
+moe_router_learned(const moe_router *router)
+{
+    return router->kind != MOE_ROUTER_EQUAL;
+}
+
+moe_router_kind
+moe_router_kind_of(const moe_router *router)
+{
+    return router->kind;
+}
+
+void
+moe_router_mix(int experts, int k, int64_t n, const float *const *prediction, const float *gates, float *out)
+{
+    for (int64_t i = 0; i < n * k; i++)
+    {
+        double mixed = 0;
+        for (int e = 0; e < experts; e++)
+            if (gates[i / k * experts + e] > 0)
+                mixed += (double) gates[i / k * experts + e] * prediction[e][i];
+        out[i] = (float) mixed;
+    }
+}
+
+void
+moe_router_write(const moe_router *router, moe_buffer *buffer)
+{
+    const moe_router_config *c = &router->config;
+    moe_put_u8(buffer, FORMAT);
+    moe_put_u8(buffer, (uint8_t) router->kind);
+    moe_put_i32(buffer, c->experts);
+    moe_put_i32(buffer, c->shared);
+    moe_put_i32(buffer, c->top_k);
+    moe_put_u8(buffer, (uint8_t) c->routing);
+    moe_put_f32(buffer, c->temperature);
+    moe_put_f32(buffer, c->balance_weight);
+    moe_put_f32(buffer, c->z_weight);
+    moe_put_i64(buffer, (int64_t) c->seed);
+    moe_put_i32(buffer, router->width);
+    if (router->kind == MOE_ROUTER_EQUAL)
+        return;
+    for (int j = 0; j < router->inputs; j++)
+    {
+        moe_put_f64(buffer, router->mean[j]);
+        moe_put_f64(buffer, router->scale[j]);
+    }
+    for (int64_t k = 0; k < ((int64_t) router->inputs + 1) * c->experts; k++)
+        moe_put_f64(buffer, router->weight[k]);
+    for (int e = 0; e < c->experts; e++)
+        moe_put_f64(buffer, router->threshold[e]);
+}
+
+/* The next number, which must be between low and high; else *fits becomes false. */
+static double
+get_within(moe_reader *reader, double low, double high, bool *fits)
+{
+    double value = moe_get_f64(reader);
+    bool good = value >= low && value <= high;
+    *fits = *fits && good;
+    return good ? value : low;
+}
+
+static moe_code
+read_network(moe_reader *reader, moe_router *router)
+{
+    bool fits = true;
+    int experts = router->config.experts;
+    for (int j = 0; j < router->inputs; j++)
+    {
+        router->mean[j] = get_within(reader, -1e39, 1e39, &fits);
+        router->scale[j] = get_within(reader, 0, 1e31, &fits);
+    }
+    for (int64_t k = 0; k < ((int64_t) router->inputs + 1) * experts; k++)
+        router->weight[k] = get_within(reader, -LARGEST_WEIGHT, LARGEST_WEIGHT, &fits);
+    for (int e = 0; e < experts; e++)
+        router->threshold[e] = get_within(reader, 0, 1, &fits);
+    if (moe_reader_code(reader) != MOE_OK)
+        return moe_reader_code(reader);
+    return fits ? MOE_OK : moe_fail(reader->job, MOE_CORRUPT, "a stored router holds a number out of range");
+}
+
+moe_code
+moe_router_read(moe_job *job, moe_reader *reader, moe_router **out)
+{
+    moe_router_config c = {0};
+    *out = NULL;
+    int format = moe_get_u8(reader);
+    int kind = moe_get_u8(reader);
+    c.experts = moe_get_i32(reader);
+    c.shared = moe_get_i32(reader);
+    c.top_k = moe_get_i32(reader);
+    c.routing = (moe_routing) moe_get_u8(reader);
+    c.temperature = moe_get_f32(reader);
+    c.balance_weight = moe_get_f32(reader);
+    c.z_weight = moe_get_f32(reader);
+    c.seed = (uint64_t) moe_get_i64(reader);
+    int width = moe_get_i32(reader);
+    if (moe_reader_code(reader) != MOE_OK)
+        return moe_reader_code(reader);
+    const char *problem = config_problem(&c);
+    if (format != FORMAT || kind >= MOE_ROUTER_KINDS || width < 0 || width > MOE_ROUTER_WIDTH)
+        problem = "unknown format, kind or width";
+    if (problem != NULL)
+        return moe_fail(job, MOE_CORRUPT, "a stored router is damaged: %s", problem);
+    moe_router *router;
+    moe_code code = moe_router_create(job, &c, (moe_router_kind) kind, width, &router);
+    if (code == MOE_OK && kind != MOE_ROUTER_EQUAL)
+        code = read_network(reader, router);
+    if (code == MOE_OK)
+        *out = router;
+    else
+        moe_router_destroy(router);
+    return code;
+}
