@@ -46,8 +46,5 @@ endif
 define set_rules
 $(IN_OUT)%.$(1).o: %.c
 	$$(call compile,-DMOE_CPU_SET=$(1) $(SET_FLAGS_$(1)))
-# The server's build makes bitcode of every object.
-$(IN_OUT)%.$(1).bc: %.c
-	$$(COMPILE.c.bc) -DMOE_CPU_SET=$(1) $(SET_FLAGS_$(1)) -o $$@ $$<
 endef
 $(foreach set,$(SETS),$(eval $(call set_rules,$(set))))

@@ -5,7 +5,9 @@
 
 #include "catalog/pg_type.h"
 #include "funcapi.h"
+#include "storage/shmem.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "extension/evaluate.h"
@@ -14,6 +16,7 @@
 #include "extension/predict.h"
 
 MOE_FUNCTION(moe_predictions);
+MOE_FUNCTION(moe_expert_predictions);
 
 /* Is the regime 'frozen'? Raises for what is neither. */
 static bool
@@ -34,52 +37,122 @@ time_datum(const moe_schema *schema, int64 time)
     return DirectFunctionCall1(timestamp_timestamptz, TimestampGetDatum(time));
 }
 
-/* Emit one row. */
-static void
-emit(ReturnSetInfo *result, const moe_predictor *predictor, const moe_labelled *labelled, const moe_block *block,
-     int64 i, const float *scores)
+/* The rows that a query asks about, under a regime. */
+typedef struct asked
 {
-    const moe_model_info *info = predictor->info;
-    const char *label = labelled->text[block->source[i]];
+    ReturnSetInfo *result;
+    moe_predictor *predictor;
+    moe_labelled *labelled;
+    moe_block *block;
+    int width; /* outputs a seed */
+} asked;
+
+/* Read the arguments (model, query, regime) and open the result. */
+static void
+begin(FunctionCallInfo fcinfo, asked *a)
+{
+    bool frozen = parse_regime(text_to_cstring(PG_GETARG_TEXT_PP(2)));
+
+    InitMaterializedSRF(fcinfo, 0);
+    a->result = (ReturnSetInfo *) fcinfo->resultinfo;
+    a->predictor = moe_predictor_open(moe_model_lookup(PG_GETARG_TEXT_PP(0)));
+    moe_predictor_hold(a->predictor, CurrentMemoryContext);
+    a->labelled =
+        moe_labelled_read(a->predictor, text_to_cstring(PG_GETARG_TEXT_PP(1)), MOE_LABELLED_PREDICTION, "query");
+    moe_labelled_report(a->labelled);
+    a->block = moe_block_make(a->predictor, a->labelled, -1,
+                              frozen ? moe_evaluate_cut(a->predictor->info, a->labelled) : DT_NOEND);
+    a->width = a->predictor->info->task == MOE_MULTICLASS ? a->predictor->info->n_classes : 1;
+}
+
+/* The first three columns: key, time, label. */
+static void
+fill_seed(const asked *a, int64 i, Datum *values, bool *nulls)
+{
+    const char *label = a->labelled->text[a->block->source[i]];
+
+    values[0] = CStringGetTextDatum(moe_key_text(a->predictor, a->block->row[i]));
+    values[1] = time_datum(a->predictor->schema, a->block->time[i]);
+    nulls[2] = label == NULL;
+    values[2] = label == NULL ? (Datum) 0 : CStringGetTextDatum(label);
+}
+
+/* The two columns prediction and class. */
+static void
+fill_scores(const asked *a, const float *scores, Datum *values, bool *nulls)
+{
+    const moe_model_info *info = a->predictor->info;
     int best = info->task == MOE_MULTICLASS ? moe_best_class(scores, info->n_classes) : 0;
     const char *class = info->task == MOE_MULTICLASS ? info->classes[best] : scores[0] >= 0.5f ? "true" : "false";
-    Datum values[5];
-    bool nulls[5] = {false, false, label == NULL, false, info->task == MOE_REGRESSION};
 
-    values[0] = CStringGetTextDatum(moe_key_text(predictor, block->row[i]));
-    values[1] = time_datum(predictor->schema, block->time[i]);
-    values[2] = label == NULL ? (Datum) 0 : CStringGetTextDatum(label);
-    values[3] = Float8GetDatum(scores[best]);
-    values[4] = CStringGetTextDatum(class);
-    tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+    values[0] = Float8GetDatum(scores[best]);
+    nulls[1] = info->task == MOE_REGRESSION;
+    values[1] = CStringGetTextDatum(class);
 }
 
 Datum
 moe_predictions(PG_FUNCTION_ARGS)
 {
-    bool frozen = parse_regime(text_to_cstring(PG_GETARG_TEXT_PP(2)));
-    ReturnSetInfo *result;
-    moe_predictor *predictor;
-    moe_labelled *labelled;
-    moe_block *block;
     MemoryContext each, old;
     float *scores;
-    int width;
+    asked a;
 
-    InitMaterializedSRF(fcinfo, 0);
-    result = (ReturnSetInfo *) fcinfo->resultinfo;
-    predictor = moe_predictor_open(moe_model_lookup(PG_GETARG_TEXT_PP(0)));
-    moe_predictor_hold(predictor, CurrentMemoryContext);
-    labelled = moe_labelled_read(predictor, text_to_cstring(PG_GETARG_TEXT_PP(1)), MOE_LABELLED_PREDICTION, "query");
-    moe_labelled_report(labelled);
-    block = moe_block_make(predictor, labelled, -1, frozen ? moe_evaluate_cut(predictor->info, labelled) : DT_NOEND);
-    scores = moe_block_score(predictor, block, NULL);
-    width = predictor->info->task == MOE_MULTICLASS ? predictor->info->n_classes : 1;
+    begin(fcinfo, &a);
+    scores = moe_block_score(a.predictor, a.block, NULL);
     each = AllocSetContextCreate(CurrentMemoryContext, "moe_ml predictions", ALLOCSET_DEFAULT_SIZES);
     old = MemoryContextSwitchTo(each);
-    for (int64 i = 0; i < block->n; i++)
+    for (int64 i = 0; i < a.block->n; i++)
     {
-        emit(result, predictor, labelled, block, i, scores + i * width);
+        Datum values[5];
+        bool nulls[5] = {false};
+
+        fill_seed(&a, i, values, nulls);
+        fill_scores(&a, scores + i * a.width, values + 3, nulls + 3);
+        tuplestore_putvalues(a.result->setResult, a.result->setDesc, values, nulls);
+        MemoryContextReset(each);
+    }
+    MemoryContextSwitchTo(old);
+    return (Datum) 0;
+}
+
+/* Memory for n * m floats. */
+static float *
+floats(int64 n, int64 m)
+{
+    return MemoryContextAllocHuge(CurrentMemoryContext, mul_size(mul_size(Max(n, 1), Max(m, 1)), sizeof(float)));
+}
+
+Datum
+moe_expert_predictions(PG_FUNCTION_ARGS)
+{
+    float *said[MOE_EXPERT_KINDS];
+    MemoryContext each, old;
+    float *mixed, *gates;
+    int experts;
+    asked a;
+
+    begin(fcinfo, &a);
+    experts = moe_mixture_experts(a.predictor->mixture);
+    mixed = floats(a.block->n, a.width);
+    gates = floats(a.block->n, experts);
+    for (int e = 0; e < experts; e++)
+        said[e] = floats(a.block->n, a.width);
+    moe_predictor_score(a.predictor, a.block->n, a.block->row, a.block->time, a.block->horizon, NULL, mixed, gates,
+                        said);
+    each = AllocSetContextCreate(CurrentMemoryContext, "moe_ml predictions", ALLOCSET_DEFAULT_SIZES);
+    old = MemoryContextSwitchTo(each);
+    for (int64 i = 0; i < a.block->n * experts; i++)
+    {
+        int e = i % experts;
+        int64 seed = i / experts;
+        Datum values[7];
+        bool nulls[7] = {false};
+
+        fill_seed(&a, seed, values, nulls);
+        values[3] = CStringGetTextDatum(moe_expert_name(moe_mixture_kind(a.predictor->mixture, e)));
+        values[4] = Float8GetDatum(gates[i]);
+        fill_scores(&a, said[e] + seed * a.width, values + 5, nulls + 5);
+        tuplestore_putvalues(a.result->setResult, a.result->setDesc, values, nulls);
         MemoryContextReset(each);
     }
     MemoryContextSwitchTo(old);

@@ -52,6 +52,12 @@ CREATE FUNCTION @extschema@.predictions(model text, query text, regime text DEFA
 COMMENT ON FUNCTION @extschema@.predictions(text, text, text)
     IS 'predictions for the rows of a query that gives key, as_of and label';
 
+CREATE FUNCTION @extschema@.expert_predictions(model text, query text, regime text DEFAULT 'rolling')
+    RETURNS TABLE (key text, as_of timestamptz, label text, expert text, weight float8, prediction float8, class text)
+    LANGUAGE C STABLE STRICT PARALLEL UNSAFE COST 1000000 ROWS 4000 AS 'MODULE_PATHNAME', 'moe_expert_predictions';
+COMMENT ON FUNCTION @extschema@.expert_predictions(text, text, text)
+    IS 'what each expert says of the rows of a query that gives key, as_of and label, and its weight';
+
 CREATE FUNCTION @extschema@.explain(model text, key anyelement, as_of timestamptz DEFAULT NULL)
     RETURNS TABLE (part text, name text, rows_visible bigint, prediction float8, contribution float8, share float8)
     LANGUAGE C STABLE PARALLEL UNSAFE COST 100000 ROWS 20 AS 'MODULE_PATHNAME', 'moe_explain';
