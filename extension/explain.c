@@ -1,9 +1,10 @@
 /*
- * explain.c: which tables and experts a prediction, or a model, rests on.
+ * explain.c: which tables, columns and experts a prediction, or a model, rests on.
  *
- * Leave one table out: the prediction with everything minus the prediction
- * with one table hidden, as if it had no rows. What two tables say alike is
- * missed by neither, so contributions need not add up to the prediction.
+ * Leave one out: the prediction with everything minus the prediction with one
+ * table hidden, as if it had no rows, or with all inputs hidden that are about
+ * one column, as if they were NULL. What two say alike is missed by neither, so
+ * contributions need not add up to the prediction.
  */
 #include "postgres.h"
 
@@ -11,15 +12,18 @@
 
 #include "catalog/namespace.h"
 #include "funcapi.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
 #include "extension/evaluate.h"
+#include "extension/model_inputs.h"
 #include "extension/moe_ml.h"
 #include "extension/predict.h"
 
-#define MAX_ROWS 2000 /* validation rows that importance looks at */
+#define MAX_ROWS    2000 /* validation rows that importance looks at */
+#define MAX_COLUMNS 10   /* told by explain: those that matter most */
 
 MOE_FUNCTION(moe_explain);
 MOE_FUNCTION(moe_explain_text);
@@ -27,7 +31,8 @@ MOE_FUNCTION(moe_importance);
 
 typedef struct contribution
 {
-    int table;
+    int table;  /* -1: none */
+    int source; /* a column of it; -1: how many rows there are, and when */
     double with, without, difference;
 } contribution;
 
@@ -39,7 +44,7 @@ compare_size(const void *a, const void *b)
 
     if (fabs(x->difference) != fabs(y->difference))
         return fabs(x->difference) > fabs(y->difference) ? -1 : 1;
-    return x->table - y->table;
+    return x->table != y->table ? x->table - y->table : x->source - y->source;
 }
 
 /* Largest drop first; undefined last; ties by table order. */
@@ -84,6 +89,13 @@ score_without(const moe_seed *seed, int table, int *class, float *gates)
     return scores[*class];
 }
 
+/* Subjects of inputs that are no column. */
+enum
+{
+    PAST_LABELS = -2,
+    CALENDAR = -3
+};
+
 enum
 {
     PART,
@@ -109,6 +121,84 @@ emit_table(ReturnSetInfo *result, const moe_seed *seed, const char *part, const 
     values[PREDICTION] = Float8GetDatum(item->without);
     values[CONTRIBUTION] = Float8GetDatum(item->difference);
     tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+/* Emit the line of the inputs about one column. */
+static void
+emit_column(ReturnSetInfo *result, const moe_seed *seed, const contribution *item)
+{
+    const moe_predictor *predictor = seed->predictor;
+    Datum values[EXPLAIN_COLUMNS] = {0};
+    bool nulls[EXPLAIN_COLUMNS] = {[ROWS_VISIBLE] = true, [SHARE] = true};
+    const char *name = item->source == PAST_LABELS ? "past labels" : "calendar";
+
+    if (item->table >= 0)
+    {
+        const char *table = TextDatumGetCString(table_name(predictor->schema, item->table));
+
+        name = item->source < 0
+                   ? psprintf("rows of %s", table)
+                   : psprintf("%s.%s", table,
+                              quote_identifier(predictor->data->tables[item->table].columns[item->source].name));
+    }
+    values[PART] = CStringGetTextDatum("column");
+    values[NAME] = CStringGetTextDatum(name);
+    values[PREDICTION] = Float8GetDatum(item->without);
+    values[CONTRIBUTION] = Float8GetDatum(item->difference);
+    tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+/* What an input column is about: a table and its column, the calendar, or past labels. */
+static void
+subject_of(const moe_inputs *inputs, int column, contribution *subject)
+{
+    subject->table = moe_inputs_column_table(inputs, column);
+    subject->source = moe_inputs_column_source(inputs, column);
+    if (subject->table < 0)
+        subject->source = moe_inputs_is_history(inputs, column) ? PAST_LABELS : CALENDAR;
+}
+
+static bool
+same_subject(const contribution *a, const contribution *b)
+{
+    return a->table == b->table && a->source == b->source;
+}
+
+/* Emit the columns that matter most: each one's inputs are hidden in turn. */
+static void
+explain_columns(ReturnSetInfo *result, const moe_seed *seed, double all, int *class)
+{
+    moe_inputs *inputs = seed->predictor->inputs;
+    int n_columns = moe_inputs_columns(inputs);
+    contribution *of = palloc0_array(contribution, n_columns + 1);
+    contribution *items = palloc0_array(contribution, n_columns + 1);
+    bool *mask = palloc0_array(bool, n_columns + 1);
+    int n = 0;
+
+    for (int c = 0; c < n_columns; c++)
+    {
+        int i = 0;
+
+        subject_of(inputs, c, &of[c]);
+        while (i < n && !same_subject(&items[i], &of[c]))
+            i++;
+        if (i == n)
+            items[n++] = of[c];
+    }
+    for (int i = 0; i < n; i++)
+    {
+        CHECK_FOR_INTERRUPTS();
+        for (int c = 0; c < n_columns; c++)
+            mask[c] = same_subject(&items[i], &of[c]);
+        moe_inputs_mask(inputs, mask);
+        items[i].without = score_without(seed, -1, class, NULL);
+        items[i].difference = all - items[i].without;
+    }
+    moe_inputs_mask(inputs, NULL);
+    qsort(items, n, sizeof(contribution), compare_size);
+    for (int i = 0; i < Min(n, MAX_COLUMNS); i++)
+        if (items[i].difference != 0)
+            emit_column(result, seed, &items[i]);
 }
 
 /* Emit the line of one expert. */
@@ -151,6 +241,7 @@ explain(FunctionCallInfo fcinfo, bool as_text)
     qsort(items, n, sizeof(contribution), compare_size);
     for (int i = 0; i < n; i++)
         emit_table(result, &seed, "table", &items[i]);
+    explain_columns(result, &seed, all.without, &class);
     for (int e = 0; e < seed.predictor->info->experts; e++)
         emit_expert(result, moe_expert_name(moe_mixture_kind(seed.predictor->mixture, e)), gates[e]);
     return (Datum) 0;

@@ -31,7 +31,8 @@ typedef struct moe_shape
     AttrNumber as_of;  /* n_key + 1 */
     AttrNumber output; /* first output column */
     int n_outputs;
-    Oid *type; /* [n_key + 1] base types of the key columns and as_of */
+    bool experts; /* a last column has the weights of the experts as jsonb */
+    Oid *type;    /* [n_key + 1] base types of the key columns and as_of */
 } moe_shape;
 
 /* Derive the shape from the task. Raises if the foreign table's columns were changed by hand. */
@@ -100,6 +101,7 @@ typedef struct moe_scan
     int64 chunk; /* seeds to score at once, growing */
     float *prediction;
     float *gates;
+    float *lower, *upper; /* REGRESSION */
 
     int64 scored; /* for EXPLAIN */
     double *load;

@@ -125,16 +125,17 @@ wrong_shape(Oid relid)
 
 /* Types of the output columns of a task. */
 static int
-output_types(moe_task_type task, Oid types[2])
+output_types(moe_task_type task, bool experts, Oid types[4])
 {
+    int n = 0;
+
+    types[n++] = task == MOE_BINARY ? BOOLOID : task == MOE_REGRESSION ? FLOAT8OID : TEXTOID;
+    types[n++] = FLOAT8OID;
     if (task == MOE_REGRESSION)
-    {
-        types[0] = FLOAT8OID;
-        return 1;
-    }
-    types[0] = task == MOE_BINARY ? BOOLOID : TEXTOID;
-    types[1] = FLOAT8OID;
-    return 2;
+        types[n++] = FLOAT8OID;
+    if (experts)
+        types[n++] = JSONBOID;
+    return n;
 }
 
 moe_shape *
@@ -143,10 +144,12 @@ moe_shape_of(Oid relid, const moe_model_info *info)
     Relation relation = table_open(relid, NoLock);
     TupleDesc descriptor = RelationGetDescr(relation);
     moe_shape *shape = palloc0(sizeof(moe_shape));
-    Oid outputs[2];
+    Oid outputs[4];
     bool fits;
 
-    shape->n_outputs = output_types(info->task, outputs);
+    if (descriptor->natts > 0)
+        shape->experts = TupleDescAttr(descriptor, descriptor->natts - 1)->atttypid == JSONBOID;
+    shape->n_outputs = output_types(info->task, shape->experts, outputs);
     shape->n_key = descriptor->natts - 1 - shape->n_outputs;
     shape->as_of = shape->n_key + 1;
     shape->output = shape->n_key + 2;

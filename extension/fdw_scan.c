@@ -8,11 +8,14 @@
  */
 #include "postgres.h"
 
+#include <math.h>
+
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -148,11 +151,17 @@ score_chunk(moe_scan *scan)
     {
         pfree(scan->prediction);
         pfree(scan->gates);
+        pfree(scan->lower);
+        pfree(scan->upper);
     }
     scan->prediction = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(float) * n * width);
     scan->gates = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(float) * n * Max(experts, 1));
     moe_predictor_score(scan->predictor, n, scan->rows + scan->last, times, NULL, NULL, scan->prediction, scan->gates,
                         NULL);
+    scan->lower = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(float) * n);
+    scan->upper = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(float) * n);
+    if (scan->info->task == MOE_REGRESSION)
+        moe_mixture_range(scan->predictor->mixture, n, scan->prediction, scan->lower, scan->upper);
     for (int64 i = 0; i < n; i++)
         for (int e = 0; e < experts; e++)
             scan->load[e] += scan->gates[i * experts + e];
@@ -164,10 +173,36 @@ score_chunk(moe_scan *scan)
     scan->score_seconds += moe_seconds() - begin;
 }
 
-/* Fill a slot's output columns from the scores of one seed. */
-static void
-fill_outputs(const moe_scan *scan, const float *scores, Datum *values)
+/* {"linear": 0.5, "graph": 0.5}: the weights of the experts that made a prediction. */
+static Datum
+expert_weights(const moe_scan *scan, const float *gates)
 {
+    StringInfoData json;
+
+    initStringInfo(&json);
+    for (int e = 0; e < scan->info->experts; e++)
+        if (gates[e] > 0)
+            appendStringInfo(&json, "%s\"%s\": %.4f", json.len ? ", " : "{",
+                             moe_expert_name(moe_mixture_kind(scan->predictor->mixture, e)), gates[e]);
+    appendStringInfoString(&json, json.len ? "}" : "{}");
+    return DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data));
+}
+
+/* A bound of the range around a prediction, or NULL. */
+static void
+fill_bound(float bound, Datum *value, bool *null)
+{
+    *null = isnan(bound);
+    *value = Float8GetDatum(bound);
+}
+
+/* Fill a slot's output columns from the scores of the next seed. */
+static void
+fill_outputs(const moe_scan *scan, Datum *values, bool *nulls)
+{
+    int64 at = scan->next - scan->first;
+    int width = scan->info->task == MOE_MULTICLASS ? scan->info->n_classes : 1;
+    const float *scores = scan->prediction + at * width;
     int output = scan->shape->output - 1;
     int best;
 
@@ -179,6 +214,8 @@ fill_outputs(const moe_scan *scan, const float *scores, Datum *values)
             break;
         case MOE_REGRESSION:
             values[output] = Float8GetDatum(scores[0]);
+            fill_bound(scan->lower[at], &values[output + 1], &nulls[output + 1]);
+            fill_bound(scan->upper[at], &values[output + 2], &nulls[output + 2]);
             break;
         case MOE_MULTICLASS:
             best = moe_best_class(scores, scan->info->n_classes);
@@ -186,6 +223,8 @@ fill_outputs(const moe_scan *scan, const float *scores, Datum *values)
             values[output + 1] = Float8GetDatum(scores[best]);
             break;
     }
+    if (scan->shape->experts)
+        values[output + scan->shape->n_outputs - 1] = expert_weights(scan, scan->gates + at * scan->info->experts);
 }
 
 /* Make the next seed the current one; false at the end. */
@@ -211,7 +250,6 @@ moe_fdw_iterate(ForeignScanState *node)
 {
     moe_scan *scan = node->fdw_state;
     TupleTableSlot *slot = node->ss.ss_ScanTupleSlot;
-    int width = scan->info->task == MOE_MULTICLASS ? scan->info->n_classes : 1;
 
     if (!scan->started)
         start(node, scan);
@@ -221,7 +259,7 @@ moe_fdw_iterate(ForeignScanState *node)
     memset(slot->tts_isnull, 0, sizeof(bool) * slot->tts_tupleDescriptor->natts);
     moe_data_key(scan->predictor->data, scan->rows[scan->next], slot->tts_values, slot->tts_isnull);
     slot->tts_values[scan->shape->as_of - 1] = TimestampGetDatum(scan->times[scan->time]);
-    fill_outputs(scan, scan->prediction + (scan->next - scan->first) * width, slot->tts_values);
+    fill_outputs(scan, slot->tts_values, slot->tts_isnull);
     scan->next++;
     return ExecStoreVirtualTuple(slot);
 }

@@ -16,9 +16,10 @@ typedef struct moe_model_record /* row of moe_ml.model */
     moe_model_info info;
     TimestampTz created_at, trained_at;
     char *entity;
-    char *options;            /* JSON */
-    int64 rows[3];            /* train, validation, test */
-    const char *metric;       /* name */
+    char *options;      /* JSON */
+    bool show_experts;  /* as a column of the foreign table, which alone remembers it; of a record that was trained */
+    int64 rows[3];      /* train, validation, test */
+    const char *metric; /* name */
     double validation_metric; /* NaN: none */
     double train_seconds;
     char *stages; /* JSON */

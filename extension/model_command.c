@@ -127,7 +127,7 @@ require_server(void)
 
 /* The foreign table's columns (of ColumnDef): key, as_of, then the prediction's by task. */
 static List *
-model_columns(const moe_schema *schema, moe_task_type task)
+model_columns(const moe_schema *schema, moe_task_type task, bool experts)
 {
     const moe_schema_table *entity = &schema->tables[0];
     List *own = list_make1(makeColumnDef("as_of", schema->time_type, -1, InvalidOid));
@@ -143,6 +143,13 @@ model_columns(const moe_schema *schema, moe_task_type task)
         own = lappend(own, makeColumnDef("prediction", task == MOE_BINARY ? BOOLOID : FLOAT8OID, -1, InvalidOid));
     if (task == MOE_BINARY)
         own = lappend(own, makeColumnDef("probability", FLOAT8OID, -1, InvalidOid));
+    if (task == MOE_REGRESSION)
+    {
+        own = lappend(own, makeColumnDef("lower", FLOAT8OID, -1, InvalidOid));
+        own = lappend(own, makeColumnDef("upper", FLOAT8OID, -1, InvalidOid));
+    }
+    if (experts)
+        own = lappend(own, makeColumnDef("experts", JSONBOID, -1, InvalidOid));
     for (int i = 0; i < schema->n_key; i++)
     {
         const moe_schema_column *key = &entity->columns[schema->key[i]];
@@ -245,7 +252,7 @@ static void
 install_model(moe_training *training, Oid existing, Oid schema, const RangeVar *name, const char *text)
 {
     moe_model_info *info = &training->record.info;
-    List *columns = model_columns(training->schema, info->task);
+    List *columns = model_columns(training->schema, info->task, training->record.show_experts);
     Oid relid = existing;
 
     if (OidIsValid(existing) && !has_columns(existing, columns))
@@ -354,7 +361,7 @@ refresh_model(const moe_statement *statement)
 
     UnregisterSnapshot(snapshot);
     training = train_again(relid, record);
-    if (!has_columns(relid, model_columns(training->schema, training->record.info.task)))
+    if (!has_columns(relid, model_columns(training->schema, training->record.info.task, training->record.show_experts)))
         ereport(
             ERROR,
             (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

@@ -251,6 +251,12 @@ moe_inputs_column_name(const moe_inputs *inputs, int column)
     return pstrdup(name);
 }
 
+bool
+moe_inputs_is_history(const moe_inputs *inputs, int column)
+{
+    return column < inputs->n_history;
+}
+
 int
 moe_inputs_column_table(const moe_inputs *inputs, int column)
 {
@@ -260,6 +266,14 @@ moe_inputs_column_table(const moe_inputs *inputs, int column)
     if (moe_aggregates_family_of(inputs->aggregates, column) == MOE_FAMILY_SEASON)
         return -1;
     return moe_aggregates_table(inputs->aggregates, column);
+}
+
+int
+moe_inputs_column_source(const moe_inputs *inputs, int column)
+{
+    if (column < inputs->n_history)
+        return -1;
+    return moe_aggregates_source(inputs->aggregates, column - inputs->n_history);
 }
 
 void

@@ -55,8 +55,12 @@ moe_code moe_inputs_compute(void *inputs, const moe_seeds *seeds, const bool *di
 int moe_inputs_columns(const moe_inputs *inputs);
 /* The name for people; palloc'd. */
 char *moe_inputs_column_name(const moe_inputs *inputs, int column);
+/* Is it one of the label history? */
+bool moe_inputs_is_history(const moe_inputs *inputs, int column);
 /* The table a column rests on, or -1: label history and the calendar. */
 int moe_inputs_column_table(const moe_inputs *inputs, int column);
+/* The column of that table whose values it is about; -1: counts, times, and what has no table. */
+int moe_inputs_column_source(const moe_inputs *inputs, int column);
 /* Hide columns from now on, as if they were NULL: [columns], or NULL: none. Not copied. */
 void moe_inputs_mask(moe_inputs *inputs, const bool *mask);
 

@@ -68,6 +68,7 @@ static const option option_table[] = {
     {"sampling", OPTION_CHOICE, AT(sampling), 0, 0, {"uniform", "latest"}},
     {"seed", OPTION_INT64, AT(seed), -9007199254740992.0, 9007199254740992.0},
     {"seed_times", OPTION_INT, AT(labels.seed_times), 1, 100000},
+    {"show", OPTION_CHOICE, AT(show), 0, 0, {"predictions", "experts"}},
     {"split_column", OPTION_TEXT, AT(labels.split_column)},
     {"task", OPTION_CHOICE, AT(labels.task), 0, 0, {"binary", "regression", "multiclass"}},
     {"temperature", OPTION_FLOAT, AT(router.temperature), 0.01, 100},
@@ -386,6 +387,7 @@ derive(moe_model_options *options, List *definitions)
     }
     options->router.routing = strcmp(options->routing, "top_k") == 0 ? MOE_ROUTE_TOP_K : MOE_ROUTE_EXPERT_CHOICE;
     options->refit = strcmp(options->refit_choice, "on") == 0;
+    options->show_experts = strcmp(options->show, "experts") == 0;
     options->model.sampling = strcmp(options->sampling, "latest") == 0 ? MOE_SAMPLE_LATEST : MOE_SAMPLE_UNIFORM;
     options->train.balance_classes = strcmp(options->balance, "classes") == 0;
     options->encoder.channels = options->model.channels;
@@ -404,6 +406,7 @@ moe_model_options_parse(List *definitions)
     options->experts = DEFAULT_EXPERTS;
     options->max_columns = 1500;
     options->refit_choice = "on";
+    options->show = "predictions";
     options->routing = "top_k";
     moe_router_config_defaults(&options->router, MOE_EXPERT_KINDS);
     options->router.top_k = MOE_EXPERT_KINDS;

@@ -20,6 +20,7 @@ typedef struct moe_model_options
     bool experts_given; /* by the statement */
     int max_columns;    /* of the inputs, before normalisation */
     bool refit;         /* dense experts learn from the validation rows too, in the end */
+    bool show_experts;  /* as a column */
     moe_router_config router;
     moe_model_config model;
     moe_encoder_config encoder;
@@ -31,6 +32,7 @@ typedef struct moe_model_options
     char *expert_names;
     char *refit_choice;
     char *routing;
+    char *show;
     char *balance;
     char *sampling;
     char *neighbors;

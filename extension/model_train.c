@@ -363,6 +363,7 @@ fill_record(run *r, const moe_statement *statement, double start)
     info->search_path = current_path();
     record->entity = moe_schema_qualified(&r->data->schema->tables[0]);
     record->options = moe_model_options_json(r->options);
+    record->show_experts = r->options->show_experts;
     memcpy(record->rows, r->labels->rows, sizeof(record->rows));
     record->metric = metric_names[info->task];
     record->validation_metric = r->report.mixed;

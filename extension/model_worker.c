@@ -55,6 +55,7 @@ put_record(moe_buffer *out, const moe_model_record *record)
     moe_put_i64(out, record->trained_at);
     moe_put_string(out, record->entity);
     moe_put_string(out, record->options);
+    moe_put_u8(out, record->show_experts);
     for (int i = 0; i < 3; i++)
         moe_put_i64(out, record->rows[i]);
     moe_put_string(out, record->metric);
@@ -105,6 +106,7 @@ get_record(moe_reader *in, moe_model_record *record)
     record->trained_at = moe_get_i64(in);
     record->entity = get_text(in);
     record->options = get_text(in);
+    record->show_experts = moe_get_u8(in) != 0;
     for (int i = 0; i < 3; i++)
         record->rows[i] = moe_get_i64(in);
     record->metric = get_text(in);
