@@ -127,6 +127,12 @@ moe_inputs_compute(void *arg, const moe_seeds *seeds, const bool *disabled, floa
     return code;
 }
 
+moe_code
+moe_inputs_raw(moe_inputs *inputs, const moe_seeds *seeds, float *out)
+{
+    return compute_columns(inputs, seeds, NULL, out);
+}
+
 /* What each input is good for. */
 static void
 assign_roles(moe_inputs *inputs)

@@ -51,6 +51,9 @@ const uint8 *moe_inputs_roles(const moe_inputs *inputs);
  */
 moe_code moe_inputs_compute(void *inputs, const moe_seeds *seeds, const bool *disabled, float *out);
 
+/* The same before normalisation: [n, columns], NaN is NULL. */
+moe_code moe_inputs_raw(moe_inputs *inputs, const moe_seeds *seeds, float *out);
+
 /* Columns before normalisation: what explanations are about. */
 int moe_inputs_columns(const moe_inputs *inputs);
 /* The name for people; palloc'd. */

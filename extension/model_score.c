@@ -111,15 +111,16 @@ recall(moe_predictor *predictor, int64 n, const int64 *time, const int64 *horizo
         remember_windows(predictor, last, Min(MOE_HISTORY_WINDOWS + (last / window - first / window), 100000));
 }
 
-/* recall, reading as the user that the predictor was opened as, and leaving nothing behind but the labels. */
-static void
-recall_as_opener(moe_predictor *predictor, int64 n, const int64 *time, const int64 *horizon)
+void
+moe_predictor_recall(moe_predictor *predictor, int64 n, const int64 *time, const int64 *horizon)
 {
     MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "moe_ml past labels", ALLOCSET_DEFAULT_SIZES);
     MemoryContext old = MemoryContextSwitchTo(context);
     Oid caller;
     int security;
 
+    if (!moe_inputs_need_past(predictor->parts->inputs))
+        return;
     GetUserIdAndSecContext(&caller, &security);
     SetUserIdAndSecContext(predictor->parts->user, security | SECURITY_LOCAL_USERID_CHANGE);
     recall(predictor, n, time, horizon);
@@ -145,8 +146,7 @@ moe_predictor_score(moe_predictor *predictor, int64 n, const int32 *row, const i
 
     if (n == 0)
         return;
-    if (moe_inputs_need_past(parts->inputs))
-        recall_as_opener(predictor, n, time, horizon);
+    moe_predictor_recall(predictor, n, time, horizon);
     CHECK_FOR_INTERRUPTS();
     moe_check(predictor->job, moe_mixture_predict(parts->mixture, &seeds, disabled, out, gates, each));
     predictor->score_seconds += moe_seconds() - start;

@@ -3,20 +3,29 @@
  */
 #include "postgres.h"
 
+#include <math.h>
+
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "storage/shmem.h"
+#include "miscadmin.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "extension/evaluate.h"
 #include "extension/key.h"
+#include "extension/model_inputs.h"
 #include "extension/moe_ml.h"
 #include "extension/predict.h"
 
+#define CHUNK 1024
+
 MOE_FUNCTION(moe_predictions);
 MOE_FUNCTION(moe_expert_predictions);
+MOE_FUNCTION(moe_inputs_of);
+MOE_FUNCTION(moe_input_names);
 
 /* Is the regime 'frozen'? Raises for what is neither. */
 static bool
@@ -156,5 +165,83 @@ moe_expert_predictions(PG_FUNCTION_ARGS)
         MemoryContextReset(each);
     }
     MemoryContextSwitchTo(old);
+    return (Datum) 0;
+}
+
+/* Columns as real[]; NaN becomes NULL. */
+static Datum
+input_array(const float *row, int n)
+{
+    Datum *values = palloc_array(Datum, Max(n, 1));
+    bool *nulls = palloc_array(bool, Max(n, 1));
+    int lower = 1;
+
+    for (int c = 0; c < n; c++)
+    {
+        nulls[c] = isnan(row[c]);
+        values[c] = Float4GetDatum(row[c]);
+    }
+    return PointerGetDatum(
+        construct_md_array(values, nulls, 1, &n, &lower, FLOAT4OID, sizeof(float4), true, TYPALIGN_INT));
+}
+
+/* The inputs of a query's rows before normalisation. */
+Datum
+moe_inputs_of(PG_FUNCTION_ARGS)
+{
+    MemoryContext each, old;
+    moe_seeds seeds;
+    float *raw;
+    int columns;
+    asked a;
+
+    begin(fcinfo, &a);
+    columns = moe_inputs_columns(a.predictor->inputs);
+    raw = floats(Min(a.block->n, CHUNK), columns);
+    each = AllocSetContextCreate(CurrentMemoryContext, "moe_ml inputs", ALLOCSET_DEFAULT_SIZES);
+    moe_predictor_recall(a.predictor, a.block->n, a.block->time, a.block->horizon);
+    for (int64 first = 0; first < a.block->n; first += CHUNK)
+    {
+        CHECK_FOR_INTERRUPTS();
+        seeds = (moe_seeds){0, Min(a.block->n - first, CHUNK), a.block->row + first, a.block->time + first,
+                            a.block->horizon + first};
+        moe_check(a.predictor->job, moe_inputs_raw(a.predictor->inputs, &seeds, raw));
+        old = MemoryContextSwitchTo(each);
+        for (int64 i = 0; i < seeds.n; i++)
+        {
+            Datum values[4];
+            bool nulls[4] = {false};
+
+            fill_seed(&a, first + i, values, nulls);
+            values[3] = input_array(raw + i * columns, columns);
+            tuplestore_putvalues(a.result->setResult, a.result->setDesc, values, nulls);
+            MemoryContextReset(each);
+        }
+        MemoryContextSwitchTo(old);
+    }
+    return (Datum) 0;
+}
+
+Datum
+moe_input_names(PG_FUNCTION_ARGS)
+{
+    moe_predictor *predictor = moe_predictor_open(moe_model_lookup(PG_GETARG_TEXT_PP(0)));
+    const moe_inputs *inputs = predictor->inputs;
+    ReturnSetInfo *result;
+
+    moe_predictor_hold(predictor, CurrentMemoryContext);
+    InitMaterializedSRF(fcinfo, 0);
+    result = (ReturnSetInfo *) fcinfo->resultinfo;
+    for (int c = 0; c < moe_inputs_columns(inputs); c++)
+    {
+        int table = moe_inputs_column_table(inputs, c);
+        Datum values[3];
+        bool nulls[3] = {false, false, table < 0};
+
+        values[0] = Int32GetDatum(c + 1);
+        values[1] = CStringGetTextDatum(moe_inputs_column_name(inputs, c));
+        values[2] = table < 0 ? (Datum) 0 : ObjectIdGetDatum(predictor->schema->tables[table].relid);
+        tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+    }
     return (Datum) 0;
 }

@@ -58,6 +58,18 @@ CREATE FUNCTION @extschema@.expert_predictions(model text, query text, regime te
 COMMENT ON FUNCTION @extschema@.expert_predictions(text, text, text)
     IS 'what each expert says of the rows of a query that gives key, as_of and label, and its weight';
 
+CREATE FUNCTION @extschema@.inputs(model text, query text, regime text DEFAULT 'rolling')
+    RETURNS TABLE (key text, as_of timestamptz, label text, input real[])
+    LANGUAGE C STABLE STRICT PARALLEL UNSAFE COST 1000000 ROWS 1000 AS 'MODULE_PATHNAME', 'moe_inputs_of';
+COMMENT ON FUNCTION @extschema@.inputs(text, text, text)
+    IS 'label history and relational aggregates of the rows of a query that gives key, as_of and label';
+
+CREATE FUNCTION @extschema@.input_names(model text)
+    RETURNS TABLE (number integer, name text, about regclass)
+    LANGUAGE C STABLE STRICT PARALLEL UNSAFE COST 100000 ROWS 1000 AS 'MODULE_PATHNAME', 'moe_input_names';
+COMMENT ON FUNCTION @extschema@.input_names(text)
+    IS 'the names of a model''s inputs, in the order of moe_ml.inputs, and the table each is about';
+
 CREATE FUNCTION @extschema@.explain(model text, key anyelement, as_of timestamptz DEFAULT NULL)
     RETURNS TABLE (part text, name text, rows_visible bigint, prediction float8, contribution float8, share float8)
     LANGUAGE C STABLE PARALLEL UNSAFE COST 100000 ROWS 20 AS 'MODULE_PATHNAME', 'moe_explain';
