@@ -220,7 +220,8 @@ main(int argc, char **argv)
     moe_graph *graph = make_graph(job);
     moe_encoder *encoder = make_encoder(job, &config, params);
     moe_samples samples = make_samples(job, steps * batch), none = {0};
-    check(job, moe_model_create(job, graph, DRIVERS, moe_encoder_forward, encoder, &config, params, &model));
+    check(job,
+          moe_model_create(job, graph, DRIVERS, moe_encoder_forward, encoder, NULL, NULL, &config, params, &model));
     check(job, moe_trainer_create(job, model, params, &train, &samples, &none, &trainer));
 
     /* The first epoch warms up. */

@@ -9,6 +9,7 @@
 #define FORMAT       3
 #define MAX_CLASSES  4096
 #define MAX_CHANNELS 1024
+#define MAX_INPUTS   65536
 
 void
 moe_model_config_defaults(moe_model_config *config)
@@ -21,6 +22,7 @@ moe_model_config_defaults(moe_model_config *config)
         .fanout = {64, 32, 16, 8},
         .sampling = MOE_SAMPLE_UNIFORM,
         .dropout = 0.2f,
+        .input_dropout = 0.3f,
         .staleness = INT64_MAX,
         .shift = 0,
         .scale = 1,
@@ -48,6 +50,10 @@ config_problem(const moe_model_config *c)
         return "unknown way of sampling";
     if (!(c->dropout >= 0 && c->dropout < 1))
         return "dropout must be at least 0 and below 1";
+    if (c->seed_inputs < 0 || c->seed_inputs > MAX_INPUTS)
+        return "inputs of a seed must be between 0 and 65536";
+    if (!(c->input_dropout >= 0 && c->input_dropout < 1))
+        return "dropout of inputs must be at least 0 and below 1";
     if (c->staleness < 0)
         return "staleness must not be negative";
     if (!isfinite(c->shift) || !isfinite(c->scale) || !(c->scale > 0))
@@ -76,6 +82,8 @@ moe_model_config_write(const moe_model_config *c, moe_buffer *buffer)
         moe_put_i32(buffer, c->fanout[h]);
     moe_put_i32(buffer, c->sampling);
     moe_put_f32(buffer, c->dropout);
+    moe_put_i32(buffer, c->seed_inputs);
+    moe_put_f32(buffer, c->input_dropout);
     moe_put_i64(buffer, c->staleness);
     moe_put_f64(buffer, c->shift);
     moe_put_f64(buffer, c->scale);
@@ -96,6 +104,8 @@ moe_model_config_read(moe_reader *reader, moe_model_config *config)
         c.fanout[h] = moe_get_i32(reader);
     c.sampling = (moe_sampling) moe_get_i32(reader);
     c.dropout = moe_get_f32(reader);
+    c.seed_inputs = moe_get_i32(reader);
+    c.input_dropout = moe_get_f32(reader);
     c.staleness = moe_get_i64(reader);
     c.shift = moe_get_f64(reader);
     c.scale = moe_get_f64(reader);

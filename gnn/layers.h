@@ -60,6 +60,8 @@ struct moe_model
     int entity;
     moe_encode_fn encode;
     void *encoder;
+    moe_seed_inputs_fn inputs;
+    void *inputs_arg;
     moe_model_config config;
     int outputs;
     int n_tables;
@@ -70,6 +72,8 @@ struct moe_model
     moe_param **weight;     /* [hops * n_edges]: [MOE_MEANS * C, C], [2 C, C] or [C, C] */
 
     /* head */
+    moe_param *input_weight; /* NULL without seed inputs */
+    moe_param *input_bias;
     moe_param *hidden_weight;
     moe_param *hidden_bias;
     moe_param *head_weight;
@@ -103,6 +107,7 @@ typedef struct moe_states
 {
     moe_state_level *levels; /* [(hops + 1) * n_tables] */
     moe_state_edges *edges;  /* [hops * n_edges] */
+    float *inputs;           /* [seeds, seed_inputs]; NULL without any */
 } moe_states;
 
 /* MOE_INVALID, naming the option, if a configuration makes no sense. */
@@ -114,11 +119,12 @@ moe_code moe_states_build(const moe_model *model, moe_tape *tape, const moe_samp
 moe_var *moe_sage_forward(const moe_model *model, moe_tape *tape, const moe_states *states, moe_var **encoded);
 
 moe_code moe_head_create(moe_model *model, moe_params *params);
-/* Logits [n, outputs] of seeds [n, C]. */
-moe_var *moe_head_forward(const moe_model *model, moe_tape *tape, moe_var *seeds);
+/* Logits [n, outputs] of seeds' vectors [n, C] and inputs [n, seed_inputs]. */
+moe_var *moe_head_forward(const moe_model *model, moe_tape *tape, moe_var *seeds, const float *inputs);
 
 /* The two halves of moe_model_forward: what the host does alone, and what it has the device do. */
-moe_code moe_model_prepare(const moe_model *model, moe_tape *tape, const moe_sample *sample, moe_states *out);
+moe_code moe_model_prepare(const moe_model *model, moe_tape *tape, const moe_seeds *seeds, const moe_sample *sample,
+                           moe_states *out);
 moe_code moe_model_run(moe_model *model, moe_tape *tape, const moe_sample *sample, const moe_states *states,
                        moe_outputs *out);
 

@@ -14,6 +14,12 @@
 typedef moe_var *(*moe_encode_fn)(void *encoder, moe_tape *tape, int table, const int32_t *rows, const uint8_t *hidden,
                                   int64_t n);
 
+/*
+ * Fill [seeds->n, seed_inputs] with what the caller knows of each seed at its horizon, say its past labels: finite,
+ * prepared numbers, a function of each seed alone. Called on the thread that made the job.
+ */
+typedef moe_code (*moe_seed_inputs_fn)(void *arg, const moe_seeds *seeds, float *out);
+
 typedef enum moe_task_type
 {
     MOE_BINARY,
@@ -30,7 +36,9 @@ typedef struct moe_model_config
     int fanout[MOE_MAX_HOPS];
     moe_sampling sampling;
     float dropout;
-    int64_t staleness; /* as in sampler.h: the longest any training seed knew (moe_graph_staleness) */
+    int seed_inputs;     /* numbers a seed the caller supplies; 0: none */
+    float input_dropout; /* of those */
+    int64_t staleness;   /* as in sampler.h: the longest any training seed knew (moe_graph_staleness) */
     /* REGRESSION: the target is trained as (y - shift) / scale, and predictions are clamped to [low, high] */
     double shift, scale, low, high;
 } moe_model_config;
@@ -41,8 +49,10 @@ moe_code moe_model_config_read(moe_reader *reader, moe_model_config *config); /*
 
 typedef struct moe_model moe_model;
 
+/* inputs: NULL where the configuration has no seed_inputs. */
 moe_code moe_model_create(moe_job *job, const moe_graph *graph, int entity_table, moe_encode_fn encode, void *encoder,
-                          const moe_model_config *config, moe_params *params, moe_model **out);
+                          moe_seed_inputs_fn inputs, void *inputs_arg, const moe_model_config *config,
+                          moe_params *params, moe_model **out);
 void moe_model_destroy(moe_model *model);
 const moe_model_config *moe_model_config_of(const moe_model *model);
 
@@ -51,13 +61,14 @@ typedef struct moe_outputs
     moe_var *logits; /* [n, 1] or [n, K]: raw, before sigmoid / softmax / un-scaling */
 } moe_outputs;
 
-/* One forward pass over a sample. */
-moe_code moe_model_forward(moe_model *model, moe_tape *tape, const moe_sample *sample, moe_outputs *out);
+/* One forward pass over a sample of seeds. */
+moe_code moe_model_forward(moe_model *model, moe_tape *tape, const moe_seeds *seeds, const moe_sample *sample,
+                           moe_outputs *out);
 
 /*
  * Predict in batches of fixed size. prediction: BINARY [n] probabilities,
  * REGRESSION [n] values, MULTICLASS [n * K] probabilities. disabled_tables as in
- * sampler.h. key: of the neighbour draws.
+ * sampler.h (what the seeds' inputs were made of is the caller's to disable). key: of the neighbour draws.
  */
 moe_code moe_model_predict(moe_model *model, const moe_seeds *seeds, uint64_t key, const bool *disabled_tables,
                            float *prediction);

@@ -382,18 +382,19 @@ backward_batch(moe_trainer *t, moe_var *loss)
     return moe_job_check(t->job);
 }
 
+/* Fill the batch, and sample the trees of its seeds. */
 static moe_code
-sample_batch(moe_trainer *t, uint64_t seed, moe_sample **sample)
+sample_batch(moe_trainer *t, uint64_t seed, moe_seeds *seeds, moe_sample **sample)
 {
     moe_model *model = t->model;
-    moe_seeds seeds = {.table = model->entity, .n = fill_batch(t), .row = t->row, .time = t->time};
+    *seeds = (moe_seeds){.table = model->entity, .n = fill_batch(t), .row = t->row, .time = t->time};
     moe_sampler_config sampler = {.hops = model->config.hops,
                                   .sampling = model->config.sampling,
                                   .staleness = model->config.staleness,
                                   .key = moe_key(seed, KEY_SAMPLE)};
     memcpy(sampler.fanout, model->config.fanout, sizeof sampler.fanout);
     moe_arena_reset(model->arena);
-    return moe_sample_trees(model->arena, model->graph, &seeds, &sampler, sample);
+    return moe_sample_trees(model->arena, model->graph, seeds, &sampler, sample);
 }
 
 static moe_code
@@ -401,17 +402,18 @@ train_batch(moe_trainer *t)
 {
     moe_progress *progress = &t->progress;
     uint64_t seed = moe_key(moe_key(t->config.seed, t->epoch), t->step);
+    moe_seeds seeds;
     moe_sample *sample;
     moe_states states;
     moe_var *loss;
     moe_code code;
 
     double start = moe_clock();
-    if ((code = sample_batch(t, seed, &sample)) != MOE_OK)
+    if ((code = sample_batch(t, seed, &seeds, &sample)) != MOE_OK)
         return code;
     double sampled = moe_clock();
     moe_tape_reset(t->model->tape, true, moe_key(seed, KEY_TAPE));
-    if ((code = moe_model_prepare(t->model, t->model->tape, sample, &states)) != MOE_OK)
+    if ((code = moe_model_prepare(t->model, t->model->tape, &seeds, sample, &states)) != MOE_OK)
         return code;
     double prepared = moe_clock();
     if ((code = finish_step(t)) != MOE_OK)

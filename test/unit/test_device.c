@@ -44,6 +44,7 @@ small_model(moe_task_type task)
     config.channels = 16;
     config.hops = 2;
     config.dropout = 0.1f;
+    config.seed_inputs = 4;
     config.scale = 2;
     return config;
 }

@@ -41,6 +41,7 @@ small_config(int hops)
     config.channels = 8;
     config.hops = hops;
     config.dropout = 0;
+    config.seed_inputs = 5;
     for (int h = 0; h < MOE_MAX_HOPS; h++)
         config.fanout[h] = 3;
     return config;
@@ -80,7 +81,7 @@ loss_of(setting *s, moe_tape *tape, const moe_sample *sample, const batch *b)
 {
     moe_outputs out;
     moe_tape_reset(tape, true, 1);
-    assert_int_equal(moe_model_forward(s->model, tape, sample, &out), MOE_OK);
+    assert_int_equal(moe_model_forward(s->model, tape, &b->seeds, sample, &out), MOE_OK);
     moe_var *loss = moe_model_config_of(s->model)->task == MOE_MULTICLASS
                         ? moe_loss_cross_entropy(tape, out.logits, b->class_label, NULL)
                         : moe_loss_logistic(tape, out.logits, b->label, NULL);
@@ -251,6 +252,7 @@ too_little_memory_is_an_error_wherever_it_runs_out(void **state)
         float prediction[N];
         moe_job_config job_config = {.threads = 2, .memory_limit = limit};
         fixture_random(&f, 5, CUT, 1);
+        f.n_inputs = config.seed_inputs;
         if (moe_job_create(&job_config, &job) == MOE_OK)
         {
             moe_code code = moe_blas_open(job);
@@ -264,7 +266,7 @@ too_little_memory_is_an_error_wherever_it_runs_out(void **state)
             if (code == MOE_OK && params != NULL && moe_job_code(job) == MOE_OK)
                 code = moe_graph_create(job, f.tables, f.n_tables, f.keys, f.n_keys, &graph);
             if (graph != NULL)
-                code = moe_model_create(job, graph, 0, fixture_encode, &f, &config, params, &model);
+                code = moe_model_create(job, graph, 0, fixture_encode, &f, fixture_inputs, &f, &config, params, &model);
             if (model != NULL)
                 code = moe_model_predict(model, &b.seeds, 3, NULL, prediction);
             done += model != NULL && code == MOE_OK;
@@ -346,6 +348,76 @@ a_seed_that_may_not_be_seen_is_predicted_all_the_same(void **state)
     tear_down(&s);
 }
 
+/* More seeds than a batch of predictions holds: each must get its own numbers. */
+static void
+inputs_go_with_their_seed_in_every_batch(void **state)
+{
+    enum
+    {
+        MANY = 1500
+    };
+    setting s;
+    static int32_t row[MANY];
+    static int64_t time[MANY];
+    static float prediction[MANY];
+    moe_model_config config = small_config(1);
+    set_up(&s, &config, 1, 2);
+    for (int i = 0; i < MANY; i++)
+    {
+        row[i] = 7;
+        time[i] = CUT / 2 + i % 3 * DAY;
+    }
+    moe_seeds seeds = {.table = 0, .n = MANY, .row = row, .time = time};
+    assert_int_equal(moe_model_predict(s.model, &seeds, 3, NULL, prediction), MOE_OK);
+    for (int i = 3; i < MANY; i++)
+        assert_true(prediction[i] == prediction[i - 3]);
+    s.f.no_inputs = true;
+    float other;
+    seeds.n = 1;
+    assert_int_equal(moe_model_predict(s.model, &seeds, 3, NULL, &other), MOE_OK);
+    assert_true(other != prediction[0]);
+    tear_down(&s);
+}
+
+static moe_code
+refuse_inputs(void *arg, const moe_seeds *seeds, float *out)
+{
+    return moe_fail(arg, MOE_INVALID, "no inputs today");
+}
+
+static moe_code
+give_infinity(void *arg, const moe_seeds *seeds, float *out)
+{
+    for (int64_t i = 0; i < seeds->n * 5; i++)
+        out[i] = i == 8 ? INFINITY : 0;
+    return MOE_OK;
+}
+
+static void
+inputs_that_fail_or_are_missing_or_not_finite_are_an_error(void **state)
+{
+    const moe_seed_inputs_fn inputs[] = {NULL, refuse_inputs, give_infinity};
+    static const char *const expected[] = {"nothing supplies", "no inputs today", "not a finite"};
+    for (int i = 0; i < 3; i++)
+    {
+        setting s;
+        batch b;
+        float prediction[N];
+        moe_model *model = NULL;
+        moe_model_config config = small_config(1);
+        make_seeds(&b);
+        set_up(&s, &config, 1, 1);
+        moe_code code =
+            moe_model_create(s.job, s.graph, 0, fixture_encode, &s.f, inputs[i], s.job, &config, s.params, &model);
+        if (model != NULL)
+            code = moe_model_predict(model, &b.seeds, 3, NULL, prediction);
+        assert_int_equal(code, MOE_INVALID);
+        assert_non_null(strstr(moe_job_error(s.job), expected[i]));
+        moe_model_destroy(model);
+        tear_down(&s);
+    }
+}
+
 static void
 options_read_back_as_written(void **state)
 {
@@ -365,6 +437,8 @@ options_read_back_as_written(void **state)
     assert_int_equal(back.n_classes, 12);
     assert_int_equal(back.hops, 3);
     assert_int_equal(back.fanout[2], 3);
+    assert_int_equal(back.seed_inputs, 5);
+    assert_float_equal(back.input_dropout, 0.3f, 0);
     assert_float_equal(back.shift, -3.5, 0);
     assert_float_equal(back.high, DBL_MAX, 0);
     moe_job_destroy(job);
@@ -399,15 +473,18 @@ SPOIL(spoil_hops, c->hops = 99)
 SPOIL(spoil_fanout, c->fanout[1] = 1 << 20)
 SPOIL(spoil_sampling, c->sampling = (moe_sampling) -4)
 SPOIL(spoil_dropout, c->dropout = NAN)
+SPOIL(spoil_inputs, c->seed_inputs = -1)
+SPOIL(spoil_many_inputs, c->seed_inputs = INT32_MAX)
+SPOIL(spoil_input_dropout, c->input_dropout = 1)
 SPOIL(spoil_scale, c->scale = 0)
 SPOIL(spoil_bounds, c->low = NAN)
 
 static void
 hostile_options_are_refused(void **state)
 {
-    void (*const spoilers[])(moe_model_config *) = {spoil_task,  spoil_classes, spoil_channels, spoil_huge_channels,
-                                                    spoil_hops,  spoil_fanout,  spoil_sampling, spoil_dropout,
-                                                    spoil_scale, spoil_bounds};
+    void (*const spoilers[])(moe_model_config *) = {
+        spoil_task,    spoil_classes, spoil_channels,    spoil_huge_channels, spoil_hops,  spoil_fanout, spoil_sampling,
+        spoil_dropout, spoil_inputs,  spoil_many_inputs, spoil_input_dropout, spoil_scale, spoil_bounds};
     for (size_t i = 0; i < sizeof spoilers / sizeof *spoilers; i++)
         refuse(spoilers[i]);
 }
@@ -444,6 +521,8 @@ main(void)
         cmocka_unit_test(predictions_have_the_form_of_their_task),
         cmocka_unit_test(numbers_out_of_bounds_are_an_error_not_a_prediction),
         cmocka_unit_test(a_seed_that_may_not_be_seen_is_predicted_all_the_same),
+        cmocka_unit_test(inputs_go_with_their_seed_in_every_batch),
+        cmocka_unit_test(inputs_that_fail_or_are_missing_or_not_finite_are_an_error),
         cmocka_unit_test(options_read_back_as_written),
         cmocka_unit_test(hostile_options_are_refused),
         cmocka_unit_test(cut_off_options_are_refused),

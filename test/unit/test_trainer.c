@@ -29,7 +29,8 @@ typedef enum signal
 {
     SIGNAL_COUNT, /* many events in sight: one hop */
     SIGNAL_ITEMS, /* the events' items have a positive attribute on average: two hops */
-    SIGNAL_VALUE  /* the items' mean attribute itself */
+    SIGNAL_VALUE, /* the items' mean attribute itself */
+    SIGNAL_INPUT  /* what the caller supplies of the seed */
 } signal;
 
 static void
@@ -66,7 +67,8 @@ make_world(world *w, signal signal)
                 count++;
                 sum += w->f.features[2][item[e] * 2 + 1];
             }
-        w->label[i] = signal == SIGNAL_COUNT   ? count > 9
+        w->label[i] = signal == SIGNAL_INPUT   ? fixture_input(w->row[i], w->time[i], 1) > 0
+                      : signal == SIGNAL_COUNT ? count > 9
                       : signal == SIGNAL_ITEMS ? sum > 0
                                                : (float) (count > 0 ? 10 * sum / count + 50 : 50);
     }
@@ -153,7 +155,7 @@ train(run *r, moe_progress *progress)
 }
 
 static double
-metric_after_training(signal signal, moe_task_type task, int hops)
+metric_after_training(signal signal, moe_task_type task, int hops, int inputs)
 {
     world w;
     run r;
@@ -161,6 +163,7 @@ metric_after_training(signal signal, moe_task_type task, int hops)
     moe_model_config model = small_config(hops);
     moe_train_config training = small_training();
     model.task = task;
+    model.seed_inputs = inputs;
     if (task == MOE_REGRESSION)
     {
         model.shift = 50;
@@ -177,7 +180,7 @@ metric_after_training(signal signal, moe_task_type task, int hops)
 static void
 a_count_of_children_is_learned(void **state)
 {
-    double auroc = metric_after_training(SIGNAL_COUNT, MOE_BINARY, 1);
+    double auroc = metric_after_training(SIGNAL_COUNT, MOE_BINARY, 1, 0);
     print_message("AUROC %.3f\n", auroc);
     assert_true(auroc > 0.95);
 }
@@ -185,8 +188,8 @@ a_count_of_children_is_learned(void **state)
 static void
 an_attribute_two_hops_away_is_learned_and_needs_two_hops(void **state)
 {
-    double two = metric_after_training(SIGNAL_ITEMS, MOE_BINARY, 2);
-    double one = metric_after_training(SIGNAL_ITEMS, MOE_BINARY, 1);
+    double two = metric_after_training(SIGNAL_ITEMS, MOE_BINARY, 2, 0);
+    double one = metric_after_training(SIGNAL_ITEMS, MOE_BINARY, 1, 0);
     print_message("AUROC %.3f with two hops, %.3f with one\n", two, one);
     assert_true(two > 0.9);
     assert_true(one < two - 0.1);
@@ -195,9 +198,19 @@ an_attribute_two_hops_away_is_learned_and_needs_two_hops(void **state)
 static void
 a_number_is_learned_in_its_own_units(void **state)
 {
-    double mae = metric_after_training(SIGNAL_VALUE, MOE_REGRESSION, 2);
+    double mae = metric_after_training(SIGNAL_VALUE, MOE_REGRESSION, 2, 0);
     print_message("MAE %.3f\n", mae);
     assert_true(mae < 3); /* the median alone gives about 6 */
+}
+
+static void
+what_the_caller_supplies_of_a_seed_is_learned(void **state)
+{
+    double with = metric_after_training(SIGNAL_INPUT, MOE_BINARY, 1, 4);
+    double without = metric_after_training(SIGNAL_INPUT, MOE_BINARY, 1, 0);
+    print_message("AUROC %.3f with inputs, %.3f without\n", with, without);
+    assert_true(with > 0.95);
+    assert_true(without < 0.7);
 }
 
 /* Parameters after training with some threads. */
@@ -409,6 +422,7 @@ main(void)
         cmocka_unit_test(a_count_of_children_is_learned),
         cmocka_unit_test(an_attribute_two_hops_away_is_learned_and_needs_two_hops),
         cmocka_unit_test(a_number_is_learned_in_its_own_units),
+        cmocka_unit_test(what_the_caller_supplies_of_a_seed_is_learned),
         cmocka_unit_test(a_seed_gives_the_same_model_with_any_number_of_threads),
         cmocka_unit_test(the_best_epoch_is_restored),
         cmocka_unit_test(patience_ends_training_early),
