@@ -2,7 +2,7 @@
  * model.c: the whole path from a sample to logits, and from seeds to predictions.
  *
  * Rows are encoded once a batch, however often they occur; states.c and
- * sage.c turn them into one vector a seed, head.c into outputs. Predictions
+ * convolution.c turn them into one vector a seed, head.c into outputs. Predictions
  * are made in batches of fixed size; a batch knows nothing of the others, but
  * the host samples one while the device computes the one before.
  */
@@ -94,6 +94,17 @@ moe_model_config_of(const moe_model *model)
     return &model->config;
 }
 
+moe_sampler_config
+moe_model_sampler(const moe_model *model, uint64_t key)
+{
+    moe_sampler_config sampler = {.hops = model->config.hops,
+                                  .sampling = model->config.sampling,
+                                  .staleness = model->config.staleness,
+                                  .key = key};
+    memcpy(sampler.fanout, model->config.fanout, sizeof sampler.fanout);
+    return sampler;
+}
+
 /* Encode the unique rows of every table: [n_tables] variables, NULL for tables without any; NULL on failure. */
 static moe_var **
 encode_rows(moe_model *model, moe_tape *tape, const moe_sample *sample)
@@ -154,7 +165,7 @@ moe_model_run(moe_model *model, moe_tape *tape, const moe_sample *sample, const 
     moe_var **encoded = encode_rows(model, tape, sample);
     if (encoded == NULL)
         return moe_job_code(model->job);
-    out->logits = moe_head_forward(model, tape, moe_sage_forward(model, tape, states, encoded), states->inputs);
+    out->logits = moe_head_forward(model, tape, moe_convolve(model, tape, states, encoded), states->inputs);
     return out->logits != NULL ? MOE_OK : moe_job_code(model->job);
 }
 
@@ -252,15 +263,11 @@ moe_model_predict(moe_model *model, const moe_seeds *seeds, uint64_t key, const 
                   float *prediction)
 {
     moe_code code = MOE_OK;
-    moe_sampler_config sampler = {.hops = model->config.hops,
-                                  .sampling = model->config.sampling,
-                                  .staleness = model->config.staleness,
-                                  .key = key,
-                                  .disabled_tables = disabled_tables};
+    moe_sampler_config sampler = moe_model_sampler(model, key);
     int64_t running = 0; /* seeds of the batch that the device computes */
     if (seeds->table != model->entity)
         return moe_fail(model->job, MOE_INVALID, "seeds are not rows of the model's entity table");
-    memcpy(sampler.fanout, model->config.fanout, sizeof sampler.fanout);
+    sampler.disabled_tables = disabled_tables;
     for (int64_t first = 0; first < seeds->n && code == MOE_OK; first += MOE_PREDICT_BATCH)
     {
         moe_sample *sample;

@@ -27,6 +27,25 @@ typedef enum moe_task_type
     MOE_MULTICLASS
 } moe_task_type;
 
+/* What a layer makes of its neighbours; see gnn/convolution_*.c. */
+typedef enum moe_convolution_kind
+{
+    MOE_CONV_SAGE, /* sums with fixed weights */
+    MOE_CONV_GIN,  /* sums, and a network over them */
+    MOE_CONV_PNA,  /* mean, maximum and minimum, scaled by degree */
+    MOE_CONV_GAT   /* attention */
+} moe_convolution_kind;
+
+/* SAGE: what a list of children is summarised by. */
+typedef enum moe_aggregation
+{
+    MOE_AGGREGATE_WEIGHTED, /* a tamed sum, the mean, and two means that favour the newest, side by side */
+    MOE_AGGREGATE_SUM,      /* the tamed sum alone */
+    MOE_AGGREGATE_MEAN,
+    MOE_AGGREGATE_MAX,
+    MOE_AGGREGATE_ALL /* the weighted ones and the maximum */
+} moe_aggregation;
+
 typedef struct moe_model_config
 {
     moe_task_type task;
@@ -35,6 +54,9 @@ typedef struct moe_model_config
     int hops;
     int fanout[MOE_MAX_HOPS];
     moe_sampling sampling;
+    moe_convolution_kind convolution;
+    moe_aggregation aggregation;
+    bool residual; /* a layer adds to a row's vector what it was before */
     float dropout;
     int seed_inputs;     /* numbers a seed the caller supplies; 0: none */
     float input_dropout; /* of those */
