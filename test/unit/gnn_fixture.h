@@ -38,6 +38,31 @@ typedef struct fixture
     int n_owned;
 } fixture;
 
+/* Every way of message passing. */
+typedef struct fixture_variant
+{
+    const char *name;
+    moe_convolution_kind convolution;
+    moe_aggregation aggregation;
+    bool residual;
+} fixture_variant;
+
+static const fixture_variant fixture_variants[] = {
+    {"sage", MOE_CONV_SAGE, MOE_AGGREGATE_WEIGHTED, false}, {"sum", MOE_CONV_SAGE, MOE_AGGREGATE_SUM, false},
+    {"mean", MOE_CONV_SAGE, MOE_AGGREGATE_MEAN, false},     {"max", MOE_CONV_SAGE, MOE_AGGREGATE_MAX, false},
+    {"all", MOE_CONV_SAGE, MOE_AGGREGATE_ALL, true},        {"gin", MOE_CONV_GIN, MOE_AGGREGATE_WEIGHTED, false},
+    {"pna", MOE_CONV_PNA, MOE_AGGREGATE_WEIGHTED, false},   {"gat", MOE_CONV_GAT, MOE_AGGREGATE_WEIGHTED, true},
+};
+#define FIXTURE_VARIANTS (int) (sizeof fixture_variants / sizeof *fixture_variants)
+
+static inline void
+fixture_choose(moe_model_config *config, int variant)
+{
+    config->convolution = fixture_variants[variant].convolution;
+    config->aggregation = fixture_variants[variant].aggregation;
+    config->residual = fixture_variants[variant].residual;
+}
+
 static inline moe_job *
 fixture_job(int threads)
 {

@@ -155,7 +155,7 @@ train(run *r, moe_progress *progress)
 }
 
 static double
-metric_after_training(signal signal, moe_task_type task, int hops, int inputs)
+metric_after_training(signal signal, moe_task_type task, int hops, int inputs, int variant)
 {
     world w;
     run r;
@@ -164,6 +164,7 @@ metric_after_training(signal signal, moe_task_type task, int hops, int inputs)
     moe_train_config training = small_training();
     model.task = task;
     model.seed_inputs = inputs;
+    fixture_choose(&model, variant);
     if (task == MOE_REGRESSION)
     {
         model.shift = 50;
@@ -180,7 +181,7 @@ metric_after_training(signal signal, moe_task_type task, int hops, int inputs)
 static void
 a_count_of_children_is_learned(void **state)
 {
-    double auroc = metric_after_training(SIGNAL_COUNT, MOE_BINARY, 1, 0);
+    double auroc = metric_after_training(SIGNAL_COUNT, MOE_BINARY, 1, 0, 0);
     print_message("AUROC %.3f\n", auroc);
     assert_true(auroc > 0.95);
 }
@@ -188,17 +189,29 @@ a_count_of_children_is_learned(void **state)
 static void
 an_attribute_two_hops_away_is_learned_and_needs_two_hops(void **state)
 {
-    double two = metric_after_training(SIGNAL_ITEMS, MOE_BINARY, 2, 0);
-    double one = metric_after_training(SIGNAL_ITEMS, MOE_BINARY, 1, 0);
+    double two = metric_after_training(SIGNAL_ITEMS, MOE_BINARY, 2, 0, 0);
+    double one = metric_after_training(SIGNAL_ITEMS, MOE_BINARY, 1, 0, 0);
     print_message("AUROC %.3f with two hops, %.3f with one\n", two, one);
     assert_true(two > 0.9);
     assert_true(one < two - 0.1);
 }
 
 static void
+every_convolution_learns(void **state)
+{
+    for (int v = 1; v < FIXTURE_VARIANTS; v++)
+    {
+        double count = metric_after_training(SIGNAL_COUNT, MOE_BINARY, 1, 0, v);
+        double items = metric_after_training(SIGNAL_ITEMS, MOE_BINARY, 2, 0, v);
+        print_message("%s: AUROC %.3f of a count, %.3f two hops away\n", fixture_variants[v].name, count, items);
+        assert_true(count > 0.95 && items > 0.9);
+    }
+}
+
+static void
 a_number_is_learned_in_its_own_units(void **state)
 {
-    double mae = metric_after_training(SIGNAL_VALUE, MOE_REGRESSION, 2, 0);
+    double mae = metric_after_training(SIGNAL_VALUE, MOE_REGRESSION, 2, 0, 0);
     print_message("MAE %.3f\n", mae);
     assert_true(mae < 3); /* the median alone gives about 6 */
 }
@@ -206,8 +219,8 @@ a_number_is_learned_in_its_own_units(void **state)
 static void
 what_the_caller_supplies_of_a_seed_is_learned(void **state)
 {
-    double with = metric_after_training(SIGNAL_INPUT, MOE_BINARY, 1, 4);
-    double without = metric_after_training(SIGNAL_INPUT, MOE_BINARY, 1, 0);
+    double with = metric_after_training(SIGNAL_INPUT, MOE_BINARY, 1, 4, 0);
+    double without = metric_after_training(SIGNAL_INPUT, MOE_BINARY, 1, 0, 0);
     print_message("AUROC %.3f with inputs, %.3f without\n", with, without);
     assert_true(with > 0.95);
     assert_true(without < 0.7);
@@ -421,6 +434,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_count_of_children_is_learned),
         cmocka_unit_test(an_attribute_two_hops_away_is_learned_and_needs_two_hops),
+        cmocka_unit_test(every_convolution_learns),
         cmocka_unit_test(a_number_is_learned_in_its_own_units),
         cmocka_unit_test(what_the_caller_supplies_of_a_seed_is_learned),
         cmocka_unit_test(a_seed_gives_the_same_model_with_any_number_of_threads),
