@@ -290,6 +290,80 @@ the_best_epoch_is_restored(void **state)
 }
 
 static void
+predict_valid(const world *w, moe_model *model, float *prediction)
+{
+    moe_seeds seeds = {.table = 0, .n = w->valid.n, .row = w->valid.row, .time = w->valid.time};
+    assert_int_equal(moe_model_predict(model, &seeds, 1, NULL, prediction), MOE_OK);
+}
+
+/* Read a stored model back, with `damage` written over its parameter of the degree; its code and predictions. */
+static moe_code
+predict_stored(world *w, const moe_buffer *stored, const float *damage, float *prediction)
+{
+    moe_job *job = fixture_job(1);
+    moe_graph *graph;
+    moe_model *model = NULL;
+    moe_model_config config;
+    moe_reader reader;
+    moe_params *params = moe_params_create(job, 99);
+    fixture_graph(&w->f, job, &graph);
+    moe_reader_init(&reader, job, stored->data, stored->length);
+    assert_int_equal(moe_model_config_read(&reader, &config), MOE_OK);
+    assert_int_equal(moe_params_read(params, &reader), MOE_OK);
+    for (int i = 0; damage != NULL && i < moe_params_count(params); i++)
+        if (strstr(moe_params_get(params, i)->name, "/delta") != NULL)
+            moe_param_upload(params, moe_params_get(params, i), damage);
+    for (int t = 0; t < w->f.n_tables; t++)
+    {
+        char name[32];
+        snprintf(name, sizeof name, "embed/%d/weight", t);
+        w->f.weight[t] = moe_params_add(params, name, w->f.n_features, config.channels, MOE_INIT_UNIFORM);
+    }
+    moe_code code =
+        moe_model_create(job, graph, 0, fixture_encode, &w->f, fixture_inputs, &w->f, &config, params, &model);
+    if (code == MOE_OK)
+        predict_valid(w, model, prediction);
+    moe_job_destroy(job);
+    return code;
+}
+
+static void
+a_stored_model_predicts_what_it_predicted(void **state)
+{
+    static float before[SAMPLES], after[SAMPLES];
+    for (int v = 0; v < FIXTURE_VARIANTS; v++)
+    {
+        world w;
+        run r;
+        moe_progress progress;
+        moe_buffer stored;
+        moe_model_config model = small_config(2);
+        moe_train_config training = small_training();
+        training.epochs = 1;
+        model.seed_inputs = 2;
+        fixture_choose(&model, v);
+        make_world(&w, SIGNAL_ITEMS);
+        begin(&r, &w, &model, &training, 2);
+        train(&r, &progress);
+        predict_valid(&w, r.model, before);
+        moe_buffer_init(&stored, r.job);
+        moe_model_config_write(&model, &stored);
+        moe_params_write(r.params, &stored);
+        assert_int_equal(predict_stored(&w, &stored, NULL, after), MOE_OK);
+        assert_memory_equal(before, after, w.valid.n * sizeof *before);
+        if (model.convolution == MOE_CONV_PNA) /* the degree is stored, and matters */
+        {
+            const float wrong = -1, other = 0.5f;
+            assert_int_equal(predict_stored(&w, &stored, &wrong, after), MOE_CORRUPT);
+            assert_int_equal(predict_stored(&w, &stored, &other, after), MOE_OK);
+            assert_memory_not_equal(before, after, w.valid.n * sizeof *before);
+        }
+        end(&r);
+        fixture_free(&w.f);
+    }
+}
+
+static void
 patience_ends_training_early(void **state)
 {
     world w;
@@ -439,6 +513,7 @@ main(void)
         cmocka_unit_test(what_the_caller_supplies_of_a_seed_is_learned),
         cmocka_unit_test(a_seed_gives_the_same_model_with_any_number_of_threads),
         cmocka_unit_test(the_best_epoch_is_restored),
+        cmocka_unit_test(a_stored_model_predicts_what_it_predicted),
         cmocka_unit_test(patience_ends_training_early),
         cmocka_unit_test(without_validation_rows_all_epochs_run),
         cmocka_unit_test(balanced_classes_weigh_the_same),
