@@ -171,15 +171,36 @@ report(bool json, const char *stage, double milliseconds, int threads, int64_t s
         printf("%-10s %8.2f ms\n", stage, milliseconds);
 }
 
+/* Whether there is a convolution of this name. */
+static bool
+choose(moe_model_config *config, const char *name)
+{
+    static const char *const names[] = {"sage", "gin", "pna", "gat"};
+    for (int i = 0; i < 4; i++)
+        if (strcmp(name, names[i]) == 0)
+        {
+            config->convolution = (moe_convolution_kind) i;
+            return true;
+        }
+    return false;
+}
+
 int
 main(int argc, char **argv)
 {
     bool json = false;
     int threads = 1, batch = 512;
+    moe_model_config config;
+    moe_model_config_defaults(&config);
     int64_t steps = 20;
     for (int i = 1; i < argc; i++)
     {
         long value = i + 1 < argc ? atol(argv[i + 1]) : 0;
+        if (strcmp(argv[i], "--convolution") == 0 && i + 1 < argc && choose(&config, argv[i + 1]))
+        {
+            i++;
+            continue;
+        }
         if (strcmp(argv[i], "--json") == 0)
         {
             json = true;
@@ -196,7 +217,8 @@ main(int argc, char **argv)
         i++;
         if (value < 1 || value > 1000000)
         {
-            fprintf(stderr, "usage: bench/train_step [--json] [--threads N] [--steps N] [--batch N]\n");
+            fprintf(stderr, "usage: bench/train_step [--json] [--threads N] [--steps N] [--batch N]\n"
+                            "       [--convolution sage|gin|pna|gat]\n");
             return 2;
         }
     }
@@ -205,12 +227,10 @@ main(int argc, char **argv)
     moe_job_config job_config = {.threads = threads};
     if (moe_job_create(&job_config, &job) != MOE_OK)
         return 1;
-    moe_model_config config;
     moe_train_config train;
     moe_model *model;
     moe_trainer *trainer;
     moe_progress first = {0}, second = {0};
-    moe_model_config_defaults(&config);
     moe_train_config_defaults(&train);
     train.epochs = 2;
     train.batch_size = batch;
@@ -220,7 +240,8 @@ main(int argc, char **argv)
     moe_graph *graph = make_graph(job);
     moe_encoder *encoder = make_encoder(job, &config, params);
     moe_samples samples = make_samples(job, steps * batch), none = {0};
-    check(job, moe_model_create(job, graph, DRIVERS, moe_encoder_forward, encoder, &config, params, &model));
+    check(job,
+          moe_model_create(job, graph, DRIVERS, moe_encoder_forward, encoder, NULL, NULL, &config, params, &model));
     check(job, moe_trainer_create(job, model, params, &train, &samples, &none, &trainer));
 
     /* The first epoch warms up. */

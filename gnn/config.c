@@ -9,6 +9,7 @@
 #define FORMAT       3
 #define MAX_CLASSES  4096
 #define MAX_CHANNELS 1024
+#define MAX_INPUTS   65536
 
 void
 moe_model_config_defaults(moe_model_config *config)
@@ -20,7 +21,11 @@ moe_model_config_defaults(moe_model_config *config)
         .hops = 2,
         .fanout = {64, 32, 16, 8},
         .sampling = MOE_SAMPLE_UNIFORM,
+        .convolution = MOE_CONV_SAGE,
+        .aggregation = MOE_AGGREGATE_WEIGHTED,
+        .residual = false,
         .dropout = 0.2f,
+        .input_dropout = 0.3f,
         .staleness = INT64_MAX,
         .shift = 0,
         .scale = 1,
@@ -46,8 +51,18 @@ config_problem(const moe_model_config *c)
             return "fanout must be between 1 and 1024";
     if (c->sampling != MOE_SAMPLE_UNIFORM && c->sampling != MOE_SAMPLE_LATEST)
         return "unknown way of sampling";
+    if (c->convolution < MOE_CONV_SAGE || c->convolution > MOE_CONV_GAT)
+        return "unknown convolution";
+    if (c->convolution == MOE_CONV_GAT && c->channels % MOE_HEADS != 0)
+        return "channels must be a multiple of 4, the heads of attention";
+    if (c->aggregation < MOE_AGGREGATE_WEIGHTED || c->aggregation > MOE_AGGREGATE_ALL)
+        return "unknown way of aggregation";
     if (!(c->dropout >= 0 && c->dropout < 1))
         return "dropout must be at least 0 and below 1";
+    if (c->seed_inputs < 0 || c->seed_inputs > MAX_INPUTS)
+        return "inputs of a seed must be between 0 and 65536";
+    if (!(c->input_dropout >= 0 && c->input_dropout < 1))
+        return "dropout of inputs must be at least 0 and below 1";
     if (c->staleness < 0)
         return "staleness must not be negative";
     if (!isfinite(c->shift) || !isfinite(c->scale) || !(c->scale > 0))
@@ -75,7 +90,12 @@ moe_model_config_write(const moe_model_config *c, moe_buffer *buffer)
     for (int h = 0; h < MOE_MAX_HOPS; h++)
         moe_put_i32(buffer, c->fanout[h]);
     moe_put_i32(buffer, c->sampling);
+    moe_put_i32(buffer, c->convolution);
+    moe_put_i32(buffer, c->aggregation);
+    moe_put_u8(buffer, c->residual);
     moe_put_f32(buffer, c->dropout);
+    moe_put_i32(buffer, c->seed_inputs);
+    moe_put_f32(buffer, c->input_dropout);
     moe_put_i64(buffer, c->staleness);
     moe_put_f64(buffer, c->shift);
     moe_put_f64(buffer, c->scale);
@@ -95,7 +115,13 @@ moe_model_config_read(moe_reader *reader, moe_model_config *config)
     for (int h = 0; h < MOE_MAX_HOPS; h++)
         c.fanout[h] = moe_get_i32(reader);
     c.sampling = (moe_sampling) moe_get_i32(reader);
+    c.convolution = (moe_convolution_kind) moe_get_i32(reader);
+    c.aggregation = (moe_aggregation) moe_get_i32(reader);
+    uint8_t residual = moe_get_u8(reader);
+    c.residual = residual != 0;
     c.dropout = moe_get_f32(reader);
+    c.seed_inputs = moe_get_i32(reader);
+    c.input_dropout = moe_get_f32(reader);
     c.staleness = moe_get_i64(reader);
     c.shift = moe_get_f64(reader);
     c.scale = moe_get_f64(reader);
@@ -105,7 +131,7 @@ moe_model_config_read(moe_reader *reader, moe_model_config *config)
         return moe_reader_code(reader);
     if (format != FORMAT)
         return moe_fail(reader->job, MOE_CORRUPT, "stored model configuration has unknown format %d", format);
-    const char *problem = config_problem(&c);
+    const char *problem = residual > 1 ? "residual is neither true nor false" : config_problem(&c);
     if (problem != NULL)
         return moe_fail(reader->job, MOE_CORRUPT, "stored model configuration is damaged: %s", problem);
     *config = c;

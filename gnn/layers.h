@@ -4,7 +4,7 @@
  * config.c  the model's options
  * plan.c    which tables and edge types matter at which layer, and their parameters
  * states.c  a sampled tree, with equal subtrees merged and its times turned into numbers
- * sage.c    message passing over the states
+ * convolution.c    message passing over the states; convolution_*.c: what the kinds of it make of lists of children
  * head.c    from the seeds' vectors to logits
  */
 #ifndef MOE_LAYERS_H
@@ -12,8 +12,15 @@
 
 #include "gnn/model.h"
 
-/* Means a list of children is summarised by; only the first two if the child table has no time. */
+/* Weights a list of children may be summed with; only the first two if the child table has no time. */
 #define MOE_MEANS 4
+/* Heads of attention. */
+#define MOE_HEADS 4
+/* Scalers of PNA. */
+#define MOE_SCALERS 3
+/* The most terms that an edge type adds to a row, and the most products of the encoded rows with its weights. */
+#define MOE_EDGE_TERMS    MOE_SCALERS
+#define MOE_EDGE_PRODUCTS (3 * MOE_HEADS)
 
 /* Columns of the time features. */
 #define MOE_DECAYS       8 /* exp(-age / tau), tau = 4096, 1024, ... days */
@@ -22,6 +29,7 @@
 #define MOE_CHILD_PLAIN  2
 #define MOE_PARENT_TIME  (2 + MOE_DECAYS)
 #define MOE_PARENT_PLAIN 1
+#define MOE_EDGE_TIME    (4 + MOE_DECAYS) /* of one child: its age, and two decays by its place from the newest */
 
 /* Seeds of one batch of predictions. */
 #define MOE_PREDICT_BATCH 1024
@@ -30,10 +38,14 @@ typedef struct moe_edge_plan
 {
     int source;
     int destination;
-    bool to_children; /* messages come from a list of children; otherwise from the one parent */
-    bool timed;       /* the source table has a time */
-    bool relative;    /* the message depends on the seed time, not on the rows alone */
-    int column;       /* of its time features in the destination's */
+    bool to_children;  /* messages come from a list of children; otherwise from the one parent */
+    bool timed;        /* the source table has a time */
+    bool relative;     /* the message depends on the seed time, not on the rows alone */
+    int column;        /* of its time features in the destination's */
+    int first_part;    /* of MOE_MEANS: the weights that sums of children are made with, */
+    int parts;         /* and how many of them */
+    moe_param *delta;  /* PNA, to_children: where its mean degree is stored */
+    float mean_degree; /* mean of log(1 + visible children) in training; 0: not measured */
 } moe_edge_plan;
 
 typedef struct moe_table_plan
@@ -51,7 +63,27 @@ typedef struct moe_table_layer
     moe_param *bias;
     moe_param *norm_gain;
     moe_param *norm_bias;
+    /* GIN, instead of self */
+    moe_param *epsilon;
+    moe_param *mlp1;
+    moe_param *mlp1_bias;
+    moe_param *mlp_gain;
+    moe_param *mlp_shift;
+    moe_param *mlp2;
+    moe_param *mlp2_bias;
 } moe_table_layer;
+
+/* Parameters of one layer for one edge type; NULL for what its convolution has no use for. */
+typedef struct moe_edge_layer
+{
+    moe_param *weight;              /* [C, C], or of several sums side by side */
+    moe_param *max;                 /* of the maximum */
+    moe_param *scaled[MOE_SCALERS]; /* PNA: of all aggregators [3 C, C], for each scaler */
+    moe_param *query[MOE_HEADS];    /* GAT: [C, C / MOE_HEADS] */
+    moe_param *key[MOE_HEADS];
+    moe_param *value[MOE_HEADS];
+    moe_param *age[MOE_HEADS]; /* [MOE_EDGE_TIME, 1]; NULL without times */
+} moe_edge_layer;
 
 struct moe_model
 {
@@ -60,6 +92,8 @@ struct moe_model
     int entity;
     moe_encode_fn encode;
     void *encoder;
+    moe_seed_inputs_fn inputs;
+    void *inputs_arg;
     moe_model_config config;
     int outputs;
     int n_tables;
@@ -67,9 +101,11 @@ struct moe_model
     moe_table_plan *tables; /* [n_tables] */
     moe_edge_plan *edges;   /* [n_edges] */
     moe_table_layer *layer; /* [hops * n_tables] */
-    moe_param **weight;     /* [hops * n_edges]: [MOE_MEANS * C, C], [2 C, C] or [C, C] */
+    moe_edge_layer *weight; /* [hops * n_edges] */
 
     /* head */
+    moe_param *input_weight; /* NULL without seed inputs */
+    moe_param *input_bias;
     moe_param *hidden_weight;
     moe_param *hidden_bias;
     moe_param *head_weight;
@@ -85,10 +121,13 @@ struct moe_model
 /* One edge type into the states of a table at one depth. All arrays live on the tape. */
 typedef struct moe_state_edges
 {
+    int64_t n;       /* destinations */
     int64_t *offset; /* [n + 1]; NULL: no message. For parents: NULL always */
     int32_t *source; /* to_children: [messages] states one depth down; parents: [n], -1 for none */
     int32_t *unique; /* as source, but indices of unique rows: what layer 1 reads */
-    float *weight;   /* [messages * means]: MOE_MEANS, or 2 if the children have no time */
+    float *weight;   /* [messages * parts] */
+    float *degree;   /* PNA: [n] log(1 + visible children) */
+    float *time;     /* GAT: [messages, MOE_EDGE_TIME]; NULL if the children have no time */
 } moe_state_edges;
 
 /* The distinct states of one table at one depth: at the last depth the unique rows, at depth 0 the seeds. */
@@ -103,6 +142,7 @@ typedef struct moe_states
 {
     moe_state_level *levels; /* [(hops + 1) * n_tables] */
     moe_state_edges *edges;  /* [hops * n_edges] */
+    float *inputs;           /* [seeds, seed_inputs]; NULL without any */
 } moe_states;
 
 /* MOE_INVALID, naming the option, if a configuration makes no sense. */
@@ -110,15 +150,71 @@ moe_code moe_model_config_check(moe_job *job, const moe_model_config *config);
 
 moe_code moe_plan(moe_model *model, moe_params *params);
 moe_code moe_states_build(const moe_model *model, moe_tape *tape, const moe_sample *sample, moe_states *out);
+
+/* The product of the encoded rows of a table with a weight, which all depths share. */
+typedef struct moe_product
+{
+    const moe_param *weight;
+    moe_var *result;
+} moe_product;
+
+/* Message passing as it runs. */
+typedef struct moe_pass
+{
+    const moe_model *model;
+    moe_tape *tape;
+    const moe_states *states;
+    moe_var **encoded;     /* [n_tables] */
+    moe_var **below;       /* [(hops + 1) * n_tables] the layer before, by depth; layer 0: unused */
+    moe_product *products; /* [max_products] of layer 0 */
+    int n_products;
+    int max_products;
+    int layer; /* from 0 */
+    int depth;
+    moe_var **terms;       /* what is summed into the rows that are computed now, */
+    const int32_t **index; /* and, where not NULL, which row of a term each of them takes */
+    int n_terms;
+} moe_pass;
+
+/* One kind of message passing. What is NULL is done as convolution.c says. */
+typedef struct moe_convolution
+{
+    void (*add_table)(moe_model *model, moe_params *params, int layer, int t);
+    void (*add_edge)(moe_model *model, moe_params *params, int layer, int e); /* of an edge type to children */
+    moe_var *(*own)(moe_pass *p, int t, moe_var *x);                          /* the share of a row's own vector */
+    /* Add the terms of lists of children, rows index[...] of source. */
+    void (*children)(moe_pass *p, int e, moe_var *source, const moe_state_edges *edges, const int32_t *index);
+    moe_var *(*combine)(moe_pass *p, int t, moe_var *x); /* what becomes of the sum of all terms */
+} moe_convolution;
+
+extern const moe_convolution moe_convolution_sage;
+extern const moe_convolution moe_convolution_gin;
+extern const moe_convolution moe_convolution_pna;
+extern const moe_convolution moe_convolution_gat;
+const moe_convolution *moe_convolution_of(const moe_model *model);
+
+/* x times a weight, computed once where x is encoded rows; NULL where x is. */
+moe_var *moe_pass_times(moe_pass *p, moe_var *x, moe_param *weight);
+/* The vectors that an edge type's messages come from, and which of them: *index. */
+moe_var *moe_pass_source(const moe_pass *p, int e, const moe_state_edges *edges, const int32_t **index);
+/* The vectors of the rows computed now, likewise (NULL: in order); NULL where no row of the table may be seen. */
+moe_var *moe_pass_own(const moe_pass *p, int t, const int32_t **index);
+void moe_pass_add(moe_pass *p, moe_var *term, const int32_t *index);
+
 /* Seeds' vectors [n, C] after the last layer; encoded: per table [unique rows, C] or NULL. */
-moe_var *moe_sage_forward(const moe_model *model, moe_tape *tape, const moe_states *states, moe_var **encoded);
+moe_var *moe_convolve(const moe_model *model, moe_tape *tape, const moe_states *states, moe_var **encoded);
+/* Measure what the convolution needs to know of the lists that training seeds see, and store it in the parameters. */
+moe_code moe_model_measure(moe_model *model, moe_params *params, const moe_seeds *seeds, uint64_t key);
+/* How the model's configuration has trees sampled. */
+moe_sampler_config moe_model_sampler(const moe_model *model, uint64_t key);
 
 moe_code moe_head_create(moe_model *model, moe_params *params);
-/* Logits [n, outputs] of seeds [n, C]. */
-moe_var *moe_head_forward(const moe_model *model, moe_tape *tape, moe_var *seeds);
+/* Logits [n, outputs] of seeds' vectors [n, C] and inputs [n, seed_inputs]. */
+moe_var *moe_head_forward(const moe_model *model, moe_tape *tape, moe_var *seeds, const float *inputs);
 
 /* The two halves of moe_model_forward: what the host does alone, and what it has the device do. */
-moe_code moe_model_prepare(const moe_model *model, moe_tape *tape, const moe_sample *sample, moe_states *out);
+moe_code moe_model_prepare(const moe_model *model, moe_tape *tape, const moe_seeds *seeds, const moe_sample *sample,
+                           moe_states *out);
 moe_code moe_model_run(moe_model *model, moe_tape *tape, const moe_sample *sample, const moe_states *states,
                        moe_outputs *out);
 

@@ -2,7 +2,7 @@
  * model.c: the whole path from a sample to logits, and from seeds to predictions.
  *
  * Rows are encoded once a batch, however often they occur; states.c and
- * sage.c turn them into one vector a seed, head.c into outputs. Predictions
+ * convolution.c turn them into one vector a seed, head.c into outputs. Predictions
  * are made in batches of fixed size; a batch knows nothing of the others, but
  * the host samples one while the device computes the one before.
  */
@@ -30,7 +30,8 @@ moe_model_encode_seconds(const moe_model *model)
 
 moe_code
 moe_model_create(moe_job *job, const moe_graph *graph, int entity_table, moe_encode_fn encode, void *encoder,
-                 const moe_model_config *config, moe_params *params, moe_model **out)
+                 moe_seed_inputs_fn inputs, void *inputs_arg, const moe_model_config *config, moe_params *params,
+                 moe_model **out)
 {
     *out = NULL;
     moe_code code = moe_model_config_check(job, config);
@@ -38,6 +39,9 @@ moe_model_create(moe_job *job, const moe_graph *graph, int entity_table, moe_enc
         return code;
     if (entity_table < 0 || entity_table >= moe_graph_tables(graph))
         return moe_fail(job, MOE_INVALID, "entity table %d does not exist", entity_table);
+    if (config->seed_inputs > 0 && inputs == NULL)
+        return moe_fail(job, MOE_INVALID, "the model needs %d inputs a seed, and nothing supplies them",
+                        config->seed_inputs);
     moe_model *model = moe_alloc(job, 1, sizeof *model);
     if (model == NULL)
         return moe_job_code(job);
@@ -46,6 +50,8 @@ moe_model_create(moe_job *job, const moe_graph *graph, int entity_table, moe_enc
     model->entity = entity_table;
     model->encode = encode;
     model->encoder = encoder;
+    model->inputs = inputs;
+    model->inputs_arg = inputs_arg;
     model->config = *config;
     model->outputs = config->task == MOE_MULTICLASS ? config->n_classes : 1;
     model->tape = moe_tape_create(job);
@@ -88,6 +94,17 @@ moe_model_config_of(const moe_model *model)
     return &model->config;
 }
 
+moe_sampler_config
+moe_model_sampler(const moe_model *model, uint64_t key)
+{
+    moe_sampler_config sampler = {.hops = model->config.hops,
+                                  .sampling = model->config.sampling,
+                                  .staleness = model->config.staleness,
+                                  .key = key};
+    memcpy(sampler.fanout, model->config.fanout, sizeof sampler.fanout);
+    return sampler;
+}
+
 /* Encode the unique rows of every table: [n_tables] variables, NULL for tables without any; NULL on failure. */
 static moe_var **
 encode_rows(moe_model *model, moe_tape *tape, const moe_sample *sample)
@@ -116,13 +133,30 @@ encode_rows(moe_model *model, moe_tape *tape, const moe_sample *sample)
     return encoded;
 }
 
+/* Have the caller fill in what it knows of the seeds. */
+static moe_code
+fetch_inputs(const moe_model *model, moe_tape *tape, const moe_seeds *seeds, moe_states *out)
+{
+    int64_t width = model->config.seed_inputs;
+    out->inputs = width > 0 ? moe_tape_alloc(tape, seeds->n, width * sizeof *out->inputs) : NULL;
+    if (out->inputs == NULL)
+        return moe_job_code(model->job);
+    moe_code code = model->inputs(model->inputs_arg, seeds, out->inputs);
+    for (int64_t i = 0; i < seeds->n * width && code == MOE_OK; i++)
+        if (!isfinite(out->inputs[i]))
+            code = moe_fail(model->job, MOE_INVALID, "an input of a seed is not a finite number");
+    return code;
+}
+
 moe_code
-moe_model_prepare(const moe_model *model, moe_tape *tape, const moe_sample *sample, moe_states *out)
+moe_model_prepare(const moe_model *model, moe_tape *tape, const moe_seeds *seeds, const moe_sample *sample,
+                  moe_states *out)
 {
     if (sample->hops != model->config.hops || sample->n_tables != model->n_tables ||
-        sample->levels[model->entity].n < 1)
+        sample->levels[model->entity].n < 1 || sample->levels[model->entity].n != seeds->n)
         return moe_fail(model->job, MOE_INVALID, "sample does not fit the model");
-    return moe_states_build(model, tape, sample, out);
+    moe_code code = moe_states_build(model, tape, sample, out);
+    return code == MOE_OK ? fetch_inputs(model, tape, seeds, out) : code;
 }
 
 moe_code
@@ -131,15 +165,15 @@ moe_model_run(moe_model *model, moe_tape *tape, const moe_sample *sample, const 
     moe_var **encoded = encode_rows(model, tape, sample);
     if (encoded == NULL)
         return moe_job_code(model->job);
-    out->logits = moe_head_forward(model, tape, moe_sage_forward(model, tape, states, encoded));
+    out->logits = moe_head_forward(model, tape, moe_convolve(model, tape, states, encoded), states->inputs);
     return out->logits != NULL ? MOE_OK : moe_job_code(model->job);
 }
 
 moe_code
-moe_model_forward(moe_model *model, moe_tape *tape, const moe_sample *sample, moe_outputs *out)
+moe_model_forward(moe_model *model, moe_tape *tape, const moe_seeds *seeds, const moe_sample *sample, moe_outputs *out)
 {
     moe_states states;
-    moe_code code = moe_model_prepare(model, tape, sample, &states);
+    moe_code code = moe_model_prepare(model, tape, seeds, sample, &states);
     return code == MOE_OK ? moe_model_run(model, tape, sample, &states, out) : code;
 }
 
@@ -221,7 +255,7 @@ sample_batch(moe_model *model, const moe_seeds *seeds, const moe_sampler_config 
     moe_arena_reset(model->arena);
     moe_tape_reset(model->tape, false, 0);
     moe_code code = moe_sample_trees(model->arena, model->graph, seeds, sampler, sample);
-    return code == MOE_OK ? moe_model_prepare(model, model->tape, *sample, states) : code;
+    return code == MOE_OK ? moe_model_prepare(model, model->tape, seeds, *sample, states) : code;
 }
 
 moe_code
@@ -229,15 +263,11 @@ moe_model_predict(moe_model *model, const moe_seeds *seeds, uint64_t key, const 
                   float *prediction)
 {
     moe_code code = MOE_OK;
-    moe_sampler_config sampler = {.hops = model->config.hops,
-                                  .sampling = model->config.sampling,
-                                  .staleness = model->config.staleness,
-                                  .key = key,
-                                  .disabled_tables = disabled_tables};
+    moe_sampler_config sampler = moe_model_sampler(model, key);
     int64_t running = 0; /* seeds of the batch that the device computes */
     if (seeds->table != model->entity)
         return moe_fail(model->job, MOE_INVALID, "seeds are not rows of the model's entity table");
-    memcpy(sampler.fanout, model->config.fanout, sizeof sampler.fanout);
+    sampler.disabled_tables = disabled_tables;
     for (int64_t first = 0; first < seeds->n && code == MOE_OK; first += MOE_PREDICT_BATCH)
     {
         moe_sample *sample;

@@ -4,11 +4,22 @@
  * Layers are trimmed: layer l computes only rows at depth <= hops - l, since
  * nothing reads the others. What can be reached at which depth follows from
  * the foreign keys alone, so parameters are made for just that, by number:
- * "gnn/<layer>/table<t>/..." and "gnn/<layer>/edge<e>/weight", e as in graph.h.
+ * "gnn/<layer>/table<t>/..." and "gnn/<layer>/edge<e>/...", e as in graph.h.
  */
 #include "gnn/layers.h"
 
 #include <stdio.h>
+
+/* Which of the weighted sums of children the convolution makes. */
+static void
+plan_parts(const moe_model_config *config, moe_edge_plan *edge)
+{
+    if (config->convolution != MOE_CONV_SAGE || config->aggregation == MOE_AGGREGATE_MAX)
+        return;
+    bool one = config->aggregation == MOE_AGGREGATE_SUM || config->aggregation == MOE_AGGREGATE_MEAN;
+    edge->first_part = config->aggregation == MOE_AGGREGATE_MEAN ? 1 : 0;
+    edge->parts = one ? 1 : edge->timed ? MOE_MEANS : 2;
+}
 
 static void
 plan_edges(moe_model *model)
@@ -24,6 +35,7 @@ plan_edges(moe_model *model)
         /* A parent is dated from its child if that has a time: the same for every seed. */
         edge->relative =
             edge->timed && (edge->to_children || moe_graph_table_at(model->graph, edge->destination)->time == NULL);
+        plan_parts(&model->config, edge);
     }
 }
 
@@ -74,7 +86,8 @@ add_table(moe_model *model, moe_params *params, int layer, int t)
     int64_t channels = model->config.channels;
     char name[96];
     snprintf(name, sizeof name, "gnn/%d/table%d/self", layer + 1, t);
-    out->self = moe_params_add(params, name, channels, channels, MOE_INIT_UNIFORM);
+    if (moe_convolution_of(model)->own == NULL)
+        out->self = moe_params_add(params, name, channels, channels, MOE_INIT_UNIFORM);
     snprintf(name, sizeof name, "gnn/%d/table%d/time", layer + 1, t);
     out->time = moe_params_add(params, name, model->tables[t].width, channels, MOE_INIT_UNIFORM);
     snprintf(name, sizeof name, "gnn/%d/table%d/bias", layer + 1, t);
@@ -83,6 +96,23 @@ add_table(moe_model *model, moe_params *params, int layer, int t)
     out->norm_gain = moe_params_add(params, name, 1, channels, MOE_INIT_ONE);
     snprintf(name, sizeof name, "gnn/%d/table%d/norm_bias", layer + 1, t);
     out->norm_bias = moe_params_add(params, name, 1, channels, MOE_INIT_ZERO);
+    if (moe_convolution_of(model)->add_table != NULL)
+        moe_convolution_of(model)->add_table(model, params, layer, t);
+}
+
+static void
+add_edge(moe_model *model, moe_params *params, int layer, int e)
+{
+    int64_t channels = model->config.channels;
+    char name[96];
+    if (model->edges[e].to_children)
+    {
+        moe_convolution_of(model)->add_edge(model, params, layer, e);
+        return;
+    }
+    snprintf(name, sizeof name, "gnn/%d/edge%d/weight", layer + 1, e);
+    model->weight[layer * model->n_edges + e].weight =
+        moe_params_add(params, name, channels, channels, MOE_INIT_UNIFORM);
 }
 
 moe_code
@@ -106,16 +136,8 @@ moe_plan(moe_model *model, moe_params *params)
             if (layer_needs(model, l, t))
                 add_table(model, params, l, t);
         for (int e = 0; e < model->n_edges; e++)
-        {
-            const moe_edge_plan *edge = &model->edges[e];
-            int64_t parts = !edge->to_children ? 1 : edge->timed ? MOE_MEANS : 2;
-            char name[96];
-            if (!layer_needs(model, l, edge->destination))
-                continue;
-            snprintf(name, sizeof name, "gnn/%d/edge%d/weight", l + 1, e);
-            model->weight[l * model->n_edges + e] =
-                moe_params_add(params, name, parts * model->config.channels, model->config.channels, MOE_INIT_UNIFORM);
-        }
+            if (layer_needs(model, l, model->edges[e].destination))
+                add_edge(model, params, l, e);
     }
     return moe_job_code(job);
 }

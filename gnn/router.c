@@ -108,15 +108,15 @@ gather(fit *f, const moe_router_rows *rows, moe_task_type task, int n_classes)
     int experts = f->config->experts;
     f->evidence = (moe_router_evidence){
         .probabilities = task != MOE_REGRESSION, .experts = experts, .width = rows->width, .x = rows->x};
-    f->evidence.said = rows->n > INT64_MAX / experts ? NULL : moe_alloc(f->job, rows->n * experts, sizeof(float));
+    f->evidence.said = moe_alloc(f->job, rows->n, experts * sizeof(float));
     f->evidence.truth = moe_alloc(f->job, rows->n, sizeof(float));
     f->row = moe_alloc(f->job, rows->n, sizeof *f->row);
     f->block = moe_alloc(f->job, rows->n, sizeof *f->block);
     f->some = moe_alloc(f->job, rows->n, sizeof *f->some);
     for (int k = 0; k < MOE_ROUTER_KINDS; k++)
         f->loss[k] = moe_alloc(f->job, rows->n, sizeof(double));
-    if (f->evidence.said == NULL || moe_job_code(f->job) != MOE_OK)
-        return moe_fail(f->job, MOE_OUT_OF_MEMORY, "out of memory");
+    if (moe_job_code(f->job) != MOE_OK)
+        return moe_job_code(f->job);
     for (int64_t i = 0; i < rows->n; i++)
     {
         f->evidence.truth[i] = rows->label[i];

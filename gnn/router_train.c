@@ -4,10 +4,9 @@
  * Minimises  mean loss + balance + z + ridge  by Adam. Sparse gates are trained
  * dense to sparse (Nie et al. 2021): every expert learns its place in the first
  * half of the steps, since a gate of 0 has no gradient. The ridge is that of a
- * normal prior under which the inputs together move a logit by about a standard
- * deviation: width / n a weight; doubled, because rows that share a seed time
- * say less than their number. Sums go chunk by chunk in double, so that the
- * number of threads changes no bit.
+ * normal prior under which the inputs together move a logit by about 1: width / n
+ * for a weight. Sums go chunk by chunk in double, so that the number of threads
+ * changes no bit.
  */
 #include "gnn/router_net.h"
 
@@ -23,7 +22,6 @@
 #define MOMENTUM       0.9
 #define SQUARE_DECAY   0.999
 #define LEAST_GRADIENT 1e-4 /* smaller ones move a weight in proportion: no evidence, no step */
-#define RIDGE          2.0
 #define LEAST_SPREAD   1e-6 /* of an input, relative to its size: else it counts as constant */
 
 typedef struct batch
@@ -146,7 +144,7 @@ reduce(const batch *b, int64_t n_fitted, double *loss, double *gradient)
     for (int64_t k = 0; k < b->parameters; k++)
     {
         double weight = b->router->weight[k];
-        double ridge = (k < (int64_t) inputs * experts ? RIDGE * inputs : 1) / n_fitted;
+        double ridge = (k < (int64_t) inputs * experts ? inputs : 1.0) / n_fitted;
         double sum = 0;
         for (int64_t c = 0; c < chunks; c++)
             sum += b->gradient[c * b->parameters + k];

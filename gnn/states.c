@@ -30,6 +30,8 @@
 #define DAY   86400e6 /* microseconds */
 #define TAU   4096.0  /* the longest time constant, days; each next one is a quarter */
 
+static const double half_life[] = {2, 10}; /* of weights, in newer children */
+
 typedef struct builder
 {
     const moe_model *model;
@@ -203,28 +205,47 @@ row_time(const builder *b, int table, int32_t unique)
     return b->time[table] == NULL || unique < 0 ? INT64_MIN : b->time[table][unique];
 }
 
+/* Visible children from one sampled child of a list to the next. */
+static double
+stride(const builder *b, int64_t k, int32_t visible)
+{
+    return b->model->config.sampling == MOE_SAMPLE_LATEST ? 1.0 : (double) visible / k;
+}
+
 /* Fill the weights of one list of children: k sampled, ascending by time, of m visible. */
 static void
-weigh_children(const moe_state_edges *out, bool timed, bool latest, int64_t first, int64_t k, int32_t visible)
+weigh_children(const builder *b, const moe_edge_plan *edge, float *weights, int64_t k, int32_t visible)
 {
-    static const double half_life[] = {2, 10};
-    int means = timed ? MOE_MEANS : 2;
-    float *weights = out->weight + first * means;
-    for (int64_t j = 0; j < k; j++)
+    for (int p = 0; p < edge->parts; p++)
     {
-        weights[j * means] = (float) (log1p(visible) / k);
-        weights[j * means + 1] = (float) (1.0 / (k + 1));
-    }
-    for (int m = 2; timed && m < MOE_MEANS; m++)
-    {
-        double ratio = exp2(-(latest ? 1.0 : (double) visible / k) / half_life[m - 2]);
+        int kind = edge->first_part + p;
+        double ratio = kind < 2 ? 1 : exp2(-stride(b, k, visible) / half_life[kind - 2]);
         double sum = 1;
         double weight = 1;
         for (int64_t j = 0; j < k; j++, weight *= ratio)
             sum += weight;
-        weight = 1 / sum;
+        weight = kind == 0 ? log1p(visible) / k : 1 / sum;
         for (int64_t j = k - 1; j >= 0; j--, weight *= ratio)
-            weights[j * means + m] = (float) weight;
+            weights[j * edge->parts + p] = (float) weight;
+    }
+}
+
+/* Time features of each child of occurrence i: its age, and decays by the number of newer visible children. */
+static void
+date_children(const builder *b, const moe_edge_plan *edge, const moe_hop_edges *edges, int64_t i, float *out)
+{
+    const moe_level *from = &b->sample->levels[level_index(b, b->depth + 1, edge->source)];
+    int64_t k = edges->offset[i + 1] - edges->offset[i];
+    for (int64_t j = 0; j < k; j++)
+    {
+        int32_t occurrence = edges->source[edges->offset[i] + j];
+        double newer = (double) (k - 1 - j) * stride(b, k, edges->visible[i]);
+        float *features = out + j * MOE_EDGE_TIME;
+        memset(features, 0, MOE_EDGE_TIME * sizeof *features);
+        if (row_time(b, edge->source, from->unique[occurrence]) != INT64_MIN)
+            age_features((double) from->age[occurrence] / DAY, features);
+        for (int h = 0; h < 2; h++)
+            features[2 + MOE_DECAYS + h] = (float) exp2(-newer / half_life[h]);
     }
 }
 
@@ -290,7 +311,11 @@ fill_children(const builder *b, int e, int64_t i, int64_t state)
         out->source[first + j] = state_of[edges->source[edges->offset[i] + j]];
         out->unique[first + j] = unique[edges->source[edges->offset[i] + j]];
     }
-    weigh_children(out, edge->timed, b->model->config.sampling == MOE_SAMPLE_LATEST, first, k, edges->visible[i]);
+    weigh_children(b, edge, out->weight + first * edge->parts, k, edges->visible[i]);
+    if (out->degree != NULL)
+        out->degree[state] = (float) log1p(edges->visible[i]);
+    if (out->time != NULL)
+        date_children(b, edge, edges, i, out->time + first * MOE_EDGE_TIME);
 }
 
 /* Fill edges and time features of a range of states from their representatives. */
@@ -334,6 +359,19 @@ fill_states(int64_t begin, int64_t end, void *arg)
     }
 }
 
+/* What some convolutions alone ask for. */
+static bool
+allocate_extras(builder *b, const moe_edge_plan *edge, moe_state_edges *out, int64_t messages)
+{
+    bool degree = b->model->config.convolution == MOE_CONV_PNA;
+    bool time = b->model->config.convolution == MOE_CONV_GAT && edge->timed;
+    if (degree)
+        out->degree = moe_tape_alloc(b->tape, out->n, sizeof *out->degree);
+    if (time)
+        out->time = moe_tape_alloc(b->tape, messages, MOE_EDGE_TIME * sizeof *out->time);
+    return (!degree || out->degree != NULL) && (!time || out->time != NULL);
+}
+
 static bool
 allocate_edges(builder *b, int e)
 {
@@ -342,6 +380,7 @@ allocate_edges(builder *b, int e)
     moe_state_edges *out = &b->states->edges[(int64_t) b->depth * b->model->n_edges + e];
     int64_t n = b->states->levels[level_index(b, b->depth, b->table)].n;
     int64_t messages = n;
+    out->n = n;
     if (edge->to_children)
     {
         out->offset = moe_tape_alloc(b->tape, n + 1, sizeof *out->offset);
@@ -354,8 +393,8 @@ allocate_edges(builder *b, int e)
             out->offset[state + 1] = out->offset[state] + edges->offset[i + 1] - edges->offset[i];
         }
         messages = out->offset[n];
-        out->weight = moe_tape_alloc(b->tape, messages, (edge->timed ? MOE_MEANS : 2) * sizeof *out->weight);
-        if (out->weight == NULL)
+        out->weight = moe_tape_alloc(b->tape, messages, edge->parts * sizeof *out->weight);
+        if (out->weight == NULL || !allocate_extras(b, edge, out, messages))
             return false;
     }
     out->source = moe_tape_alloc(b->tape, messages, sizeof *out->source);

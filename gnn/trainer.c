@@ -35,7 +35,8 @@ enum
     KEY_ORDER,
     KEY_SAMPLE,
     KEY_TAPE,
-    KEY_VALIDATE
+    KEY_VALIDATE,
+    KEY_MEASURE
 };
 
 typedef enum phase
@@ -267,9 +268,11 @@ moe_trainer_create(moe_job *job, moe_model *model, moe_params *params, const moe
                          .epsilon = 1e-8f,
                          .weight_decay = config->weight_decay,
                          .clip_norm = config->clip_norm};
+    moe_seeds seeds = {.table = model->entity, .n = train->n, .row = train->row, .time = train->time};
     t->encode_before = moe_model_encode_seconds(model);
     if ((code = allocate(t)) != MOE_OK || (code = check_samples(t, train)) != MOE_OK ||
         (code = check_samples(t, valid)) != MOE_OK || (code = count_classes(t)) != MOE_OK ||
+        (code = moe_model_measure(model, params, &seeds, moe_key(config->seed, KEY_MEASURE))) != MOE_OK ||
         (code = moe_params_train(params)) != MOE_OK)
     {
         moe_trainer_destroy(t);
@@ -382,18 +385,15 @@ backward_batch(moe_trainer *t, moe_var *loss)
     return moe_job_check(t->job);
 }
 
+/* Fill the batch, and sample the trees of its seeds. */
 static moe_code
-sample_batch(moe_trainer *t, uint64_t seed, moe_sample **sample)
+sample_batch(moe_trainer *t, uint64_t seed, moe_seeds *seeds, moe_sample **sample)
 {
     moe_model *model = t->model;
-    moe_seeds seeds = {.table = model->entity, .n = fill_batch(t), .row = t->row, .time = t->time};
-    moe_sampler_config sampler = {.hops = model->config.hops,
-                                  .sampling = model->config.sampling,
-                                  .staleness = model->config.staleness,
-                                  .key = moe_key(seed, KEY_SAMPLE)};
-    memcpy(sampler.fanout, model->config.fanout, sizeof sampler.fanout);
+    *seeds = (moe_seeds){.table = model->entity, .n = fill_batch(t), .row = t->row, .time = t->time};
+    moe_sampler_config sampler = moe_model_sampler(model, moe_key(seed, KEY_SAMPLE));
     moe_arena_reset(model->arena);
-    return moe_sample_trees(model->arena, model->graph, &seeds, &sampler, sample);
+    return moe_sample_trees(model->arena, model->graph, seeds, &sampler, sample);
 }
 
 static moe_code
@@ -401,17 +401,18 @@ train_batch(moe_trainer *t)
 {
     moe_progress *progress = &t->progress;
     uint64_t seed = moe_key(moe_key(t->config.seed, t->epoch), t->step);
+    moe_seeds seeds;
     moe_sample *sample;
     moe_states states;
     moe_var *loss;
     moe_code code;
 
     double start = moe_clock();
-    if ((code = sample_batch(t, seed, &sample)) != MOE_OK)
+    if ((code = sample_batch(t, seed, &seeds, &sample)) != MOE_OK)
         return code;
     double sampled = moe_clock();
     moe_tape_reset(t->model->tape, true, moe_key(seed, KEY_TAPE));
-    if ((code = moe_model_prepare(t->model, t->model->tape, sample, &states)) != MOE_OK)
+    if ((code = moe_model_prepare(t->model, t->model->tape, &seeds, sample, &states)) != MOE_OK)
         return code;
     double prepared = moe_clock();
     if ((code = finish_step(t)) != MOE_OK)

@@ -32,9 +32,36 @@ typedef struct fixture
     int n_features;
     float *features[FIXTURE_TABLES]; /* [n_rows * n_features] */
     moe_param *weight[FIXTURE_TABLES];
+    int n_inputs;   /* numbers a seed that fixture_inputs gives */
+    bool no_inputs; /* it gives zeros */
     void *owned[64];
     int n_owned;
 } fixture;
+
+/* Every way of message passing. */
+typedef struct fixture_variant
+{
+    const char *name;
+    moe_convolution_kind convolution;
+    moe_aggregation aggregation;
+    bool residual;
+} fixture_variant;
+
+static const fixture_variant fixture_variants[] = {
+    {"sage", MOE_CONV_SAGE, MOE_AGGREGATE_WEIGHTED, false}, {"sum", MOE_CONV_SAGE, MOE_AGGREGATE_SUM, false},
+    {"mean", MOE_CONV_SAGE, MOE_AGGREGATE_MEAN, false},     {"max", MOE_CONV_SAGE, MOE_AGGREGATE_MAX, false},
+    {"all", MOE_CONV_SAGE, MOE_AGGREGATE_ALL, true},        {"gin", MOE_CONV_GIN, MOE_AGGREGATE_WEIGHTED, false},
+    {"pna", MOE_CONV_PNA, MOE_AGGREGATE_WEIGHTED, false},   {"gat", MOE_CONV_GAT, MOE_AGGREGATE_WEIGHTED, true},
+};
+#define FIXTURE_VARIANTS (int) (sizeof fixture_variants / sizeof *fixture_variants)
+
+static inline void
+fixture_choose(moe_model_config *config, int variant)
+{
+    config->convolution = fixture_variants[variant].convolution;
+    config->aggregation = fixture_variants[variant].aggregation;
+    config->residual = fixture_variants[variant].residual;
+}
 
 static inline moe_job *
 fixture_job(int threads)
@@ -160,17 +187,36 @@ fixture_encode(void *encoder, moe_tape *tape, int table, const int32_t *rows, co
     return moe_linear(tape, moe_constant(tape, n, f->n_features, x), moe_variable(tape, f->weight[table]), NULL);
 }
 
+/* The input of column c of a seed: noise that follows from row and time. */
+static inline float
+fixture_input(int32_t row, int64_t time, int c)
+{
+    return (float) moe_random_normal(moe_key(moe_key(91, (uint64_t) row), (uint64_t) time), (uint64_t) c);
+}
+
+static inline moe_code
+fixture_inputs(void *arg, const moe_seeds *seeds, float *out)
+{
+    const fixture *f = arg;
+    for (int64_t i = 0; i < seeds->n; i++)
+        for (int c = 0; c < f->n_inputs; c++)
+            out[i * f->n_inputs + c] = f->no_inputs ? 0 : fixture_input(seeds->row[i], seeds->time[i], c);
+    return MOE_OK;
+}
+
 static inline moe_model *
 fixture_model(fixture *f, moe_job *job, const moe_graph *graph, const moe_model_config *config, moe_params *params)
 {
     moe_model *model;
+    f->n_inputs = config->seed_inputs;
     for (int t = 0; t < f->n_tables; t++)
     {
         char name[32];
         snprintf(name, sizeof name, "embed/%d/weight", t);
         f->weight[t] = moe_params_add(params, name, f->n_features, config->channels, MOE_INIT_UNIFORM);
     }
-    assert_int_equal(moe_model_create(job, graph, 0, fixture_encode, f, config, params, &model), MOE_OK);
+    assert_int_equal(moe_model_create(job, graph, 0, fixture_encode, f, fixture_inputs, f, config, params, &model),
+                     MOE_OK);
     return model;
 }
 

@@ -92,7 +92,9 @@ make_trainer(moe_job *job, fixture *f, const labelled *l)
     moe_train_config_defaults(&training);
     config.channels = 8;
     config.hops = 2;
+    config.seed_inputs = 3;
     config.fanout[0] = config.fanout[1] = 4;
+    f->n_inputs = config.seed_inputs;
     training.epochs = 1;
     training.batch_size = 10;
     moe_params *params = moe_params_create(job, 1);
@@ -108,7 +110,7 @@ make_trainer(moe_job *job, fixture *f, const labelled *l)
     moe_samples valid = {
         .n = SAMPLES - train.n, .row = l->row + train.n, .time = l->time + train.n, .label = l->label + train.n};
     if (moe_graph_create(job, f->tables, f->n_tables, f->keys, f->n_keys, &graph) == MOE_OK &&
-        moe_model_create(job, graph, 0, fixture_encode, f, &config, params, &model) == MOE_OK &&
+        moe_model_create(job, graph, 0, fixture_encode, f, fixture_inputs, f, &config, params, &model) == MOE_OK &&
         moe_trainer_create(job, model, params, &training, &train, &valid, &trainer) == MOE_OK)
         return trainer;
     return NULL;

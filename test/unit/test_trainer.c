@@ -29,7 +29,8 @@ typedef enum signal
 {
     SIGNAL_COUNT, /* many events in sight: one hop */
     SIGNAL_ITEMS, /* the events' items have a positive attribute on average: two hops */
-    SIGNAL_VALUE  /* the items' mean attribute itself */
+    SIGNAL_VALUE, /* the items' mean attribute itself */
+    SIGNAL_INPUT  /* what the caller supplies of the seed */
 } signal;
 
 static void
@@ -66,7 +67,8 @@ make_world(world *w, signal signal)
                 count++;
                 sum += w->f.features[2][item[e] * 2 + 1];
             }
-        w->label[i] = signal == SIGNAL_COUNT   ? count > 9
+        w->label[i] = signal == SIGNAL_INPUT   ? fixture_input(w->row[i], w->time[i], 1) > 0
+                      : signal == SIGNAL_COUNT ? count > 9
                       : signal == SIGNAL_ITEMS ? sum > 0
                                                : (float) (count > 0 ? 10 * sum / count + 50 : 50);
     }
@@ -153,7 +155,7 @@ train(run *r, moe_progress *progress)
 }
 
 static double
-metric_after_training(signal signal, moe_task_type task, int hops)
+metric_after_training(signal signal, moe_task_type task, int hops, int inputs, int variant)
 {
     world w;
     run r;
@@ -161,6 +163,8 @@ metric_after_training(signal signal, moe_task_type task, int hops)
     moe_model_config model = small_config(hops);
     moe_train_config training = small_training();
     model.task = task;
+    model.seed_inputs = inputs;
+    fixture_choose(&model, variant);
     if (task == MOE_REGRESSION)
     {
         model.shift = 50;
@@ -177,7 +181,7 @@ metric_after_training(signal signal, moe_task_type task, int hops)
 static void
 a_count_of_children_is_learned(void **state)
 {
-    double auroc = metric_after_training(SIGNAL_COUNT, MOE_BINARY, 1);
+    double auroc = metric_after_training(SIGNAL_COUNT, MOE_BINARY, 1, 0, 0);
     print_message("AUROC %.3f\n", auroc);
     assert_true(auroc > 0.95);
 }
@@ -185,19 +189,41 @@ a_count_of_children_is_learned(void **state)
 static void
 an_attribute_two_hops_away_is_learned_and_needs_two_hops(void **state)
 {
-    double two = metric_after_training(SIGNAL_ITEMS, MOE_BINARY, 2);
-    double one = metric_after_training(SIGNAL_ITEMS, MOE_BINARY, 1);
+    double two = metric_after_training(SIGNAL_ITEMS, MOE_BINARY, 2, 0, 0);
+    double one = metric_after_training(SIGNAL_ITEMS, MOE_BINARY, 1, 0, 0);
     print_message("AUROC %.3f with two hops, %.3f with one\n", two, one);
     assert_true(two > 0.9);
     assert_true(one < two - 0.1);
 }
 
 static void
+every_convolution_learns(void **state)
+{
+    for (int v = 1; v < FIXTURE_VARIANTS; v++)
+    {
+        double count = metric_after_training(SIGNAL_COUNT, MOE_BINARY, 1, 0, v);
+        double items = metric_after_training(SIGNAL_ITEMS, MOE_BINARY, 2, 0, v);
+        print_message("%s: AUROC %.3f of a count, %.3f two hops away\n", fixture_variants[v].name, count, items);
+        assert_true(count > 0.95 && items > 0.9);
+    }
+}
+
+static void
 a_number_is_learned_in_its_own_units(void **state)
 {
-    double mae = metric_after_training(SIGNAL_VALUE, MOE_REGRESSION, 2);
+    double mae = metric_after_training(SIGNAL_VALUE, MOE_REGRESSION, 2, 0, 0);
     print_message("MAE %.3f\n", mae);
     assert_true(mae < 3); /* the median alone gives about 6 */
+}
+
+static void
+what_the_caller_supplies_of_a_seed_is_learned(void **state)
+{
+    double with = metric_after_training(SIGNAL_INPUT, MOE_BINARY, 1, 4, 0);
+    double without = metric_after_training(SIGNAL_INPUT, MOE_BINARY, 1, 0, 0);
+    print_message("AUROC %.3f with inputs, %.3f without\n", with, without);
+    assert_true(with > 0.95);
+    assert_true(without < 0.7);
 }
 
 /* Parameters after training with some threads. */
@@ -261,6 +287,80 @@ the_best_epoch_is_restored(void **state)
     free(last);
     end(&r);
     fixture_free(&w.f);
+}
+
+static void
+predict_valid(const world *w, moe_model *model, float *prediction)
+{
+    moe_seeds seeds = {.table = 0, .n = w->valid.n, .row = w->valid.row, .time = w->valid.time};
+    assert_int_equal(moe_model_predict(model, &seeds, 1, NULL, prediction), MOE_OK);
+}
+
+/* Read a stored model back, with `damage` written over its parameter of the degree; its code and predictions. */
+static moe_code
+predict_stored(world *w, const moe_buffer *stored, const float *damage, float *prediction)
+{
+    moe_job *job = fixture_job(1);
+    moe_graph *graph;
+    moe_model *model = NULL;
+    moe_model_config config;
+    moe_reader reader;
+    moe_params *params = moe_params_create(job, 99);
+    fixture_graph(&w->f, job, &graph);
+    moe_reader_init(&reader, job, stored->data, stored->length);
+    assert_int_equal(moe_model_config_read(&reader, &config), MOE_OK);
+    assert_int_equal(moe_params_read(params, &reader), MOE_OK);
+    for (int i = 0; damage != NULL && i < moe_params_count(params); i++)
+        if (strstr(moe_params_get(params, i)->name, "/delta") != NULL)
+            moe_param_upload(params, moe_params_get(params, i), damage);
+    for (int t = 0; t < w->f.n_tables; t++)
+    {
+        char name[32];
+        snprintf(name, sizeof name, "embed/%d/weight", t);
+        w->f.weight[t] = moe_params_add(params, name, w->f.n_features, config.channels, MOE_INIT_UNIFORM);
+    }
+    moe_code code =
+        moe_model_create(job, graph, 0, fixture_encode, &w->f, fixture_inputs, &w->f, &config, params, &model);
+    if (code == MOE_OK)
+        predict_valid(w, model, prediction);
+    moe_job_destroy(job);
+    return code;
+}
+
+static void
+a_stored_model_predicts_what_it_predicted(void **state)
+{
+    static float before[SAMPLES], after[SAMPLES];
+    for (int v = 0; v < FIXTURE_VARIANTS; v++)
+    {
+        world w;
+        run r;
+        moe_progress progress;
+        moe_buffer stored;
+        moe_model_config model = small_config(2);
+        moe_train_config training = small_training();
+        training.epochs = 1;
+        model.seed_inputs = 2;
+        fixture_choose(&model, v);
+        make_world(&w, SIGNAL_ITEMS);
+        begin(&r, &w, &model, &training, 2);
+        train(&r, &progress);
+        predict_valid(&w, r.model, before);
+        moe_buffer_init(&stored, r.job);
+        moe_model_config_write(&model, &stored);
+        moe_params_write(r.params, &stored);
+        assert_int_equal(predict_stored(&w, &stored, NULL, after), MOE_OK);
+        assert_memory_equal(before, after, w.valid.n * sizeof *before);
+        if (model.convolution == MOE_CONV_PNA) /* the degree is stored, and matters */
+        {
+            const float wrong = -1, other = 0.5f;
+            assert_int_equal(predict_stored(&w, &stored, &wrong, after), MOE_CORRUPT);
+            assert_int_equal(predict_stored(&w, &stored, &other, after), MOE_OK);
+            assert_memory_not_equal(before, after, w.valid.n * sizeof *before);
+        }
+        end(&r);
+        fixture_free(&w.f);
+    }
 }
 
 static void
@@ -408,9 +508,12 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_count_of_children_is_learned),
         cmocka_unit_test(an_attribute_two_hops_away_is_learned_and_needs_two_hops),
+        cmocka_unit_test(every_convolution_learns),
         cmocka_unit_test(a_number_is_learned_in_its_own_units),
+        cmocka_unit_test(what_the_caller_supplies_of_a_seed_is_learned),
         cmocka_unit_test(a_seed_gives_the_same_model_with_any_number_of_threads),
         cmocka_unit_test(the_best_epoch_is_restored),
+        cmocka_unit_test(a_stored_model_predicts_what_it_predicted),
         cmocka_unit_test(patience_ends_training_early),
         cmocka_unit_test(without_validation_rows_all_epochs_run),
         cmocka_unit_test(balanced_classes_weigh_the_same),
