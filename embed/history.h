@@ -5,7 +5,8 @@
  * horizon. Of the known ones: lags by window, the last that exist, exponential
  * means by event shrunk towards the global mean known then, their number, the
  * time since the last; and the rate of all entities over several spans.
- * Multiclass labels are several series, one for each of the most frequent classes.
+ * A multiclass label is several series, indicators of the classes 0 to 7: which
+ * are frequent, a seed in the past does not know.
  */
 #ifndef MOE_HISTORY_H
 #define MOE_HISTORY_H

@@ -1,0 +1,522 @@
+/*
+ * history.c: an entity's own past labels as columns, and what all entities' labels were.
+ *
+ * Labels stand sorted by (row, time), each with the exponential means of its
+ * row's labels up to itself, by the recurrence s <- 2^(-1/h) s + y; and once
+ * more by (time, row), with running sums. What is known at a horizon is then a
+ * prefix of either, found by binary search, and a column is a function of
+ * that prefix: labels behind it take part in no sum.
+ *
+ * A mean over n labels of weights w is shrunk with one more label, the mean g
+ * of all labels known by then: (sum w y + g) / (sum w + 1).
+ *
+ * A multiclass label is a series of indicators for each of the classes 0..7:
+ * which classes are frequent is not known to a seed in the past.
+ */
+#include "embed/history.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define LAGS   8
+#define RECENT 4
+#define HALVES 3
+#define MEANS  (HALVES + 1) /* the last is the plain mean */
+#define SPANS  4
+/* Time since the last label, and how many there are. */
+#define SHARED       2
+#define OWN_SINGLE   (LAGS + RECENT + SHARED)
+#define CLASS_SERIES (MEANS + 1 + SPANS + 1)
+#define RUN          ((int64_t) 1 << 15) /* labels sorted at once */
+#define SEEDS        256                 /* a chunk */
+
+static const double half_life[HALVES] = {2, 6, 20};
+static const int span[SPANS] = {1, 3, 12, 24};
+
+typedef struct past /* one label */
+{
+    int64_t time;
+    int64_t order; /* in which the caller gave it */
+    int32_t row;
+    float label;
+} past;
+
+struct moe_history
+{
+    moe_job *job;
+    int64_t window;
+    int classes;
+    int series;
+    int64_t n;
+    past *own;     /* [n] by row, then time */
+    int64_t *nth;  /* [n] place among the row's labels, from 1 */
+    float *mean;   /* [n, series, MEANS] of the row's labels up to this one, not shrunk */
+    int64_t *time; /* [n] of all rows, ascending */
+    double *sum;   /* [series, n + 1] of the first labels by time */
+    double decay[HALVES];
+};
+
+static int
+series_of(int classes)
+{
+    return classes < 2 ? 1 : classes < MOE_HISTORY_CLASSES ? classes : MOE_HISTORY_CLASSES;
+}
+
+int
+moe_history_columns(int classes)
+{
+    return classes < 2 ? OWN_SINGLE + MEANS + SPANS + 1 : SHARED + series_of(classes) * CLASS_SERIES;
+}
+
+/* What a mean or a rate is called; column counts within MEANS, SPANS, 1. */
+static void
+name_mean(int column, const char *of, char *out, size_t size)
+{
+    if (column < HALVES)
+        snprintf(out, size, "own mean%s, half-life %g labels", of, half_life[column]);
+    else if (column < MEANS)
+        snprintf(out, size, "own mean%s", of);
+    else if (column == MEANS)
+        snprintf(out, size, "everyone's mean%s, last window", of);
+    else if (column < MEANS + SPANS)
+        snprintf(out, size, "everyone's mean%s, last %d windows", of, span[column - MEANS]);
+    else
+        snprintf(out, size, "everyone's mean%s", of);
+}
+
+static void
+name_shared(int column, char *out, size_t size)
+{
+    snprintf(out, size, "%s", column == 0 ? "windows since the last label" : "number of past labels");
+}
+
+void
+moe_history_name(int classes, int column, char *out, size_t size)
+{
+    if (classes >= 2 && column >= SHARED)
+    {
+        char of[64];
+        int class = (column - SHARED) / CLASS_SERIES, place = (column - SHARED) % CLASS_SERIES;
+        snprintf(of, sizeof of, " of class %d", class);
+        if (place == 0)
+            snprintf(out, size, "last label is class %d", class);
+        else
+            name_mean(place - 1, of, out, size);
+    }
+    else if (classes >= 2)
+        name_shared(column, out, size);
+    else if (column < LAGS)
+        snprintf(out, size, "label %d window%s ago", column + 1, column > 0 ? "s" : "");
+    else if (column == LAGS)
+        snprintf(out, size, "last label");
+    else if (column < LAGS + RECENT)
+        snprintf(out, size, "label %d before the last", column - LAGS);
+    else if (column < OWN_SINGLE)
+        name_shared(column - LAGS - RECENT, out, size);
+    else
+        name_mean(column - OWN_SINGLE, "", out, size);
+}
+
+static int
+by_row(const past *a, const past *b)
+{
+    if (a->row != b->row)
+        return a->row < b->row ? -1 : 1;
+    if (a->time != b->time)
+        return a->time < b->time ? -1 : 1;
+    return (a->order > b->order) - (a->order < b->order);
+}
+
+static int
+by_time(const past *a, const past *b)
+{
+    if (a->time != b->time)
+        return a->time < b->time ? -1 : 1;
+    return (a->row > b->row) - (a->row < b->row);
+}
+
+static int
+by_row_any(const void *a, const void *b)
+{
+    return by_row(a, b);
+}
+
+static int
+by_time_any(const void *a, const void *b)
+{
+    return by_time(a, b);
+}
+
+/* Sort runs of a fixed length, then merge pairs of them: no step takes long, and all run side by side. */
+typedef struct sorting
+{
+    moe_job *job;
+    int64_t n;
+    int64_t run;
+    past *from;
+    past *to;
+    int (*compare)(const void *, const void *);
+} sorting;
+
+static void
+sort_run(int64_t begin, int64_t end, void *arg)
+{
+    const sorting *s = arg;
+    if (!moe_job_cancelled(s->job))
+        qsort(s->from + begin, (size_t) (end - begin), sizeof *s->from, s->compare);
+}
+
+static void
+merge_runs(int64_t begin, int64_t end, void *arg)
+{
+    const sorting *s = arg;
+    int64_t middle = begin + s->run < end ? begin + s->run : end, a = begin, b = middle;
+    for (int64_t i = begin; i < end; i++)
+    {
+        if ((i - begin) % RUN == 0 && moe_job_cancelled(s->job))
+            return;
+        bool first = b >= end || (a < middle && s->compare(&s->from[a], &s->from[b]) <= 0);
+        s->to[i] = s->from[first ? a++ : b++];
+    }
+}
+
+/* The result stands in *labels; the two arrays may change places. */
+static moe_code
+sort_labels(moe_job *job, int64_t n, past **labels, past **spare, int (*compare)(const void *, const void *))
+{
+    sorting s = {job, n, RUN, *labels, *spare, compare};
+    moe_parallel(job, n, RUN, sort_run, &s);
+    for (; s.run < n; s.run *= 2)
+    {
+        moe_parallel(job, n, 2 * s.run, merge_runs, &s);
+        past *merged = s.to;
+        s.to = s.from;
+        s.from = merged;
+    }
+    *labels = s.from;
+    *spare = s.to;
+    return moe_job_check(job);
+}
+
+/* Copy what is a label; NaN is none. */
+static moe_code
+copy_labels(moe_history *h, const moe_past_labels *labels)
+{
+    for (int64_t i = 0; i < labels->n; i++)
+    {
+        float label = labels->label[i];
+        if (isnan(label))
+            continue;
+        if (isinf(label) || (h->classes > 1 && !(label >= 0 && label < (float) h->classes && label == floorf(label))))
+            return moe_fail(h->job, MOE_INVALID, "a past label is %g, of %d classes", label, h->classes);
+        h->own[h->n++] = (past){labels->time[i], i, labels->row[i], label};
+    }
+    return MOE_OK;
+}
+
+/* Of equal (row, time) the first counts. */
+static void
+drop_repeated(moe_history *h)
+{
+    int64_t kept = 0;
+    for (int64_t i = 0; i < h->n; i++)
+    {
+        bool same_row = kept > 0 && h->own[i].row == h->own[kept - 1].row;
+        if (same_row && h->own[i].time == h->own[kept - 1].time)
+            continue;
+        h->nth[kept] = same_row ? h->nth[kept - 1] + 1 : 1;
+        h->own[kept++] = h->own[i];
+    }
+    h->n = kept;
+}
+
+static double
+value_of(const moe_history *h, const past *label, int series)
+{
+    return h->classes > 1 ? label->label == (float) series : label->label;
+}
+
+/* Sum of the weights of n labels, the newest of which weighs 1. */
+static double
+weight_of(const moe_history *h, int mean, int64_t n)
+{
+    return mean == HALVES ? (double) n : (1 - pow(h->decay[mean], (double) n)) / (1 - h->decay[mean]);
+}
+
+/* The means of one series, label by label. */
+static void
+run_means(int64_t begin, int64_t end, void *arg)
+{
+    const moe_history *h = arg;
+    for (int64_t s = begin; s < end; s++)
+    {
+        double sum[MEANS] = {0}, weight[MEANS] = {0};
+        for (int64_t i = 0; i < h->n; i++)
+        {
+            double y = value_of(h, &h->own[i], (int) s);
+            if (i % RUN == 0 && moe_job_cancelled(h->job))
+                return;
+            for (int m = 0; m < MEANS; m++)
+            {
+                double keep = h->nth[i] == 1 ? 0 : m < HALVES ? h->decay[m] : 1;
+                sum[m] = keep * sum[m] + y;
+                weight[m] = keep * weight[m] + 1;
+                h->mean[(i * h->series + s) * MEANS + m] = (float) (sum[m] / weight[m]);
+            }
+        }
+    }
+}
+
+/* The running sums of one series over labels by time. */
+typedef struct summing
+{
+    const moe_history *history;
+    const past *labels;
+} summing;
+
+static void
+run_sums(int64_t begin, int64_t end, void *arg)
+{
+    const summing *a = arg;
+    const moe_history *h = a->history;
+    for (int64_t s = begin; s < end; s++)
+    {
+        double *sum = h->sum + s * (h->n + 1);
+        for (int64_t i = 0; i < h->n; i++)
+        {
+            if (i % RUN == 0 && moe_job_cancelled(h->job))
+                return;
+            sum[i + 1] = sum[i] + value_of(h, &a->labels[i], (int) s);
+        }
+    }
+}
+
+/* Sort, and sum up; spare has room for the labels. */
+static moe_code
+arrange(moe_history *h, past **spare)
+{
+    moe_code code = sort_labels(h->job, h->n, &h->own, spare, by_row_any);
+    if (code != MOE_OK)
+        return code;
+    drop_repeated(h);
+    h->mean = moe_alloc(h->job, h->n, (size_t) h->series * MEANS * sizeof(float));
+    h->sum = moe_alloc(h->job, h->n + 1, (size_t) h->series * sizeof(double));
+    h->time = moe_alloc(h->job, h->n, sizeof *h->time);
+    past *merged = moe_alloc(h->job, h->n, sizeof *merged);
+    if (h->mean == NULL || h->sum == NULL || h->time == NULL || merged == NULL)
+    {
+        moe_free(h->job, merged);
+        return moe_job_code(h->job);
+    }
+    for (int64_t i = 0; i < h->n; i++)
+        (*spare)[i] = h->own[i];
+    code = sort_labels(h->job, h->n, spare, &merged, by_time_any);
+    for (int64_t i = 0; i < h->n; i++)
+        h->time[i] = (*spare)[i].time;
+    summing sums = {h, *spare};
+    if (code == MOE_OK)
+    {
+        moe_parallel(h->job, h->series, 1, run_means, h);
+        moe_parallel(h->job, h->series, 1, run_sums, &sums);
+    }
+    moe_free(h->job, merged);
+    return moe_job_check(h->job);
+}
+
+moe_code
+moe_history_create(moe_job *job, const moe_past_labels *labels, int64_t window, int classes, moe_history **out)
+{
+    *out = NULL;
+    if (labels->n < 0 || window < 1 || classes < 1)
+        return moe_fail(job, MOE_INVALID, "a history of %" PRId64 " labels of windows of %" PRId64 " makes no sense",
+                        labels->n, window);
+    moe_history *h = moe_alloc(job, 1, sizeof *h);
+    if (h == NULL)
+        return moe_job_code(job);
+    *h = (moe_history){.job = job, .window = window, .classes = classes, .series = series_of(classes)};
+    for (int m = 0; m < HALVES; m++)
+        h->decay[m] = exp2(-1 / half_life[m]);
+    h->own = moe_alloc(job, labels->n, sizeof *h->own);
+    h->nth = moe_alloc(job, labels->n, sizeof *h->nth);
+    past *spare = moe_alloc(job, labels->n, sizeof *spare);
+    moe_code code = h->own == NULL || h->nth == NULL || spare == NULL ? moe_job_code(job) : copy_labels(h, labels);
+    if (code == MOE_OK)
+        code = arrange(h, &spare);
+    moe_free(job, spare);
+    if (code == MOE_OK)
+        *out = h;
+    else
+        moe_history_destroy(h);
+    return code;
+}
+
+void
+moe_history_destroy(moe_history *history)
+{
+    if (history == NULL)
+        return;
+    moe_free(history->job, history->own);
+    moe_free(history->job, history->nth);
+    moe_free(history->job, history->mean);
+    moe_free(history->job, history->time);
+    moe_free(history->job, history->sum);
+    moe_free(history->job, history);
+}
+
+/* time - k windows; the beginning of time if that lies before it. */
+static int64_t
+windows_before(const moe_history *h, int64_t time, int k)
+{
+    int64_t length, moment;
+    if (__builtin_mul_overflow(h->window, (int64_t) k, &length) || __builtin_sub_overflow(time, length, &moment))
+        return INT64_MIN;
+    return moment;
+}
+
+/* How many labels of all rows have time <= moment. */
+static int64_t
+count_until(const moe_history *h, int64_t moment)
+{
+    int64_t low = 0;
+    for (int64_t high = h->n; low < high;)
+    {
+        int64_t middle = low + (high - low) / 2;
+        if (h->time[middle] <= moment)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* Within own[low, high): the first label behind (row, moment). */
+static int64_t
+behind(const moe_history *h, int64_t low, int64_t high, int32_t row, int64_t moment)
+{
+    past key = {moment, INT64_MAX, row, 0};
+    while (low < high)
+    {
+        int64_t middle = low + (high - low) / 2;
+        if (by_row(&h->own[middle], &key) <= 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* What one seed knows. */
+typedef struct known
+{
+    int64_t time;
+    int64_t horizon;
+    int64_t first; /* own labels [first, end) */
+    int64_t end;
+    int64_t all; /* labels of all rows, by time */
+    int64_t since[SPANS];
+    double weight[MEANS]; /* of the own labels together */
+} known;
+
+static known
+what_is_known(const moe_history *h, const moe_moments *moments, int64_t i)
+{
+    known k = {.time = moments->time[i], .horizon = moments->horizon ? moments->horizon[i] : moments->time[i]};
+    int64_t closed = windows_before(h, k.horizon, 1);
+    k.end = behind(h, 0, h->n, moments->row[i], closed);
+    k.first = k.end;
+    if (k.end > 0 && h->own[k.end - 1].row == moments->row[i])
+        k.first -= h->nth[k.end - 1];
+    k.all = count_until(h, closed);
+    for (int s = 0; s < SPANS; s++)
+        k.since[s] = count_until(h, windows_before(h, closed, span[s]));
+    for (int m = 0; m < MEANS; m++)
+        k.weight[m] = weight_of(h, m, k.end - k.first);
+    return k;
+}
+
+/* Own means shrunk, then everyone's: MEANS + SPANS + 1 columns. */
+static float *
+put_means(const moe_history *h, const known *k, int series, float *out)
+{
+    const double *sum = h->sum + series * (h->n + 1);
+    double everyone = k->all > 0 ? sum[k->all] / (double) k->all : NAN;
+    for (int m = 0; m < MEANS; m++)
+    {
+        double mean = k->end > k->first ? h->mean[((k->end - 1) * h->series + series) * MEANS + m] : 0;
+        *out++ = (float) ((k->weight[m] * mean + everyone) / (k->weight[m] + 1));
+    }
+    for (int s = 0; s < SPANS; s++)
+    {
+        int64_t n = k->all - k->since[s];
+        *out++ = n > 0 ? (float) ((sum[k->all] - sum[k->since[s]]) / (double) n) : NAN;
+    }
+    *out++ = (float) everyone;
+    return out;
+}
+
+static float *
+put_shared(const moe_history *h, const known *k, float *out)
+{
+    double age = k->end > k->first ? (double) k->time - (double) h->own[k->end - 1].time : NAN;
+    *out++ = (float) (age / (double) h->window);
+    *out++ = (float) log1p((double) (k->end - k->first));
+    return out;
+}
+
+/* The latest label of each calendar window, and the last ones that exist. */
+static float *
+put_lags(const moe_history *h, const known *k, float *out)
+{
+    int64_t end = k->end;
+    for (int lag = 1; lag <= LAGS; lag++)
+    {
+        if (end > k->first)
+            end = behind(h, k->first, end, h->own[k->first].row, windows_before(h, k->horizon, lag));
+        bool there = end > k->first && h->own[end - 1].time > windows_before(h, k->horizon, lag + 1);
+        *out++ = there ? h->own[end - 1].label : NAN;
+    }
+    for (int r = 1; r <= RECENT; r++)
+        *out++ = k->end - r >= k->first ? h->own[k->end - r].label : NAN;
+    return out;
+}
+
+typedef struct computing
+{
+    const moe_history *history;
+    const moe_moments *moments;
+    float *out;
+} computing;
+
+static void
+compute_seeds(int64_t begin, int64_t end, void *arg)
+{
+    const computing *c = arg;
+    const moe_history *h = c->history;
+    int columns = moe_history_columns(h->classes);
+    if (moe_job_cancelled(h->job))
+        return;
+    for (int64_t i = begin; i < end; i++)
+    {
+        known k = what_is_known(h, c->moments, i);
+        float *out = c->out + i * columns;
+        if (h->classes < 2)
+            out = put_lags(h, &k, out);
+        out = put_shared(h, &k, out);
+        for (int s = 0; s < h->series; s++)
+        {
+            if (h->classes >= 2)
+                *out++ = k.end > k.first ? (float) value_of(h, &h->own[k.end - 1], s) : NAN;
+            out = put_means(h, &k, s, out);
+        }
+    }
+}
+
+moe_code
+moe_history_compute(moe_history *history, const moe_moments *moments, float *out)
+{
+    computing c = {history, moments, out};
+    moe_parallel(history->job, moments->n, SEEDS, compute_seeds, &c);
+    return moe_job_check(history->job);
+}
