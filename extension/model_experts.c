@@ -20,16 +20,6 @@
 
 typedef moe_train_run run;
 
-/* Rows of inputs: training's first, then validation's. */
-typedef struct block
-{
-    int64 n_train, n_valid;
-    int32 *row;
-    int64 *time;
-    float *label;
-    float *x;
-} block;
-
 /* Share of the job's memory that inputs may take; where rows are more, evenly spaced ones stand for them. */
 #define INPUT_SHARE 4
 
@@ -42,7 +32,7 @@ most_rows(const run *r, int width)
 }
 
 static void
-take_rows(block *b, int64 at, const moe_samples *samples, int64 n)
+take_rows(moe_input_block *b, int64 at, const moe_samples *samples, int64 n)
 {
     for (int64 i = 0; i < n; i++)
     {
@@ -54,13 +44,13 @@ take_rows(block *b, int64 at, const moe_samples *samples, int64 n)
     }
 }
 
-static block *
+static moe_input_block *
 make_block(run *r)
 {
     const moe_labels *labels = r->labels;
     int width = moe_inputs_width(r->inputs);
     int64 most = most_rows(r, width);
-    block *b = palloc0(sizeof(block));
+    moe_input_block *b = palloc0(sizeof(moe_input_block));
     int64 n;
 
     b->n_valid = Min(labels->validation.n, most / 4);
@@ -81,7 +71,7 @@ make_block(run *r)
 }
 
 static moe_dense_rows
-rows_of(const run *r, const block *b, int64 first, int64 n)
+rows_of(const run *r, const moe_input_block *b, int64 first, int64 n)
 {
     int width = moe_inputs_width(r->inputs);
 
@@ -109,7 +99,7 @@ past_labels(const run *r)
     return (moe_past_labels){n, row, time, label};
 }
 
-static block *
+static moe_input_block *
 prepare_inputs(run *r)
 {
     const moe_samples *train = &r->labels->train;
@@ -123,7 +113,7 @@ prepare_inputs(run *r)
                                   .max_columns = r->options->max_columns,
                                   .past = &past,
                                   .seeds = &seeds};
-    block *b;
+    moe_input_block *b;
 
     r->inputs = moe_inputs_fit(r->job, r->data, r->graph, &request);
     b = make_block(r);
@@ -212,7 +202,7 @@ void
 moe_train_experts(run *r)
 {
     moe_buffer *store = &r->result->parameters;
-    block *b = prepare_inputs(r);
+    moe_input_block *b = prepare_inputs(r);
     moe_dense_task task = {r->labels->task, r->labels->n_classes, r->labels->low, r->labels->high};
     moe_dense_rows train = rows_of(r, b, 0, b->n_train);
     moe_dense_rows valid = rows_of(r, b, b->n_train, b->n_valid);
@@ -228,14 +218,14 @@ moe_train_experts(run *r)
                                          &r->mixture));
     fit_dense(r, &train, &valid, seconds);
     moe_buffer_init(store, r->job);
-    moe_train_members(r);
+    moe_train_members(r, b);
     moe_mixture_connect(r->mixture, moe_inputs_compute, r->inputs, recall_graph, r);
     router.seed = (uint64) r->options->seed;
     moe_check(r->job, moe_mixture_route(r->mixture, &router, &held_out, valid.x, &r->report));
     if (r->options->refit && b->n_valid > 0)
         fit_dense(r, &both, &none, seconds);
     note_experts(r, seconds);
-    moe_store_end(store, r->inputs, r->mixture);
+    moe_store_end(store, r->mixture);
     for (int e = 0; e < moe_mixture_experts(r->mixture); e++)
         r->result->record.parameters += moe_mixture_parameters(r->mixture, e);
     moe_free(r->job, b->x);

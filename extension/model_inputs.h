@@ -51,6 +51,14 @@ const uint8 *moe_inputs_roles(const moe_inputs *inputs);
  */
 moe_code moe_inputs_compute(void *inputs, const moe_seeds *seeds, const bool *disabled, float *out);
 
+/*
+ * Inputs as the graph expert takes them (a moe_seed_inputs_fn, whose arg is the inputs): those of the label history, or
+ * all. Which of them follows from their number; NULL where there are not so many. 0: none are wanted, and the answer
+ * is NULL too.
+ */
+moe_seed_inputs_fn moe_inputs_for_graph(const moe_inputs *inputs, int width);
+int moe_inputs_history_width(const moe_inputs *inputs);
+
 /* The same before normalisation: [n, columns], NaN is NULL. */
 moe_code moe_inputs_raw(moe_inputs *inputs, const moe_seeds *seeds, float *out);
 

@@ -96,9 +96,74 @@ note_predictions(run *r, const moe_member *member)
     moe_free(r->job, said);
 }
 
+/* Where members find the inputs of training and validation rows, which are computed already. */
+typedef struct input_source
+{
+    const run *run;
+    const moe_input_block *block;
+} input_source;
+
+/* The place of a seed among rows in order of time and row, or -1. */
+static int64
+find_seed(const int32 *row, const int64 *time, int64 n, int32 wanted_row, int64 wanted_time)
+{
+    int64 low = 0;
+    int64 high = n;
+
+    while (low < high)
+    {
+        int64 middle = low + (high - low) / 2;
+
+        if (time[middle] < wanted_time || (time[middle] == wanted_time && row[middle] < wanted_row))
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < n && row[low] == wanted_row && time[low] == wanted_time ? low : -1;
+}
+
+/* The place of a seed in the block, or -1. */
+static int64
+place_of(const moe_input_block *b, int32 row, int64 time)
+{
+    int64 at = find_seed(b->row, b->time, b->n_train, row, time);
+
+    if (at >= 0)
+        return at;
+    at = find_seed(b->row + b->n_train, b->time + b->n_train, b->n_valid, row, time);
+    return at < 0 ? -1 : at + b->n_train;
+}
+
+/* A moe_seed_inputs_fn that looks inputs up, and computes those that are not there. */
+static moe_code
+look_up_inputs(void *arg, const moe_seeds *seeds, float *out)
+{
+    const input_source *source = arg;
+    const moe_input_block *b = source->block;
+    moe_inputs *inputs = source->run->inputs;
+    const uint8 *role = moe_inputs_roles(inputs);
+    int64 width = moe_inputs_width(inputs);
+    int wanted = source->run->options->model.seed_inputs;
+    moe_code code = MOE_OK;
+
+    for (int64 i = 0; code == MOE_OK && i < seeds->n; i++, out += wanted)
+    {
+        int64 at = place_of(b, seeds->row[i], seeds->time[i]);
+        moe_seeds one = {0, 1, seeds->row + i, seeds->time + i, NULL};
+        float *to = out;
+
+        if (at < 0)
+            code = moe_inputs_for_graph(inputs, wanted)(inputs, &one, out);
+        for (int64 k = 0; at >= 0 && k < width; k++)
+            if (wanted == width || (role[k] & MOE_INPUT_HISTORY))
+                *to++ = b->x[at * width + k];
+    }
+    return code;
+}
+
 /* Train one member and write it to the store. */
 static void
-train_member(run *r, int ensemble)
+train_member(run *r, int ensemble, input_source *source)
 {
     moe_train_config config = r->options->train;
     moe_trainer *trainer = NULL;
@@ -114,7 +179,7 @@ train_member(run *r, int ensemble)
     }
     config.seed = member.seed;
     moe_check(r->job, moe_member_build(r->job, r->graph, r->features, &r->options->encoder, &r->options->model,
-                                       ensemble, &member));
+                                       look_up_inputs, source, ensemble, &member));
     moe_check(r->job, moe_trainer_create(r->job, member.model, member.params, &config, &r->labels->train,
                                          &r->labels->validation, &trainer));
     while (!progress.done)
@@ -134,21 +199,26 @@ train_member(run *r, int ensemble)
 }
 
 void
-moe_train_members(run *r)
+moe_train_members(run *r, const moe_input_block *block)
 {
+    input_source source = {r, block};
     bool wanted = r->features != NULL;
     double start = moe_seconds();
     moe_features *none = NULL;
 
+    r->options->model.seed_inputs = !wanted                                       ? 0
+                                    : r->options->graph_sees == MOE_GRAPH_ALL     ? moe_inputs_width(r->inputs)
+                                    : r->options->graph_sees == MOE_GRAPH_HISTORY ? moe_inputs_history_width(r->inputs)
+                                                                                  : 0;
     if (!wanted)
         moe_check(r->job, moe_features_fit(r->job, NULL, 0, NULL, &none));
-    moe_store_begin(&r->result->parameters, r->data->schema, wanted ? r->features : none, &r->options->encoder,
-                    &r->options->model, wanted ? r->options->ensembles : 0);
+    moe_store_begin(&r->result->parameters, r->data->schema, r->inputs, wanted ? r->features : none,
+                    &r->options->encoder, &r->options->model, wanted ? r->options->ensembles : 0);
     if (!wanted)
         return;
     r->graph_said =
         moe_check_ptr(r->job, moe_alloc(r->job, r->labels->validation.n * r->labels->n_classes, sizeof(float)));
     for (int i = 1; i <= r->options->ensembles; i++)
-        train_member(r, i);
+        train_member(r, i, &source);
     r->member_seconds = moe_seconds() - start;
 }

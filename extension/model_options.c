@@ -37,7 +37,7 @@ typedef struct option
     option_kind kind;
     size_t offset;
     double min, max;
-    const char *choices[4]; /* CHOICE */
+    const char *choices[6]; /* CHOICE; ends with a NULL */
 } option;
 
 /* What a model has unless the statement says otherwise: see docs/accuracy.md. */
@@ -47,14 +47,17 @@ typedef struct option
 #define AT(field) offsetof(moe_model_options, field)
 
 static const option option_table[] = {
+    {"aggregation", OPTION_CHOICE, AT(aggregation), 0, 0, {"weighted", "sum", "mean", "max", "all"}},
     {"balance", OPTION_CHOICE, AT(balance), 0, 0, {"none", "classes"}},
     {"batch_size", OPTION_INT, AT(train.batch_size), 1, 65536},
     {"blocks", OPTION_INT, AT(encoder.blocks), 0, 8},
     {"channels", OPTION_INT, AT(model.channels), 4, 1024},
+    {"convolution", OPTION_CHOICE, AT(convolution), 0, 0, {"sage", "gin", "pna", "gat"}},
     {"dropout", OPTION_FLOAT, AT(model.dropout), 0, 0.95},
     {"ensembles", OPTION_INT, AT(ensembles), 1, 64},
     {"epochs", OPTION_INT, AT(train.epochs), 1, 10000},
     {"experts", OPTION_TEXT, AT(expert_names)},
+    {"graph_inputs", OPTION_CHOICE, AT(graph_inputs), 0, 0, {"none", "history", "all"}},
     {"hops", OPTION_INT, AT(model.hops), 1, MOE_MAX_HOPS},
     {"ignored_columns", OPTION_TEXT, AT(ignored_columns)},
     {"label_window", OPTION_TEXT, AT(label_window)},
@@ -64,6 +67,7 @@ static const option option_table[] = {
     {"neighbors", OPTION_TEXT, AT(neighbors)},
     {"patience", OPTION_INT, AT(train.patience), 0, 10000},
     {"refit", OPTION_CHOICE, AT(refit_choice), 0, 0, {"on", "off"}},
+    {"residual", OPTION_CHOICE, AT(residual), 0, 0, {"off", "on"}},
     {"routing", OPTION_CHOICE, AT(routing), 0, 0, {"top_k", "expert_choice"}},
     {"sampling", OPTION_CHOICE, AT(sampling), 0, 0, {"uniform", "latest"}},
     {"seed", OPTION_INT64, AT(seed), -9007199254740992.0, 9007199254740992.0},
@@ -308,6 +312,17 @@ definition_of(List *definitions, const char *name)
     return NULL;
 }
 
+/* The number of a CHOICE among its option's, in the order of the enum it stands for. */
+static int
+choice_number(const char *name, const char *value)
+{
+    for (int i = 0; i < (int) lengthof(option_table); i++)
+        for (int c = 0; strcmp(option_table[i].name, name) == 0 && option_table[i].choices[c] != NULL; c++)
+            if (strcmp(option_table[i].choices[c], value) == 0)
+                return c;
+    elog(ERROR, "option %s has no choice %s", name, value);
+}
+
 /* The bit of an expert's name; 0: there is none such. */
 static unsigned
 expert_bit(const char *name)
@@ -385,6 +400,10 @@ derive(moe_model_options *options, List *definitions)
             bad_value(definition, psprintf("at most the number of experts, %d", pg_popcount32(options->experts)));
         options->router.top_k = pg_popcount32(options->experts);
     }
+    options->graph_sees = (moe_graph_sees) choice_number("graph_inputs", options->graph_inputs);
+    options->model.convolution = (moe_convolution_kind) choice_number("convolution", options->convolution);
+    options->model.aggregation = (moe_aggregation) choice_number("aggregation", options->aggregation);
+    options->model.residual = choice_number("residual", options->residual) == 1;
     options->router.routing = strcmp(options->routing, "top_k") == 0 ? MOE_ROUTE_TOP_K : MOE_ROUTE_EXPERT_CHOICE;
     options->refit = strcmp(options->refit_choice, "on") == 0;
     options->show_experts = strcmp(options->show, "experts") == 0;
@@ -408,6 +427,10 @@ moe_model_options_parse(List *definitions)
     options->refit_choice = "on";
     options->show = "predictions";
     options->routing = "top_k";
+    options->graph_inputs = "none";
+    options->convolution = "sage";
+    options->aggregation = "weighted";
+    options->residual = "off";
     moe_router_config_defaults(&options->router, MOE_EXPERT_KINDS);
     options->router.top_k = MOE_EXPERT_KINDS;
     moe_model_config_defaults(&options->model);

@@ -12,6 +12,14 @@
 #include "extension/label_query.h"
 #include "gnn/mixture.h"
 
+/* What the graph expert knows of a seed besides its graph. */
+typedef enum moe_graph_sees
+{
+    MOE_GRAPH_NOTHING,
+    MOE_GRAPH_HISTORY, /* the label history */
+    MOE_GRAPH_ALL      /* all inputs */
+} moe_graph_sees;
+
 typedef struct moe_model_options
 {
     int64 seed;
@@ -29,6 +37,11 @@ typedef struct moe_model_options
     char *validation_from; /* as written, until moe_model_options_times */
     char *test_from;
     char *label_window;
+    moe_graph_sees graph_sees;
+    char *graph_inputs;
+    char *convolution;
+    char *aggregation;
+    char *residual;
     char *expert_names;
     char *refit_choice;
     char *routing;

@@ -228,12 +228,26 @@ check_features(const moe_predictor *predictor, const moe_features *features)
             predictor, moe_fail(predictor->job, MOE_CORRUPT, "the stored columns do not match the stored schema"));
 }
 
+/* The inputs over today's rows. */
+static void
+load_inputs(moe_predictor *predictor, moe_stored *stored)
+{
+    struct moe_predictor_parts *parts = predictor->parts;
+
+    parts->inputs = predictor->inputs = stored->inputs;
+    moe_inputs_bind(parts->inputs, predictor->data, parts->graph);
+    if (stored->model.seed_inputs > 0 && moe_inputs_for_graph(parts->inputs, stored->model.seed_inputs) == NULL)
+        moe_predictor_check_stored(
+            predictor, moe_fail(predictor->job, MOE_CORRUPT, "the stored network does not fit the stored inputs"));
+}
+
 /* The members of the graph expert over today's rows. */
 static void
 load_members(moe_predictor *predictor, moe_stored *stored)
 {
     struct moe_predictor_parts *parts = predictor->parts;
     const moe_data *data = predictor->data;
+    moe_seed_inputs_fn seed_inputs = moe_inputs_for_graph(parts->inputs, stored->model.seed_inputs);
 
     parts->n_members = stored->members;
     parts->member = palloc0(sizeof(moe_member) * Max(parts->n_members, 1));
@@ -246,31 +260,27 @@ load_members(moe_predictor *predictor, moe_stored *stored)
     for (int i = 0; i < parts->n_members; i++)
     {
         moe_predictor_check_stored(predictor, moe_store_next(predictor->job, stored, &parts->member[i]));
-        moe_predictor_check_stored(predictor,
-                                   moe_member_build(predictor->job, parts->graph, parts->features, &stored->encoder,
-                                                    &stored->model, i + 1, &parts->member[i]));
+        moe_predictor_check_stored(predictor, moe_member_build(predictor->job, parts->graph, parts->features,
+                                                               &stored->encoder, &stored->model, seed_inputs,
+                                                               parts->inputs, i + 1, &parts->member[i]));
     }
 }
 
-/* The mixture over inputs from today's rows. */
+/* The mixture, whose inputs and members are there. */
 static void
 load_mixture(moe_predictor *predictor, moe_stored *stored)
 {
     struct moe_predictor_parts *parts = predictor->parts;
     bool graph = false;
 
-    moe_predictor_check_stored(predictor, moe_store_rest(predictor->job, stored));
-    parts->inputs = stored->inputs;
-    parts->mixture = stored->mixture;
+    moe_predictor_check_stored(predictor, moe_store_mixture(predictor->job, stored));
+    predictor->mixture = parts->mixture = stored->mixture;
     for (int e = 0; e < moe_mixture_experts(stored->mixture); e++)
         graph |= moe_mixture_kind(stored->mixture, e) == MOE_EXPERT_GRAPH;
     if (graph != (parts->n_members > 0) || moe_mixture_experts(stored->mixture) != predictor->info->experts)
         moe_predictor_check_stored(predictor, moe_fail(predictor->job, MOE_CORRUPT,
                                                        "the stored experts do not match the row of moe_ml.model"));
-    moe_inputs_bind(parts->inputs, predictor->data, parts->graph);
     moe_mixture_connect(parts->mixture, moe_inputs_compute, parts->inputs, moe_predictor_ask_graph, parts);
-    predictor->mixture = parts->mixture;
-    predictor->inputs = parts->inputs;
 }
 
 static void
@@ -302,6 +312,7 @@ load(moe_predictor *predictor, Oid relid)
     moe_check(job, moe_blas_open(job));
     moe_check(job, moe_graph_create(job, predictor->data->graph_tables, predictor->data->n_tables,
                                     predictor->data->graph_keys, predictor->data->n_edges, &parts->graph));
+    load_inputs(predictor, &stored);
     load_members(predictor, &stored);
     load_mixture(predictor, &stored);
     pfree(bytes);

@@ -4,8 +4,8 @@
  * Layout: magic (8 bytes), format version (i32), length of the content (i64),
  * checksum of the content (i64), then the content: signature and length of the
  * schema, the schema, the features, the encoder's and the model's
- * configuration, the number of the graph expert's members, and for each its
- * seed and its parameters, then the inputs and the mixture. The checksum finds damage; it is no protection against
+ * configuration, the inputs, the number of the graph expert's members, and for
+ * each its seed and its parameters, then the mixture. The checksum finds damage; it is no protection against
  * intent, so everything behind it is validated on its own as well.
  */
 #include "postgres.h"
@@ -103,7 +103,7 @@ write_schema(moe_buffer *buffer, const moe_schema *schema)
 }
 
 void
-moe_store_begin(moe_buffer *buffer, const moe_schema *schema, const moe_features *features,
+moe_store_begin(moe_buffer *buffer, const moe_schema *schema, const moe_inputs *inputs, const moe_features *features,
                 const moe_encoder_config *encoder, const moe_model_config *model, int members)
 {
     int64 schema_at;
@@ -123,6 +123,7 @@ moe_store_begin(moe_buffer *buffer, const moe_schema *schema, const moe_features
     moe_put_i32(buffer, encoder->blocks);
     moe_put_f32(buffer, encoder->dropout);
     moe_model_config_write(model, buffer);
+    moe_inputs_write(inputs, buffer);
     moe_put_i32(buffer, members);
 }
 
@@ -134,11 +135,10 @@ moe_store_member(moe_buffer *buffer, const moe_member *member)
 }
 
 void
-moe_store_end(moe_buffer *buffer, const moe_inputs *inputs, const moe_mixture *mixture)
+moe_store_end(moe_buffer *buffer, const moe_mixture *mixture)
 {
     int64 length;
 
-    moe_inputs_write(inputs, buffer);
     moe_mixture_write(mixture, buffer);
     length = buffer->length - HEADER_BYTES;
     if (moe_job_code(buffer->job) != MOE_OK)
@@ -203,6 +203,9 @@ moe_store_open(moe_job *job, const uint8 *bytes, int64 length, moe_stored *store
     code = moe_model_config_read(reader, &stored->model);
     if (code != MOE_OK)
         return code;
+    code = moe_inputs_read(job, reader, &stored->inputs);
+    if (code != MOE_OK)
+        return code;
     stored->members = moe_get_i32(reader);
     if (stored->members < 0 || stored->members > MOE_MAX_MEMBERS || !encoder_is_valid(stored))
         return moe_fail(job, MOE_CORRUPT, "the stored configuration is not valid");
@@ -222,14 +225,12 @@ moe_store_next(moe_job *job, moe_stored *stored, moe_member *member)
 }
 
 moe_code
-moe_store_rest(moe_job *job, moe_stored *stored)
+moe_store_mixture(moe_job *job, moe_stored *stored)
 {
     moe_code code;
 
     stored->reader.job = job;
-    code = moe_inputs_read(job, &stored->reader, &stored->inputs);
-    if (code == MOE_OK)
-        code = moe_mixture_read(job, &stored->reader, &stored->mixture);
+    code = moe_mixture_read(job, &stored->reader, &stored->mixture);
     if (code == MOE_OK && moe_mixture_width(stored->mixture) != moe_inputs_width(stored->inputs))
         code = moe_fail(job, MOE_CORRUPT, "the stored experts do not fit the stored inputs");
     return code;
@@ -237,7 +238,8 @@ moe_store_rest(moe_job *job, moe_stored *stored)
 
 moe_code
 moe_member_build(moe_job *job, const moe_graph *graph, moe_features *features, const moe_encoder_config *encoder,
-                 const moe_model_config *config, int number, moe_member *member)
+                 const moe_model_config *config, moe_seed_inputs_fn seed_inputs, void *arg, int number,
+                 moe_member *member)
 {
     moe_model_config own = *config;
     moe_code code = moe_encoder_create(job, features, encoder, member->params, &member->encoder);
@@ -246,7 +248,8 @@ moe_member_build(moe_job *job, const moe_graph *graph, moe_features *features, c
         return code;
     if (number % 2 == 0 && own.hops > 1)
         own.hops--;
-    return moe_model_create(job, graph, 0, moe_encoder_forward, member->encoder, &own, member->params, &member->model);
+    return moe_model_create(job, graph, 0, moe_encoder_forward, member->encoder, seed_inputs, arg, &own, member->params,
+                            &member->model);
 }
 
 void

@@ -37,32 +37,33 @@ typedef struct moe_stored /* a store opened for reading */
 /* A hash over what parameters depend on: tables, columns with their types and roles, foreign keys, in order. */
 uint64 moe_store_signature(const moe_schema *schema);
 
-/* Write: begin, then each member, then end, with inputs and mixture. Failures stand in the buffer's job. */
-void moe_store_begin(moe_buffer *buffer, const moe_schema *schema, const moe_features *features,
-                     const moe_encoder_config *encoder, const moe_model_config *model, int members);
+/* Write: begin, then each member, then end. Failures stand in the buffer's job. */
+void moe_store_begin(moe_buffer *buffer, const moe_schema *schema, const struct moe_inputs *inputs,
+                     const moe_features *features, const moe_encoder_config *encoder, const moe_model_config *model,
+                     int members);
 void moe_store_member(moe_buffer *buffer, const moe_member *member);
-void moe_store_end(moe_buffer *buffer, const struct moe_inputs *inputs, const moe_mixture *mixture);
+void moe_store_end(moe_buffer *buffer, const moe_mixture *mixture);
 
 /*
- * Read all but the members, inputs and mixture. bytes are hostile: they may be NULL or anything,
+ * Read all but the members and the mixture. bytes are hostile: they may be NULL or anything,
  * and must live as long as stored. On failure the job has MOE_CORRUPT or another code.
  */
 moe_code moe_store_open(moe_job *job, const uint8 *bytes, int64 length, moe_stored *stored);
 /* Read the next member's seed and parameters into a fresh moe_params. */
 moe_code moe_store_next(moe_job *job, moe_stored *stored, moe_member *member);
 
-/* Read inputs and mixture, which follow the last member. */
-moe_code moe_store_rest(moe_job *job, moe_stored *stored);
+/* Read the mixture, which follows the last member. */
+moe_code moe_store_mixture(moe_job *job, moe_stored *stored);
 
 /*
  * Put an encoder and a model over a member's parameters, adding those that are
- * missing. number: of the member in its ensemble, from 1. Every second member
- * looks one hop less far (but at least one): near and far neighbourhoods err
+ * missing. seed_inputs, arg: where the model's seed inputs come from, if it has any. number: of the member in its
+ * ensemble, from 1. Every second member looks one hop less far (but at least one): near and far neighbourhoods err
  * differently, and their mean was better than either (docs/accuracy.md).
  */
 moe_code moe_member_build(moe_job *job, const moe_graph *graph, moe_features *features,
-                          const moe_encoder_config *encoder, const moe_model_config *config, int number,
-                          moe_member *member);
+                          const moe_encoder_config *encoder, const moe_model_config *config,
+                          moe_seed_inputs_fn seed_inputs, void *arg, int number, moe_member *member);
 void moe_member_destroy(moe_member *member);
 /* The key of the neighbour draws in prediction. */
 uint64 moe_member_key(const moe_member *member);

@@ -44,7 +44,17 @@ const char *moe_train_metric(moe_task_type task);
 
 /* Train inputs, experts and router, and write them to the store, members included. */
 void moe_train_experts(moe_train_run *run);
+/* Rows with their inputs: training's first, then validation's. */
+typedef struct moe_input_block
+{
+    int64 n_train, n_valid;
+    int32 *row;
+    int64 *time;
+    float *label;
+    float *x; /* [n_train + n_valid, width] */
+} moe_input_block;
+
 /* Train the graph expert's members, write them to the store, and note what they say of the validation rows. */
-void moe_train_members(moe_train_run *run);
+void moe_train_members(moe_train_run *run, const moe_input_block *block);
 
 #endif
