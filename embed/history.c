@@ -1,14 +1,15 @@
 /*
  * history.c: an entity's own past labels as columns, and what all entities' labels were.
  *
- * Labels stand sorted by (row, time), each with the exponential means of its
- * row's labels up to itself, by the recurrence s <- 2^(-1/h) s + y; and once
- * more by (time, row), with running sums. What is known at a horizon is then a
- * prefix of either, found by binary search, and a column is a function of
- * that prefix: labels behind it take part in no sum.
+ * Labels stand sorted by (row, time), and once more by (time, row) with running
+ * sums. What is known at a horizon is then a prefix of either, found by binary
+ * search, and a column is a function of the end of that prefix: labels behind
+ * it take part in no sum, and neither do those too far before it, so that a
+ * history needs no more labels than a prediction can fetch.
  *
- * A mean over n labels of weights w is shrunk with one more label, the mean g
- * of all labels known by then: (sum w y + g) / (sum w + 1).
+ * A mean over labels of weights w, the k-th last of which weighs 2^(-k/h), is
+ * shrunk with one more label, the mean g of everyone's known by then:
+ * (sum w y + g) / (sum w + 1).
  *
  * A multiclass label is a series of indicators for each of the classes 0..7:
  * which classes are frequent is not known to a seed in the past.
@@ -31,6 +32,7 @@
 #define CLASS_SERIES (MEANS + 1 + SPANS + 1)
 #define RUN          ((int64_t) 1 << 15) /* labels sorted at once */
 #define SEEDS        256                 /* a chunk */
+#define MOST         256                 /* labels of a row that count, the latest */
 
 static const double half_life[HALVES] = {2, 6, 20};
 static const int span[SPANS] = {1, 3, 12, 24};
@@ -51,8 +53,6 @@ struct moe_history
     int series;
     int64_t n;
     past *own;     /* [n] by row, then time */
-    int64_t *nth;  /* [n] place among the row's labels, from 1 */
-    float *mean;   /* [n, series, MEANS] of the row's labels up to this one, not shrunk */
     int64_t *time; /* [n] of all rows, ascending */
     double *sum;   /* [series, n + 1] of the first labels by time */
     double decay[HALVES];
@@ -223,10 +223,8 @@ drop_repeated(moe_history *h)
     int64_t kept = 0;
     for (int64_t i = 0; i < h->n; i++)
     {
-        bool same_row = kept > 0 && h->own[i].row == h->own[kept - 1].row;
-        if (same_row && h->own[i].time == h->own[kept - 1].time)
+        if (kept > 0 && h->own[i].row == h->own[kept - 1].row && h->own[i].time == h->own[kept - 1].time)
             continue;
-        h->nth[kept] = same_row ? h->nth[kept - 1] + 1 : 1;
         h->own[kept++] = h->own[i];
     }
     h->n = kept;
@@ -236,37 +234,6 @@ static double
 value_of(const moe_history *h, const past *label, int series)
 {
     return h->classes > 1 ? label->label == (float) series : label->label;
-}
-
-/* Sum of the weights of n labels, the newest of which weighs 1. */
-static double
-weight_of(const moe_history *h, int mean, int64_t n)
-{
-    return mean == HALVES ? (double) n : (1 - pow(h->decay[mean], (double) n)) / (1 - h->decay[mean]);
-}
-
-/* The means of one series, label by label. */
-static void
-run_means(int64_t begin, int64_t end, void *arg)
-{
-    const moe_history *h = arg;
-    for (int64_t s = begin; s < end; s++)
-    {
-        double sum[MEANS] = {0}, weight[MEANS] = {0};
-        for (int64_t i = 0; i < h->n; i++)
-        {
-            double y = value_of(h, &h->own[i], (int) s);
-            if (i % RUN == 0 && moe_job_cancelled(h->job))
-                return;
-            for (int m = 0; m < MEANS; m++)
-            {
-                double keep = h->nth[i] == 1 ? 0 : m < HALVES ? h->decay[m] : 1;
-                sum[m] = keep * sum[m] + y;
-                weight[m] = keep * weight[m] + 1;
-                h->mean[(i * h->series + s) * MEANS + m] = (float) (sum[m] / weight[m]);
-            }
-        }
-    }
 }
 
 /* The running sums of one series over labels by time. */
@@ -301,11 +268,10 @@ arrange(moe_history *h, past **spare)
     if (code != MOE_OK)
         return code;
     drop_repeated(h);
-    h->mean = moe_alloc(h->job, h->n, (size_t) h->series * MEANS * sizeof(float));
     h->sum = moe_alloc(h->job, h->n + 1, (size_t) h->series * sizeof(double));
     h->time = moe_alloc(h->job, h->n, sizeof *h->time);
     past *merged = moe_alloc(h->job, h->n, sizeof *merged);
-    if (h->mean == NULL || h->sum == NULL || h->time == NULL || merged == NULL)
+    if (h->sum == NULL || h->time == NULL || merged == NULL)
     {
         moe_free(h->job, merged);
         return moe_job_code(h->job);
@@ -317,10 +283,7 @@ arrange(moe_history *h, past **spare)
         h->time[i] = (*spare)[i].time;
     summing sums = {h, *spare};
     if (code == MOE_OK)
-    {
-        moe_parallel(h->job, h->series, 1, run_means, h);
         moe_parallel(h->job, h->series, 1, run_sums, &sums);
-    }
     moe_free(h->job, merged);
     return moe_job_check(h->job);
 }
@@ -339,9 +302,8 @@ moe_history_create(moe_job *job, const moe_past_labels *labels, int64_t window, 
     for (int m = 0; m < HALVES; m++)
         h->decay[m] = exp2(-1 / half_life[m]);
     h->own = moe_alloc(job, labels->n, sizeof *h->own);
-    h->nth = moe_alloc(job, labels->n, sizeof *h->nth);
     past *spare = moe_alloc(job, labels->n, sizeof *spare);
-    moe_code code = h->own == NULL || h->nth == NULL || spare == NULL ? moe_job_code(job) : copy_labels(h, labels);
+    moe_code code = h->own == NULL || spare == NULL ? moe_job_code(job) : copy_labels(h, labels);
     if (code == MOE_OK)
         code = arrange(h, &spare);
     moe_free(job, spare);
@@ -358,8 +320,6 @@ moe_history_destroy(moe_history *history)
     if (history == NULL)
         return;
     moe_free(history->job, history->own);
-    moe_free(history->job, history->nth);
-    moe_free(history->job, history->mean);
     moe_free(history->job, history->time);
     moe_free(history->job, history->sum);
     moe_free(history->job, history);
@@ -410,30 +370,43 @@ behind(const moe_history *h, int64_t low, int64_t high, int32_t row, int64_t mom
 /* What one seed knows. */
 typedef struct known
 {
-    int64_t time;
     int64_t horizon;
     int64_t first; /* own labels [first, end) */
     int64_t end;
-    int64_t all; /* labels of all rows, by time */
+    int64_t all;   /* labels of all rows, by time, up to here */
+    int64_t start; /* and from here on */
     int64_t since[SPANS];
-    double weight[MEANS]; /* of the own labels together */
 } known;
 
 static known
 what_is_known(const moe_history *h, const moe_moments *moments, int64_t i)
 {
-    known k = {.time = moments->time[i], .horizon = moments->horizon ? moments->horizon[i] : moments->time[i]};
+    known k = {.horizon = moments->horizon ? moments->horizon[i] : moments->time[i]};
     int64_t closed = windows_before(h, k.horizon, 1);
+    int64_t reach = windows_before(h, closed, MOE_HISTORY_REACH);
     k.end = behind(h, 0, h->n, moments->row[i], closed);
-    k.first = k.end;
-    if (k.end > 0 && h->own[k.end - 1].row == moments->row[i])
-        k.first -= h->nth[k.end - 1];
+    k.first = k.end - MOST > 0 ? k.end - MOST : 0;
+    k.first = behind(h, k.first, k.end, moments->row[i], reach);
     k.all = count_until(h, closed);
+    k.start = count_until(h, reach);
     for (int s = 0; s < SPANS; s++)
         k.since[s] = count_until(h, windows_before(h, closed, span[s]));
-    for (int m = 0; m < MEANS; m++)
-        k.weight[m] = weight_of(h, m, k.end - k.first);
     return k;
+}
+
+/* The row's own labels, the newest of which weighs 1 and each earlier one `decay` times as much, and one more, g. */
+static double
+own_mean(const moe_history *h, const known *k, int series, double decay, double g)
+{
+    double sum = g;
+    double weights = 1;
+    double weight = 1;
+    for (int64_t i = k->end - 1; i >= k->first; i--, weight *= decay)
+    {
+        sum += weight * value_of(h, &h->own[i], series);
+        weights += weight;
+    }
+    return sum / weights;
 }
 
 /* Own means shrunk, then everyone's: MEANS + SPANS + 1 columns. */
@@ -441,12 +414,9 @@ static float *
 put_means(const moe_history *h, const known *k, int series, float *out)
 {
     const double *sum = h->sum + series * (h->n + 1);
-    double everyone = k->all > 0 ? sum[k->all] / (double) k->all : NAN;
+    double everyone = k->all > k->start ? (sum[k->all] - sum[k->start]) / (double) (k->all - k->start) : NAN;
     for (int m = 0; m < MEANS; m++)
-    {
-        double mean = k->end > k->first ? h->mean[((k->end - 1) * h->series + series) * MEANS + m] : 0;
-        *out++ = (float) ((k->weight[m] * mean + everyone) / (k->weight[m] + 1));
-    }
+        *out++ = (float) own_mean(h, k, series, m == HALVES ? 1 : h->decay[m], everyone);
     for (int s = 0; s < SPANS; s++)
     {
         int64_t n = k->all - k->since[s];
@@ -459,7 +429,7 @@ put_means(const moe_history *h, const known *k, int series, float *out)
 static float *
 put_shared(const moe_history *h, const known *k, float *out)
 {
-    double age = k->end > k->first ? (double) k->time - (double) h->own[k->end - 1].time : NAN;
+    double age = k->end > k->first ? (double) k->horizon - (double) h->own[k->end - 1].time : NAN;
     *out++ = (float) (age / (double) h->window);
     *out++ = (float) log1p((double) (k->end - k->first));
     return out;

@@ -1,8 +1,9 @@
 /*
  * history.h: an entity's own past labels, as known at a moment, as columns.
  *
- * A label of seed time s is known once its window has closed: s + window <=
- * horizon. Of the known ones: lags by window, the last that exist, exponential
+ * A label of seed time s is known once its window has closed, s + window <=
+ * horizon, and part of the history for the 40 windows after. Of those (of one
+ * row at most 256, the latest): lags by window, the last that exist, exponential
  * means by event shrunk towards the global mean known then, their number, the
  * time since the last; and the rate of all entities over several spans.
  * A multiclass label is several series, indicators of the classes 0 to 7: which
@@ -14,7 +15,8 @@
 #include "embed/relational.h"
 #include "kernels/job.h"
 
-#define MOE_HISTORY_CLASSES 8 /* series of a multiclass label at most */
+#define MOE_HISTORY_REACH   40 /* windows */
+#define MOE_HISTORY_CLASSES 8  /* series of a multiclass label at most */
 
 typedef struct moe_past_labels /* in any order; of equal (row, time) the first counts */
 {

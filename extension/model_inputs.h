@@ -16,9 +16,6 @@
 #include "extension/reader.h"
 #include "gnn/mixture.h"
 
-/* Labels further back than this many windows are no part of a label history. */
-#define MOE_HISTORY_WINDOWS 40
-
 typedef struct moe_inputs moe_inputs;
 
 /* What the columns are decided by. */

@@ -108,7 +108,7 @@ recall(moe_predictor *predictor, int64 n, const int64 *time, const int64 *horizo
     if (info->history_query == NULL || (first < last && last / window - info->test_from / window < 2))
         remember_own(predictor);
     else
-        remember_windows(predictor, last, Min(MOE_HISTORY_WINDOWS + (last / window - first / window), 100000));
+        remember_windows(predictor, last, Min(MOE_HISTORY_REACH + (last / window - first / window), 100000));
 }
 
 void

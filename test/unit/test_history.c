@@ -71,7 +71,7 @@ lags_are_calendar_windows_and_hold_the_latest_label(void **state)
         assert_true(isnan(lags[j]) ? isnan(out[j]) : out[j] == lags[j]);
     float last[] = {8, 4, 2, 1};
     assert_memory_equal(out + 8, last, sizeof last);
-    assert_float_equal(out[AGE], 1.5, 1e-6);
+    assert_float_equal(out[AGE], 1, 1e-6); /* counted back from the horizon */
     moe_job_destroy(job);
 }
 
@@ -246,7 +246,7 @@ check_plainly(const moe_past_labels *l, int32_t row, int64_t horizon, const floa
         bool repeated = false;
         for (int64_t before = 0; before < i && !repeated; before++)
             repeated = l->row[before] == l->row[i] && l->time[before] == l->time[i];
-        if (repeated || l->time[i] + WINDOW > horizon)
+        if (repeated || l->time[i] + WINDOW > horizon || l->time[i] <= horizon - (MOE_HISTORY_REACH + 1) * WINDOW)
             continue;
         sum += l->label[i];
         n++;
