@@ -5,8 +5,10 @@
  * targets (1999). Multiclass: a temperature. Both are strictly increasing, so
  * no ranking changes. Regression: the 10 % and 90 % quantiles of held-out
  * residuals, in bins of the prediction, as lower and upper (split conformal
- * prediction, Vovk et al. 2005; finite-sample corrected). Fitted on held-out
- * predictions; with too few of them it is the identity, and there is no range.
+ * prediction, Vovk et al. 2005; finite-sample corrected); a range holds its
+ * prediction. Fitted on held-out predictions; with too few of them (100; 20
+ * numbers), one class, or probabilities that rank backwards it
+ * is the identity, and there is no range.
  */
 #ifndef MOE_CALIBRATION_H
 #define MOE_CALIBRATION_H
@@ -18,10 +20,10 @@
 typedef struct moe_calibration
 {
     moe_task_type task;
-    bool fitted;
+    bool fitted;                       /* else the identity, and no range */
     double slope, offset;              /* BINARY; slope > 0 */
     double temperature;                /* MULTICLASS; above 0 */
-    int bins;                          /* REGRESSION: 1..MOE_CALIBRATION_BINS */
+    int bins;                          /* REGRESSION: 1..MOE_CALIBRATION_BINS; 0 where there is no range */
     double edge[MOE_CALIBRATION_BINS]; /* ascending upper edges of the bins; the last is infinite */
     double lower[MOE_CALIBRATION_BINS], upper[MOE_CALIBRATION_BINS]; /* added to the prediction */
 } moe_calibration;

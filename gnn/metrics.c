@@ -11,6 +11,9 @@
 #include <math.h>
 #include <stdlib.h>
 
+#define CALIBRATION_BINS  10
+#define LEAST_PROBABILITY 1e-7
+
 typedef struct scored
 {
     float score;
@@ -111,7 +114,7 @@ moe_metric_log_loss(const float *score, const float *label, int64_t n)
     double sum = 0;
     for (int64_t i = 0; i < n; i++)
     {
-        double p = fmin(fmax(score[i], 1e-7), 1 - 1e-7);
+        double p = fmin(fmax(score[i], LEAST_PROBABILITY), 1 - LEAST_PROBABILITY);
         sum -= label[i] > 0.5f ? log(p) : log1p(-p);
     }
     return sum / n;
@@ -124,6 +127,49 @@ moe_metric_brier(const float *score, const float *label, int64_t n)
     for (int64_t i = 0; i < n; i++)
         sum += ((double) score[i] - label[i]) * ((double) score[i] - label[i]);
     return sum / n;
+}
+
+int
+moe_metric_reliability(moe_job *job, const float *score, const float *label, int64_t n, int bins,
+                       moe_reliability_bin *out)
+{
+    scored *rows = ranked(job, score, label, n);
+    if (rows == NULL)
+        return 0;
+    int filled = 0;
+    int64_t last = -1; /* bin of the scores before */
+    for (int64_t end = n, begin; end > 0; end = begin)
+    {
+        double positives = 0;
+        for (begin = end; begin > 0 && rows[begin - 1].score == rows[end - 1].score; begin--)
+            positives += rows[begin - 1].label > 0.5f;
+        /* Equal scores go where their middle falls. */
+        int64_t bin = (int64_t) ((n - ((double) begin + end) / 2) / n * bins);
+        if (bin != last)
+            out[filled++] = (moe_reliability_bin){0};
+        last = bin;
+        out[filled - 1].count += end - begin;
+        out[filled - 1].mean += (double) rows[begin].score * (end - begin);
+        out[filled - 1].positive += positives;
+    }
+    for (int b = 0; b < filled; b++)
+    {
+        out[b].mean /= out[b].count;
+        out[b].positive /= out[b].count;
+    }
+    moe_free(job, rows);
+    return filled;
+}
+
+double
+moe_metric_calibration_error(moe_job *job, const float *score, const float *label, int64_t n)
+{
+    moe_reliability_bin bin[CALIBRATION_BINS];
+    int bins = moe_metric_reliability(job, score, label, n, CALIBRATION_BINS, bin);
+    double sum = 0;
+    for (int b = 0; b < bins; b++)
+        sum += fabs(bin[b].mean - bin[b].positive) * bin[b].count / n;
+    return bins > 0 ? sum : NAN;
 }
 
 double
@@ -162,6 +208,30 @@ moe_metric_r2(const float *predicted, const float *label, int64_t n)
     return variance > 0 ? 1 - mean_square_error(predicted, label, n) * n / variance : NAN;
 }
 
+double
+moe_metric_pinball(const float *predicted, const float *label, int64_t n, double quantile)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++)
+    {
+        double off = (double) label[i] - predicted[i];
+        sum += off > 0 ? quantile * off : (quantile - 1) * off;
+    }
+    return sum / n;
+}
+
+double
+moe_metric_coverage(const float *lower, const float *upper, const float *label, int64_t n)
+{
+    int64_t ranges = 0, inside = 0;
+    for (int64_t i = 0; i < n; i++)
+    {
+        ranges += !isnan(lower[i]) && !isnan(upper[i]);
+        inside += lower[i] <= label[i] && label[i] <= upper[i];
+    }
+    return ranges > 0 ? (double) inside / ranges : NAN;
+}
+
 /* The most probable class; the first of equals. */
 static int
 winner(const float *probability, int k)
@@ -180,6 +250,27 @@ moe_metric_class_accuracy(const float *probability, const float *label, int64_t 
     for (int64_t i = 0; i < n; i++)
         right += winner(probability + i * k, k) == (int) label[i];
     return (double) right / n;
+}
+
+double
+moe_metric_class_log_loss(const float *probability, const float *label, int64_t n, int k)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum -= log(fmin(fmax(probability[i * k + (int) label[i]], LEAST_PROBABILITY), 1));
+    return sum / n;
+}
+
+double
+moe_metric_class_brier(const float *probability, const float *label, int64_t n, int k)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < n * k; i++)
+    {
+        double off = (double) probability[i] - (i % k == (int) label[i / k]);
+        sum += off * off;
+    }
+    return sum / n;
 }
 
 double

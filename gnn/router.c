@@ -213,7 +213,7 @@ gates_of(const moe_router *router, const float *x, double *gates)
     if (router->kind == MOE_ROUTER_EQUAL)
         return;
     moe_router_logits(router, x, logits);
-    moe_router_row_gates(router, router->threshold, logits, false, gates);
+    moe_router_row_gates(router, router->threshold, logits, gates);
 }
 
 static void

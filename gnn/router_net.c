@@ -126,15 +126,15 @@ take_by_threshold(const moe_router *router, const double *threshold, const doubl
 }
 
 void
-moe_router_row_gates(const moe_router *router, const double *threshold, const double *logits, bool dense, double *gates)
+moe_router_row_gates(const moe_router *router, const double *threshold, const double *logits, double *gates)
 {
     const moe_router_config *config = &router->config;
     bool in[MOE_ROUTER_EXPERTS];
     for (int e = 0; e < config->experts; e++)
-        in[e] = dense || e == config->shared;
-    if (!dense && config->routing == MOE_ROUTE_EXPERT_CHOICE)
+        in[e] = e == config->shared;
+    if (config->routing == MOE_ROUTE_EXPERT_CHOICE)
         take_by_threshold(router, threshold, logits, in);
-    for (int k = 0, best; !dense && config->routing == MOE_ROUTE_TOP_K && k < config->top_k; k++)
+    for (int k = 0, best; config->routing == MOE_ROUTE_TOP_K && k < config->top_k; k++)
         if ((best = best_outside(config->experts, logits, in)) >= 0)
             in[best] = true;
     softmax_of(config->experts, logits, in, gates);
@@ -154,7 +154,7 @@ moe_router_thresholds(const moe_router *router, int64_t n, const double *logits,
     const moe_router_config *config = &router->config;
     int experts = config->experts;
     int routed = experts - (config->shared >= 0);
-    int64_t capacity = routed > 0 && config->top_k < routed ? n * config->top_k / routed : n;
+    int64_t capacity = n * config->top_k / routed;
     capacity = capacity < 1 ? 1 : capacity;
     double *score = moe_alloc(router->job, n, sizeof *score);
     if (score == NULL)

@@ -20,7 +20,8 @@ struct moe_router
     double *mean; /* [inputs] */
     double *scale;
     double *weight;                       /* [inputs + 1, experts], the last row b; NULL where kind is EQUAL */
-    double threshold[MOE_ROUTER_EXPERTS]; /* expert choice: least score (softmax over all) of what an expert takes */
+    double threshold[MOE_ROUTER_EXPERTS]; /* expert choice: least score (softmax over all) of what an expert takes; 0:
+                                             all */
 };
 
 /*
@@ -40,12 +41,17 @@ typedef struct moe_router_evidence
 
 moe_code moe_router_create(moe_job *job, const moe_router_config *config, moe_router_kind kind, int width,
                            moe_router **out);
+/* Every row uses every expert. */
+static inline bool
+moe_router_is_dense(const moe_router_config *config)
+{
+    return config->top_k >= config->experts - (config->shared >= 0);
+}
+
 void moe_router_logits(const moe_router *router, const float *x, double *logits);
 /* Input j of a row, standardised and clipped. */
 double moe_router_input(const moe_router *router, int j, float x);
-/* dense: all experts take part, as in the first half of training. */
-void moe_router_row_gates(const moe_router *router, const double *threshold, const double *logits, bool dense,
-                          double *gates);
+void moe_router_row_gates(const moe_router *router, const double *threshold, const double *logits, double *gates);
 /* Softmax over all experts. */
 void moe_router_scores(int experts, const double *logits, double *scores);
 /* Thresholds by which each expert takes its capacity of n rows with these logits [n, experts]. */
@@ -55,7 +61,7 @@ double moe_router_row_loss(const moe_router_evidence *evidence, int64_t row, con
 
 /*
  * Mean loss over n of the evidence's rows plus balance and z losses and a ridge as for n_fitted rows; *loss and
- * gradient [(inputs + 1) * experts].
+ * gradient [(inputs + 1) * experts]. dense: all experts take part, as in the first half of training.
  */
 moe_code moe_router_objective(const moe_router *router, const moe_router_evidence *evidence, const int64_t *row,
                               int64_t n, int64_t n_fitted, bool dense, double *loss, double *gradient);

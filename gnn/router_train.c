@@ -64,7 +64,7 @@ count_shares(batch *b)
     for (int64_t i = 0; !b->dense && i < b->n; i++)
     {
         double gates[MOE_ROUTER_EXPERTS];
-        moe_router_row_gates(b->router, b->threshold, b->logits + i * experts, false, gates);
+        moe_router_row_gates(b->router, b->threshold, b->logits + i * experts, gates);
         for (int e = 0; e < experts; e++)
             b->share[e] += e != shared && gates[e] > 0;
     }
@@ -75,27 +75,40 @@ count_shares(batch *b)
         b->share[e] = b->dense || e == shared || total == 0 ? 1.0 / (routed > 0 ? routed : 1) : b->share[e] / total;
 }
 
-/* balance_weight E sum_e share_e P_e + z_weight lse^2 of one row; adds the derivative by its logits. */
+/*
+ * balance_weight E sum_e share_e P_e + z_weight lse^2 of one row, P its scores; adds the derivative by its logits.
+ * Constant weights cannot be balanced.
+ */
 static double
-penalties(const batch *b, const double *logits, double *derivative)
+penalties(const batch *b, const double *logits, const double *scores, double *derivative)
 {
     const moe_router_config *config = &b->router->config;
     int experts = config->experts;
-    double scores[MOE_ROUTER_EXPERTS];
-    moe_router_scores(experts, logits, scores);
-    double expected = 0;
-    for (int e = 0; e < experts; e++)
-        expected += b->share[e] * scores[e];
-    /* log sum exp, from any one expert: its logit less the log of its score; from the best, which cannot be 0 */
-    int best = 0;
-    for (int e = 1; e < experts; e++)
-        best = logits[e] > logits[best] ? e : best;
-    double lse = logits[best] - log(scores[best]);
-    /* Constant weights cannot be balanced. */
     double balance = b->router->inputs > 0 ? config->balance_weight * experts : 0;
+    double expected = 0;
+    int best = 0;
+    for (int e = 0; e < experts; e++)
+    {
+        expected += b->share[e] * scores[e];
+        best = logits[e] > logits[best] ? e : best;
+    }
+    double lse = logits[best] - log(scores[best]); /* log sum exp; the best one's score cannot be 0 */
     for (int e = 0; e < experts; e++)
         derivative[e] += scores[e] * (balance * (b->share[e] - expected) + config->z_weight * 2 * lse);
     return balance * expected + config->z_weight * lse * lse;
+}
+
+/* The loss of place i in the batch, and its derivative by the logits. */
+static double
+row_objective(const batch *b, int64_t i, double *derivative)
+{
+    const double *logits = b->logits + i * b->evidence->experts;
+    double scores[MOE_ROUTER_EXPERTS], gates[MOE_ROUTER_EXPERTS];
+    moe_router_scores(b->evidence->experts, logits, scores);
+    if (!b->dense)
+        moe_router_row_gates(b->router, b->threshold, logits, gates);
+    double loss = moe_router_row_loss(b->evidence, b->row[i], b->dense ? scores : gates, derivative);
+    return loss + penalties(b, logits, scores, derivative);
 }
 
 static void
@@ -113,11 +126,8 @@ compute_gradient(int64_t begin, int64_t end, void *arg)
         if (i % POLL == 0 && moe_job_cancelled(b->router->job))
             return;
         const float *x = b->evidence->x + b->row[i] * b->evidence->width;
-        const double *logits = b->logits + i * experts;
-        double gates[MOE_ROUTER_EXPERTS], derivative[MOE_ROUTER_EXPERTS];
-        moe_router_row_gates(b->router, b->threshold, logits, b->dense, gates);
-        loss += moe_router_row_loss(b->evidence, b->row[i], gates, derivative);
-        loss += penalties(b, logits, derivative);
+        double derivative[MOE_ROUTER_EXPERTS];
+        loss += row_objective(b, i, derivative);
         double *g = gradient;
         for (int j = 0; j < inputs; j++, g += experts)
         {
@@ -246,13 +256,14 @@ descend(moe_router *router, const moe_router_evidence *evidence, const int64_t *
     int64_t size = n > LARGEST_BATCH ? LARGEST_BATCH : n;
     double *scratch = moe_alloc(job, 3 * parameters, sizeof *scratch);
     moe_code code = scratch == NULL ? moe_job_code(job) : MOE_OK;
+    bool dense = moe_router_is_dense(&router->config);
     int64_t at = 0;
     for (int s = 0; code == MOE_OK && s < STEPS; s++, at += size)
     {
         double loss;
         if (at + size > n)
             at = 0;
-        code = moe_router_objective(router, evidence, order + at, size, n, s < STEPS / 2, &loss, scratch);
+        code = moe_router_objective(router, evidence, order + at, size, n, dense || s < STEPS / 2, &loss, scratch);
         if (code == MOE_OK)
             step(router, parameters, s, scratch, scratch + parameters, scratch + 2 * parameters);
     }
@@ -264,7 +275,7 @@ descend(moe_router *router, const moe_router_evidence *evidence, const int64_t *
 static moe_code
 set_thresholds(moe_router *router, const moe_router_evidence *evidence, const int64_t *row, int64_t n)
 {
-    if (router->config.routing != MOE_ROUTE_EXPERT_CHOICE)
+    if (router->config.routing != MOE_ROUTE_EXPERT_CHOICE || moe_router_is_dense(&router->config))
         return MOE_OK;
     batch b = {.router = router, .evidence = evidence, .row = row, .n = n};
     b.logits = moe_alloc(router->job, n * evidence->experts, sizeof(double));

@@ -55,7 +55,7 @@ check_regions(moe_task_type task, double at_most)
     router_data held_out, fresh;
     moe_router_report report;
     moe_router_config config = defaults(3);
-    make_router_data(&held_out, REGIONS, task, 3, 1500, 5, TIMES, 1);
+    make_router_data(&held_out, REGIONS, task, 3, 1000, 5, TIMES, 1);
     make_router_data(&fresh, REGIONS, task, 3, 3000, 5, TIMES, 2);
     moe_router *router = fit_or_fail(job, &config, task, &held_out, &report);
     assert_int_equal(report.kind, MOE_ROUTER_INPUTS);
@@ -326,7 +326,7 @@ any_number_of_threads_learns_the_same(void **state)
     router_data d;
     moe_buffer bytes[3];
     moe_job *job[3];
-    make_router_data(&d, REGIONS, MOE_MULTICLASS, 3, 1400, 5, TIMES, 7);
+    make_router_data(&d, REGIONS, MOE_MULTICLASS, 3, 1000, 5, TIMES, 7);
     for (int t = 0; t < 3; t++)
     {
         moe_router_report report;
