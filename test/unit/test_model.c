@@ -91,7 +91,7 @@ loss_of(setting *s, moe_tape *tape, const moe_sample *sample, const batch *b)
 
 /* Compare the gradient of some entries of every parameter with central differences. */
 static void
-check_gradients(const moe_model_config *config)
+check_gradients(const moe_model_config *config, int entries)
 {
     setting s;
     batch b;
@@ -108,7 +108,7 @@ check_gradients(const moe_model_config *config)
     for (int p = 0; p < moe_params_count(s.params); p++)
     {
         moe_param *param = moe_params_get(s.params, p);
-        for (int k = 0; k < 4; k++)
+        for (int k = 0; k < entries; k++)
         {
             int64_t i = (int64_t) (moe_random_bits(p, k) % (param->rows * param->cols));
             float old = param->value[i];
@@ -140,13 +140,13 @@ gradients_equal_finite_differences(void **state)
     for (int hops = 1; hops <= 3; hops++)
     {
         moe_model_config config = small_config(hops);
-        check_gradients(&config);
+        check_gradients(&config, 4);
     }
     moe_model_config config = small_config(2);
     config.task = MOE_MULTICLASS;
     config.n_classes = 3;
     config.sampling = MOE_SAMPLE_LATEST;
-    check_gradients(&config);
+    check_gradients(&config, 4);
 }
 
 static void
@@ -156,7 +156,10 @@ gradients_of_every_convolution_equal_finite_differences(void **state)
     {
         moe_model_config config = small_config(2);
         fixture_choose(&config, v);
-        check_gradients(&config);
+        check_gradients(&config, 2);
+        config.hops = 4;
+        if (config.composite && config.convolution == MOE_CONV_SAGE)
+            check_gradients(&config, 1);
     }
 }
 
@@ -477,6 +480,8 @@ options_read_back_as_written(void **state)
     config.shift = -3.5;
     config.convolution = MOE_CONV_PNA;
     config.aggregation = MOE_AGGREGATE_ALL;
+    config.hops = 4;
+    config.composite = true;
     config.residual = true;
     moe_buffer_init(&buffer, job);
     moe_model_config_write(&config, &buffer);
@@ -485,11 +490,11 @@ options_read_back_as_written(void **state)
     assert_int_equal(moe_model_config_read(&reader, &back), MOE_OK);
     assert_int_equal(reader.position, buffer.length);
     assert_int_equal(back.n_classes, 12);
-    assert_int_equal(back.hops, 3);
+    assert_int_equal(back.hops, 4);
     assert_int_equal(back.fanout[2], 3);
     assert_int_equal(back.convolution, MOE_CONV_PNA);
     assert_int_equal(back.aggregation, MOE_AGGREGATE_ALL);
-    assert_true(back.residual);
+    assert_true(back.residual && back.composite);
     assert_int_equal(back.seed_inputs, 5);
     assert_float_equal(back.input_dropout, 0.3f, 0);
     assert_float_equal(back.shift, -3.5, 0);
@@ -529,6 +534,7 @@ SPOIL(spoil_dropout, c->dropout = NAN)
 SPOIL(spoil_convolution, c->convolution = (moe_convolution_kind) 4)
 SPOIL(spoil_aggregation, c->aggregation = (moe_aggregation) -1)
 SPOIL(spoil_heads, c->convolution = MOE_CONV_GAT, c->channels = 6)
+SPOIL(spoil_composite, c->composite = true, c->hops = 3)
 SPOIL(spoil_inputs, c->seed_inputs = -1)
 SPOIL(spoil_many_inputs, c->seed_inputs = INT32_MAX)
 SPOIL(spoil_input_dropout, c->input_dropout = 1)
@@ -539,9 +545,9 @@ static void
 hostile_options_are_refused(void **state)
 {
     void (*const spoilers[])(moe_model_config *) = {
-        spoil_task,        spoil_classes,       spoil_channels,    spoil_huge_channels, spoil_hops,  spoil_fanout,
-        spoil_sampling,    spoil_dropout,       spoil_convolution, spoil_aggregation,   spoil_heads, spoil_inputs,
-        spoil_many_inputs, spoil_input_dropout, spoil_scale,       spoil_bounds};
+        spoil_task,     spoil_classes,     spoil_channels,      spoil_huge_channels, spoil_hops,  spoil_fanout,
+        spoil_sampling, spoil_dropout,     spoil_convolution,   spoil_aggregation,   spoil_heads, spoil_composite,
+        spoil_inputs,   spoil_many_inputs, spoil_input_dropout, spoil_scale,         spoil_bounds};
     for (size_t i = 0; i < sizeof spoilers / sizeof *spoilers; i++)
         refuse(spoilers[i]);
 }
