@@ -171,11 +171,13 @@ report(bool json, const char *stage, double milliseconds, int threads, int64_t s
         printf("%-10s %8.2f ms\n", stage, milliseconds);
 }
 
-/* Whether there is a convolution of this name. */
+/* Whether there is a convolution of this name, which may stand behind "composite-". */
 static bool
 choose(moe_model_config *config, const char *name)
 {
     static const char *const names[] = {"sage", "gin", "pna", "gat"};
+    config->composite = strncmp(name, "composite-", 10) == 0;
+    name += config->composite ? 10 : 0;
     for (int i = 0; i < 4; i++)
         if (strcmp(name, names[i]) == 0)
         {
@@ -218,7 +220,7 @@ main(int argc, char **argv)
         if (value < 1 || value > 1000000)
         {
             fprintf(stderr, "usage: bench/train_step [--json] [--threads N] [--steps N] [--batch N]\n"
-                            "       [--convolution sage|gin|pna|gat]\n");
+                            "       [--convolution [composite-]sage|gin|pna|gat]\n");
             return 2;
         }
     }

@@ -23,6 +23,7 @@ moe_model_config_defaults(moe_model_config *config)
         .sampling = MOE_SAMPLE_UNIFORM,
         .convolution = MOE_CONV_SAGE,
         .aggregation = MOE_AGGREGATE_WEIGHTED,
+        .composite = false,
         .residual = false,
         .dropout = 0.2f,
         .input_dropout = 0.3f,
@@ -57,6 +58,8 @@ config_problem(const moe_model_config *c)
         return "channels must be a multiple of 4, the heads of attention";
     if (c->aggregation < MOE_AGGREGATE_WEIGHTED || c->aggregation > MOE_AGGREGATE_ALL)
         return "unknown way of aggregation";
+    if (c->composite && c->hops % 2 != 0)
+        return "composite messages take two hops a layer: hops must be 2 or 4";
     if (!(c->dropout >= 0 && c->dropout < 1))
         return "dropout must be at least 0 and below 1";
     if (c->seed_inputs < 0 || c->seed_inputs > MAX_INPUTS)
@@ -92,6 +95,7 @@ moe_model_config_write(const moe_model_config *c, moe_buffer *buffer)
     moe_put_i32(buffer, c->sampling);
     moe_put_i32(buffer, c->convolution);
     moe_put_i32(buffer, c->aggregation);
+    moe_put_u8(buffer, c->composite);
     moe_put_u8(buffer, c->residual);
     moe_put_f32(buffer, c->dropout);
     moe_put_i32(buffer, c->seed_inputs);
@@ -117,7 +121,9 @@ moe_model_config_read(moe_reader *reader, moe_model_config *config)
     c.sampling = (moe_sampling) moe_get_i32(reader);
     c.convolution = (moe_convolution_kind) moe_get_i32(reader);
     c.aggregation = (moe_aggregation) moe_get_i32(reader);
+    uint8_t composite = moe_get_u8(reader);
     uint8_t residual = moe_get_u8(reader);
+    c.composite = composite != 0;
     c.residual = residual != 0;
     c.dropout = moe_get_f32(reader);
     c.seed_inputs = moe_get_i32(reader);
@@ -131,7 +137,7 @@ moe_model_config_read(moe_reader *reader, moe_model_config *config)
         return moe_reader_code(reader);
     if (format != FORMAT)
         return moe_fail(reader->job, MOE_CORRUPT, "stored model configuration has unknown format %d", format);
-    const char *problem = residual > 1 ? "residual is neither true nor false" : config_problem(&c);
+    const char *problem = composite > 1 || residual > 1 ? "a flag is neither true nor false" : config_problem(&c);
     if (problem != NULL)
         return moe_fail(reader->job, MOE_CORRUPT, "stored model configuration is damaged: %s", problem);
     *config = c;

@@ -9,7 +9,7 @@
  * distinct parent row, and gathered after. Layer 1 reads the encoded rows,
  * which are shared by all depths, so its products are too.
  */
-#include "gnn/layers.h"
+#include "gnn/convolution.h"
 
 const moe_convolution *
 moe_convolution_of(const moe_model *model)
@@ -30,29 +30,33 @@ moe_convolution_of(const moe_model *model)
 moe_var *
 moe_pass_times(moe_pass *p, moe_var *x, moe_param *weight)
 {
+    bool encoded = false;
     if (x == NULL)
         return NULL;
-    for (int i = 0; p->layer == 0 && i < p->n_products; i++)
-        if (p->products[i].weight == weight)
+    for (int t = 0; t < p->model->n_tables; t++)
+        encoded = encoded || p->encoded[t] == x;
+    for (int i = 0; encoded && i < p->n_products; i++)
+        if (p->products[i].x == x && p->products[i].weight == weight)
             return p->products[i].result;
     moe_var *result = moe_linear(p->tape, x, moe_variable(p->tape, weight), NULL);
-    if (p->layer == 0 && p->n_products < p->max_products)
-        p->products[p->n_products++] = (moe_product){.weight = weight, .result = result};
+    if (encoded)
+        p->products[p->n_products++] = (moe_product){.x = x, .weight = weight, .result = result};
     return result;
 }
 
 moe_var *
-moe_pass_source(const moe_pass *p, int e, const moe_state_edges *edges, const int32_t **index)
+moe_pass_source(const moe_pass *p, int depth, int e, const int32_t **index)
 {
+    const moe_state_edges *edges = &p->states->edges[depth * p->model->n_edges + e];
     int source = p->model->edges[e].source;
     *index = p->layer > 0 ? edges->source : edges->unique;
-    return p->layer > 0 ? p->below[(p->depth + 1) * p->model->n_tables + source] : p->encoded[source];
+    return p->layer > 0 ? p->below[(depth + 1) * p->model->n_tables + source] : p->encoded[source];
 }
 
 moe_var *
-moe_pass_own(const moe_pass *p, int t, const int32_t **index)
+moe_pass_own(const moe_pass *p, int depth, int t, const int32_t **index)
 {
-    int64_t level = p->depth * p->model->n_tables + t;
+    int64_t level = depth * p->model->n_tables + t;
     *index = p->layer > 0 ? NULL : p->states->levels[level].unique;
     return p->layer > 0 ? p->below[level] : p->encoded[t];
 }
@@ -70,7 +74,7 @@ add_own(moe_pass *p, int t)
 {
     const moe_convolution *convolution = moe_convolution_of(p->model);
     const int32_t *index;
-    moe_var *x = moe_pass_own(p, t, &index);
+    moe_var *x = moe_pass_own(p, p->depth, t, &index);
     if (x == NULL)
         return;
     moe_param *weight = p->model->layer[p->layer * p->model->n_tables + t].self;
@@ -88,8 +92,10 @@ add_messages(moe_pass *p, int t)
         const int32_t *index;
         if (model->edges[e].destination != t || edges->source == NULL)
             continue;
-        moe_var *source = moe_pass_source(p, e, edges, &index);
-        if (model->edges[e].to_children)
+        moe_var *source = moe_pass_source(p, p->depth, e, &index);
+        if (model->edges[e].to_children && moe_composite_applies(model, e))
+            convolution->children(p, e, moe_composite_source(p, e), edges, edges->source);
+        else if (model->edges[e].to_children)
             convolution->children(p, e, source, edges, index);
         else
             moe_pass_add(p, moe_pass_times(p, source, model->weight[p->layer * model->n_edges + e].weight), index);
@@ -102,7 +108,7 @@ add_residual(moe_pass *p, int t, moe_var *x, int64_t n)
 {
     moe_var *terms[2] = {x, NULL};
     const int32_t *index[2] = {NULL, NULL};
-    terms[1] = moe_pass_own(p, t, &index[1]);
+    terms[1] = moe_pass_own(p, p->depth, t, &index[1]);
     return terms[1] == NULL ? x : moe_sum_rows(p->tape, terms, index, 2, n);
 }
 
@@ -138,11 +144,10 @@ update(moe_pass *p, int t)
 moe_var *
 moe_convolve(const moe_model *model, moe_tape *tape, const moe_states *states, moe_var **encoded)
 {
-    int hops = model->config.hops;
-    int64_t n_levels = (int64_t) (hops + 1) * model->n_tables;
+    int64_t n_levels = (int64_t) (model->config.hops + 1) * model->n_tables;
+    int64_t edge_products = MOE_EDGE_PRODUCTS + 1 + model->n_edges / 2;
     moe_pass p = {.model = model, .tape = tape, .states = states, .encoded = encoded};
-    p.max_products = model->n_tables + model->n_edges * MOE_EDGE_PRODUCTS;
-    p.products = moe_tape_alloc(tape, p.max_products, sizeof *p.products);
+    p.products = moe_tape_alloc(tape, model->n_tables + model->n_edges * edge_products, sizeof *p.products);
     p.below = moe_tape_alloc(tape, n_levels, sizeof *p.below);
     moe_var **next = moe_tape_alloc(tape, n_levels, sizeof *next);
     if (next == NULL || p.below == NULL || p.products == NULL)
@@ -150,9 +155,9 @@ moe_convolve(const moe_model *model, moe_tape *tape, const moe_states *states, m
     for (int64_t i = 0; i < n_levels; i++)
         p.below[i] = next[i] = NULL;
 
-    for (p.layer = 0; p.layer < hops; p.layer++)
+    for (p.layer = 0; p.layer < model->layers; p.layer++)
     {
-        for (p.depth = 0; p.depth < hops - p.layer; p.depth++)
+        for (p.depth = 0; p.depth <= moe_deepest(model, p.layer); p.depth++)
             for (int t = 0; t < model->n_tables; t++)
                 if (states->levels[p.depth * model->n_tables + t].n > 0)
                     if ((next[p.depth * model->n_tables + t] = update(&p, t)) == NULL)

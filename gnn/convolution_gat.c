@@ -11,7 +11,7 @@
  * from the newest, so that attention starts near what it cannot order and can
  * become a mean over a window. Counts are in the destination's time features.
  */
-#include "gnn/layers.h"
+#include "gnn/convolution.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -49,7 +49,8 @@ score(moe_pass *p, int e, int head, moe_var *source, const moe_state_edges *edge
     const int32_t *row;
     moe_var *terms[2];
     int n = 0;
-    moe_var *query = moe_pass_times(p, moe_pass_own(p, p->model->edges[e].destination, &row), layer->query[head]);
+    moe_var *query =
+        moe_pass_times(p, moe_pass_own(p, p->depth, p->model->edges[e].destination, &row), layer->query[head]);
     if (query != NULL)
     {
         moe_var *key = moe_pass_times(p, source, layer->key[head]);

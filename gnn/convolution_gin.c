@@ -9,7 +9,7 @@
  * network's LayerNorm tames it. epsilon is one number a table and layer, 0 at
  * first.
  */
-#include "gnn/layers.h"
+#include "gnn/convolution.h"
 
 #include <stdio.h>
 

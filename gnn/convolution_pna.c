@@ -9,7 +9,7 @@
  * row added later must not move it. The minimum stands for the paper's
  * standard deviation: it tells of spread without a root, whose slope is infinite at lists of equal rows.
  */
-#include "gnn/layers.h"
+#include "gnn/convolution.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -7,7 +7,7 @@
  * configuration asks for it. A list is summed first and multiplied after, once
  * a destination.
  */
-#include "gnn/layers.h"
+#include "gnn/convolution.h"
 
 #include <stdio.h>
 

@@ -4,8 +4,9 @@
  * config.c  the model's options
  * plan.c    which tables and edge types matter at which layer, and their parameters
  * states.c  a sampled tree, with equal subtrees merged and its times turned into numbers
- * convolution.c    message passing over the states; convolution_*.c: what the kinds of it make of lists of children
  * head.c    from the seeds' vectors to logits
+ *
+ * convolution.h has what message passing shares beyond that.
  */
 #ifndef MOE_LAYERS_H
 #define MOE_LAYERS_H
@@ -18,9 +19,6 @@
 #define MOE_HEADS 4
 /* Scalers of PNA. */
 #define MOE_SCALERS 3
-/* The most terms that an edge type adds to a row, and the most products of the encoded rows with its weights. */
-#define MOE_EDGE_TERMS    MOE_SCALERS
-#define MOE_EDGE_PRODUCTS (3 * MOE_HEADS)
 
 /* Columns of the time features. */
 #define MOE_DECAYS       8 /* exp(-age / tau), tau = 4096, 1024, ... days */
@@ -83,6 +81,10 @@ typedef struct moe_edge_layer
     moe_param *key[MOE_HEADS];
     moe_param *value[MOE_HEADS];
     moe_param *age[MOE_HEADS]; /* [MOE_EDGE_TIME, 1]; NULL without times */
+    /* Composite messages; NULL where the children have no other parents. */
+    moe_param *fuse_own;
+    moe_param *fuse_bias;
+    moe_param **fuse; /* [keys]: of the parents over each other key of the children */
 } moe_edge_layer;
 
 struct moe_model
@@ -100,8 +102,11 @@ struct moe_model
     int n_edges;
     moe_table_plan *tables; /* [n_tables] */
     moe_edge_plan *edges;   /* [n_edges] */
-    moe_table_layer *layer; /* [hops * n_tables] */
-    moe_edge_layer *weight; /* [hops * n_edges] */
+    int layers;
+    int stride;             /* hops that a layer takes */
+    moe_table_layer *layer; /* [layers * n_tables] */
+    moe_edge_layer *weight; /* [layers * n_edges] */
+    moe_param **fuse;       /* [layers * n_edges * keys] what theirs point into; NULL without composite messages */
 
     /* head */
     moe_param *input_weight; /* NULL without seed inputs */
@@ -145,61 +150,18 @@ typedef struct moe_states
     float *inputs;           /* [seeds, seed_inputs]; NULL without any */
 } moe_states;
 
+/* The deepest rows that a layer (from 0) computes: nothing reads the others. */
+static inline int
+moe_deepest(const moe_model *model, int layer)
+{
+    return model->config.hops - model->stride * (layer + 1);
+}
+
 /* MOE_INVALID, naming the option, if a configuration makes no sense. */
 moe_code moe_model_config_check(moe_job *job, const moe_model_config *config);
 
 moe_code moe_plan(moe_model *model, moe_params *params);
 moe_code moe_states_build(const moe_model *model, moe_tape *tape, const moe_sample *sample, moe_states *out);
-
-/* The product of the encoded rows of a table with a weight, which all depths share. */
-typedef struct moe_product
-{
-    const moe_param *weight;
-    moe_var *result;
-} moe_product;
-
-/* Message passing as it runs. */
-typedef struct moe_pass
-{
-    const moe_model *model;
-    moe_tape *tape;
-    const moe_states *states;
-    moe_var **encoded;     /* [n_tables] */
-    moe_var **below;       /* [(hops + 1) * n_tables] the layer before, by depth; layer 0: unused */
-    moe_product *products; /* [max_products] of layer 0 */
-    int n_products;
-    int max_products;
-    int layer; /* from 0 */
-    int depth;
-    moe_var **terms;       /* what is summed into the rows that are computed now, */
-    const int32_t **index; /* and, where not NULL, which row of a term each of them takes */
-    int n_terms;
-} moe_pass;
-
-/* One kind of message passing. What is NULL is done as convolution.c says. */
-typedef struct moe_convolution
-{
-    void (*add_table)(moe_model *model, moe_params *params, int layer, int t);
-    void (*add_edge)(moe_model *model, moe_params *params, int layer, int e); /* of an edge type to children */
-    moe_var *(*own)(moe_pass *p, int t, moe_var *x);                          /* the share of a row's own vector */
-    /* Add the terms of lists of children, rows index[...] of source. */
-    void (*children)(moe_pass *p, int e, moe_var *source, const moe_state_edges *edges, const int32_t *index);
-    moe_var *(*combine)(moe_pass *p, int t, moe_var *x); /* what becomes of the sum of all terms */
-} moe_convolution;
-
-extern const moe_convolution moe_convolution_sage;
-extern const moe_convolution moe_convolution_gin;
-extern const moe_convolution moe_convolution_pna;
-extern const moe_convolution moe_convolution_gat;
-const moe_convolution *moe_convolution_of(const moe_model *model);
-
-/* x times a weight, computed once where x is encoded rows; NULL where x is. */
-moe_var *moe_pass_times(moe_pass *p, moe_var *x, moe_param *weight);
-/* The vectors that an edge type's messages come from, and which of them: *index. */
-moe_var *moe_pass_source(const moe_pass *p, int e, const moe_state_edges *edges, const int32_t **index);
-/* The vectors of the rows computed now, likewise (NULL: in order); NULL where no row of the table may be seen. */
-moe_var *moe_pass_own(const moe_pass *p, int t, const int32_t **index);
-void moe_pass_add(moe_pass *p, moe_var *term, const int32_t *index);
 
 /* Seeds' vectors [n, C] after the last layer; encoded: per table [unique rows, C] or NULL. */
 moe_var *moe_convolve(const moe_model *model, moe_tape *tape, const moe_states *states, moe_var **encoded);

@@ -85,6 +85,7 @@ moe_model_destroy(moe_model *model)
     moe_free(model->job, model->edges);
     moe_free(model->job, model->layer);
     moe_free(model->job, model->weight);
+    moe_free(model->job, model->fuse);
     moe_free(model->job, model);
 }
 

@@ -56,7 +56,8 @@ typedef struct moe_model_config
     moe_sampling sampling;
     moe_convolution_kind convolution;
     moe_aggregation aggregation;
-    bool residual; /* a layer adds to a row's vector what it was before */
+    bool composite; /* what children tell is joined with what their other parents tell: a layer takes two hops */
+    bool residual;  /* a layer adds to a row's vector what it was before */
     float dropout;
     int seed_inputs;     /* numbers a seed the caller supplies; 0: none */
     float input_dropout; /* of those */

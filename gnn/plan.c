@@ -1,12 +1,12 @@
 /*
  * plan.c: which tables and edge types a layer serves, and their parameters.
  *
- * Layers are trimmed: layer l computes only rows at depth <= hops - l, since
- * nothing reads the others. What can be reached at which depth follows from
+ * Layers are trimmed: layer l (from 1) computes only rows at depth <= hops - l
+ * (of composite messages, hops - 2 l), since nothing reads the others. What can be reached at which depth follows from
  * the foreign keys alone, so parameters are made for just that, by number:
  * "gnn/<layer>/table<t>/..." and "gnn/<layer>/edge<e>/...", e as in graph.h.
  */
-#include "gnn/layers.h"
+#include "gnn/convolution.h"
 
 #include <stdio.h>
 
@@ -69,11 +69,11 @@ plan_tables(moe_model *model)
                 model->tables[model->edges[e].source].reached[d + 1] = true;
 }
 
-/* Layer l (from 0) computes a table if it occurs at a depth of at most hops - 1 - l. */
+/* Whether a layer computes rows of a table. */
 static bool
 layer_needs(const moe_model *model, int layer, int table)
 {
-    for (int d = 0; d <= model->config.hops - 1 - layer; d++)
+    for (int d = 0; d <= moe_deepest(model, layer); d++)
         if (model->tables[table].reached[d])
             return true;
     return false;
@@ -108,6 +108,8 @@ add_edge(moe_model *model, moe_params *params, int layer, int e)
     if (model->edges[e].to_children)
     {
         moe_convolution_of(model)->add_edge(model, params, layer, e);
+        if (moe_composite_applies(model, e))
+            moe_composite_add(model, params, layer, e);
         return;
     }
     snprintf(name, sizeof name, "gnn/%d/edge%d/weight", layer + 1, e);
@@ -119,18 +121,23 @@ moe_code
 moe_plan(moe_model *model, moe_params *params)
 {
     moe_job *job = model->job;
-    int hops = model->config.hops;
+    model->stride = model->config.composite ? 2 : 1;
+    model->layers = model->config.hops / model->stride;
     model->n_tables = moe_graph_tables(model->graph);
     model->n_edges = 2 * moe_graph_keys(model->graph);
     model->tables = moe_alloc(job, model->n_tables, sizeof *model->tables);
     model->edges = moe_alloc(job, model->n_edges, sizeof *model->edges);
-    model->layer = moe_alloc(job, (int64_t) hops * model->n_tables, sizeof *model->layer);
-    model->weight = moe_alloc(job, (int64_t) hops * model->n_edges, sizeof *model->weight);
-    if (model->tables == NULL || model->edges == NULL || model->layer == NULL || model->weight == NULL)
+    model->layer = moe_alloc(job, (int64_t) model->layers * model->n_tables, sizeof *model->layer);
+    model->weight = moe_alloc(job, (int64_t) model->layers * model->n_edges, sizeof *model->weight);
+    if (model->config.composite)
+        model->fuse =
+            moe_alloc(job, (int64_t) model->layers * model->n_edges, model->n_edges / 2 * sizeof *model->fuse);
+    if (moe_job_code(job) != MOE_OK || model->tables == NULL || model->edges == NULL || model->layer == NULL ||
+        model->weight == NULL)
         return moe_job_code(job);
     plan_edges(model);
     plan_tables(model);
-    for (int l = 0; l < hops; l++)
+    for (int l = 0; l < model->layers; l++)
     {
         for (int t = 0; t < model->n_tables; t++)
             if (layer_needs(model, l, t))

@@ -142,21 +142,12 @@ class_of(const moe_trainer *t, float label)
     return t->model->config.task == MOE_REGRESSION ? 0 : (int) label;
 }
 
-static moe_param *
-find_param(moe_params *params, const char *name)
-{
-    for (int i = 0; i < moe_params_count(params); i++)
-        if (strcmp(moe_params_get(params, i)->name, name) == 0)
-            return moe_params_get(params, i);
-    return NULL;
-}
-
 /* Start from the base rate: it need not be learned. A bias that is not zero was trained before and stays. */
 static void
 initialise_bias(moe_trainer *t, const int64_t *counts)
 {
-    moe_param *bias = find_param(t->params, "head/bias");
-    if (bias == NULL || t->model->config.task == MOE_REGRESSION || t->config.balance_classes)
+    moe_param *bias = t->model->head_bias;
+    if (t->model->config.task == MOE_REGRESSION || t->config.balance_classes)
         return;
     float *value = moe_alloc(t->job, bias->cols, sizeof *value);
     if (value == NULL)

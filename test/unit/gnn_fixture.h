@@ -44,20 +44,30 @@ typedef struct fixture_variant
     const char *name;
     moe_convolution_kind convolution;
     moe_aggregation aggregation;
+    bool composite;
     bool residual;
 } fixture_variant;
 
 static const fixture_variant fixture_variants[] = {
-    {"sage", MOE_CONV_SAGE, MOE_AGGREGATE_WEIGHTED, false}, {"sum", MOE_CONV_SAGE, MOE_AGGREGATE_SUM, false},
-    {"mean", MOE_CONV_SAGE, MOE_AGGREGATE_MEAN, false},     {"max", MOE_CONV_SAGE, MOE_AGGREGATE_MAX, false},
-    {"all", MOE_CONV_SAGE, MOE_AGGREGATE_ALL, true},        {"gin", MOE_CONV_GIN, MOE_AGGREGATE_WEIGHTED, false},
-    {"pna", MOE_CONV_PNA, MOE_AGGREGATE_WEIGHTED, false},   {"gat", MOE_CONV_GAT, MOE_AGGREGATE_WEIGHTED, true},
+    {"sage", MOE_CONV_SAGE, MOE_AGGREGATE_WEIGHTED, false, false},
+    {"sum", MOE_CONV_SAGE, MOE_AGGREGATE_SUM, false, false},
+    {"mean", MOE_CONV_SAGE, MOE_AGGREGATE_MEAN, false, false},
+    {"max", MOE_CONV_SAGE, MOE_AGGREGATE_MAX, false, false},
+    {"all", MOE_CONV_SAGE, MOE_AGGREGATE_ALL, false, true},
+    {"gin", MOE_CONV_GIN, MOE_AGGREGATE_WEIGHTED, false, false},
+    {"pna", MOE_CONV_PNA, MOE_AGGREGATE_WEIGHTED, false, false},
+    {"gat", MOE_CONV_GAT, MOE_AGGREGATE_WEIGHTED, false, true},
+    {"composite sage", MOE_CONV_SAGE, MOE_AGGREGATE_WEIGHTED, true, false},
+    {"composite gat", MOE_CONV_GAT, MOE_AGGREGATE_WEIGHTED, true, true},
 };
 #define FIXTURE_VARIANTS (int) (sizeof fixture_variants / sizeof *fixture_variants)
 
+/* Composite messages take an even number of hops. */
 static inline void
 fixture_choose(moe_model_config *config, int variant)
 {
+    config->composite = fixture_variants[variant].composite;
+    config->hops += config->composite ? config->hops % 2 : 0;
     config->convolution = fixture_variants[variant].convolution;
     config->aggregation = fixture_variants[variant].aggregation;
     config->residual = fixture_variants[variant].residual;

@@ -81,7 +81,7 @@ make_labels(labelled *l)
 
 /* Parameters, graph, model and trainer; NULL where one could not be made. */
 static moe_trainer *
-make_trainer(moe_job *job, fixture *f, const labelled *l)
+make_trainer(moe_job *job, fixture *f, const labelled *l, int variant)
 {
     moe_model_config config;
     moe_train_config training;
@@ -93,6 +93,7 @@ make_trainer(moe_job *job, fixture *f, const labelled *l)
     config.channels = 8;
     config.hops = 2;
     config.seed_inputs = 3;
+    fixture_choose(&config, variant);
     config.fanout[0] = config.fanout[1] = 4;
     f->n_inputs = config.seed_inputs;
     training.epochs = 1;
@@ -118,7 +119,7 @@ make_trainer(moe_job *job, fixture *f, const labelled *l)
 
 /* Train with the n-th allocation failing; the loss, NaN where training failed. */
 static double
-train(int threads, int64_t n, moe_code *code)
+train(int variant, int threads, int64_t n, moe_code *code)
 {
     fixture f;
     labelled l;
@@ -133,7 +134,7 @@ train(int threads, int64_t n, moe_code *code)
     *code = moe_job_create(&config, &job);
     if (*code == MOE_OK)
         moe_blas_open(job);
-    moe_trainer *trainer = *code == MOE_OK ? make_trainer(job, &f, &l) : NULL;
+    moe_trainer *trainer = *code == MOE_OK ? make_trainer(job, &f, &l, variant) : NULL;
     while (trainer != NULL && !progress.done && moe_trainer_step(trainer, &progress) == MOE_OK)
         continue;
     failing = 0;
@@ -150,33 +151,43 @@ train(int threads, int64_t n, moe_code *code)
 
 /* Failures that the core can do without are allowed for, but then the result must be the same. */
 static void
-any_allocation_may_fail(void **state)
+fail_each_allocation(int variant)
 {
     moe_code code;
-    double expected = train(2, INT64_MAX, &code);
+    double expected = train(variant, 2, INT64_MAX, &code);
     assert_int_equal(code, MOE_OK);
     int64_t total = calls, refused = 0;
     assert_true(isfinite(expected) && total > 100);
     for (int64_t n = 1; n <= total; n++)
     {
-        double loss = train(2, n, &code);
+        double loss = train(variant, 2, n, &code);
         assert_true(code == MOE_OK || code == MOE_OUT_OF_MEMORY);
         if (code == MOE_OK)
             assert_true(loss == expected);
         refused += code != MOE_OK;
     }
-    print_message("%lld of %lld failures end the training\n", (long long) refused, (long long) total);
+    print_message("%s: %lld of %lld failures end the training\n", fixture_variants[variant].name, (long long) refused,
+                  (long long) total);
     assert_true(refused > total / 2);
+}
+
+static void
+any_allocation_may_fail(void **state)
+{
+    fail_each_allocation(0);
+    for (int v = 1; v < FIXTURE_VARIANTS; v++)
+        if (fixture_variants[v].convolution != MOE_CONV_SAGE)
+            fail_each_allocation(v);
 }
 
 static void
 training_goes_on_without_the_threads_that_do_not_start(void **state)
 {
     moe_code code;
-    double expected = train(4, 0, &code);
+    double expected = train(0, 4, 0, &code);
     assert_int_equal(code, MOE_OK);
     thread_fails = true;
-    double alone = train(4, 0, &code);
+    double alone = train(0, 4, 0, &code);
     thread_fails = false;
     assert_int_equal(code, MOE_OK);
     assert_true(alone == expected);

@@ -262,6 +262,53 @@ a_seed_gives_the_same_model_with_any_number_of_threads(void **state)
     free(other);
 }
 
+/* Parameters after training on a random graph whose rows later than all seeds depend on `later`. */
+static float *
+trained_before(int variant, uint64_t later, int64_t *size)
+{
+    const int64_t cut = 200 * DAY;
+    world w = {.n_train = 90};
+    run r;
+    moe_progress progress;
+    moe_model_config model = small_config(2);
+    moe_train_config training = small_training();
+    training.epochs = 2;
+    training.batch_size = 32;
+    fixture_choose(&model, variant);
+    fixture_random(&w.f, 5, cut, later);
+    for (int i = 0; i < 120; i++)
+    {
+        w.row[i] = i % 30;
+        w.time[i] = cut / 2 + i * (cut / 2 / 120);
+        w.label[i] = (float) (moe_random_bits(6, i) % 2);
+    }
+    w.train = (moe_samples){.n = 90, .row = w.row, .time = w.time, .label = w.label};
+    w.valid = (moe_samples){.n = 30, .row = w.row + 90, .time = w.time + 90, .label = w.label + 90};
+    begin(&r, &w, &model, &training, 2);
+    train(&r, &progress);
+    *size = moe_params_size(r.params);
+    float *values = malloc(*size * sizeof *values);
+    moe_params_save(r.params, values);
+    end(&r);
+    fixture_free(&w.f);
+    return values;
+}
+
+static void
+rows_later_than_the_training_rows_change_no_bit_of_the_model(void **state)
+{
+    for (int v = 0; v < FIXTURE_VARIANTS; v++)
+    {
+        int64_t size, other_size;
+        float *model = trained_before(v, 1, &size);
+        float *other = trained_before(v, 2, &other_size);
+        assert_int_equal(size, other_size);
+        assert_memory_equal(model, other, size * sizeof *model);
+        free(model);
+        free(other);
+    }
+}
+
 static void
 the_best_epoch_is_restored(void **state)
 {
@@ -512,6 +559,7 @@ main(void)
         cmocka_unit_test(a_number_is_learned_in_its_own_units),
         cmocka_unit_test(what_the_caller_supplies_of_a_seed_is_learned),
         cmocka_unit_test(a_seed_gives_the_same_model_with_any_number_of_threads),
+        cmocka_unit_test(rows_later_than_the_training_rows_change_no_bit_of_the_model),
         cmocka_unit_test(the_best_epoch_is_restored),
         cmocka_unit_test(a_stored_model_predicts_what_it_predicted),
         cmocka_unit_test(patience_ends_training_early),
