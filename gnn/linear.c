@@ -7,7 +7,9 @@
  * a penalty is what is believed of the weights before any row is seen, and more
  * rows should outweigh it. A penalty of a fifth or five times as much is taken
  * only where at least LEAST_VALID validation rows are better off by more than
- * one standard error of the paired difference of losses.
+ * one standard error of the paired difference of losses, and where the fits take
+ * seconds: with more products of a row and an output's weights than MOST_TRIED,
+ * there are rows enough for the penalty to matter little.
  */
 #include "gnn/linear_loss.h"
 
@@ -17,6 +19,7 @@
 #define LOGISTIC_PENALTY (1 / .002)
 #define RIDGE_PENALTY    1000.0
 #define LEAST_VALID      500
+#define MOST_TRIED       ((int64_t) 1 << 30)
 #define ROWS             64 /* a chunk */
 
 typedef struct linear
@@ -203,7 +206,7 @@ choose_penalty(moe_job *job, linear *l, const moe_dense_task *task, moe_linear_l
         *other = *l;
         other->parameters = parameters;
         other->penalty = factors[c] * usual;
-        moe_linear_loss_start(loss, parameters);
+        memcpy(parameters, l->parameters, (size_t) count_parameters(l) * sizeof *parameters);
         moe_linear_loss_minimise(loss, other->penalty, parameters);
         double *second = predict_exactly(job, other, task, valid);
         if (second != NULL && clearly_better(l, task, valid, first, second, &gain) && gain > most)
@@ -237,7 +240,7 @@ linear_fit(moe_job *job, const moe_dense_task *task, const moe_dense_rows *train
         moe_linear_loss_start(loss, l->parameters);
         code = moe_linear_loss_minimise(loss, l->penalty, l->parameters);
     }
-    if (code == MOE_OK && valid->n >= LEAST_VALID && l->width > 0)
+    if (code == MOE_OK && valid->n >= LEAST_VALID && train->n <= MOST_TRIED / count_parameters(l))
         code = choose_penalty(job, l, task, loss, valid);
     moe_linear_loss_destroy(loss);
     if (code == MOE_OK)

@@ -30,7 +30,7 @@
 #define LEAST_ROWS 256
 #define POLL_ROWS  64
 #define STEPS      500
-#define TOLERANCE  1e-7 /* of the mean loss's gradient */
+#define TOLERANCE  1e-6 /* of the mean loss's gradient */
 
 typedef double lanes __attribute__((vector_size(4 * sizeof(double)), aligned(sizeof(double)), may_alias));
 typedef float floats __attribute__((vector_size(4 * sizeof(float)), aligned(sizeof(float)), may_alias));
