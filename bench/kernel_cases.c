@@ -253,6 +253,14 @@ multiply_column(bench *b)
 }
 
 static void
+multiply_row(bench *b)
+{
+    SHAPE;
+    op->multiply_row(job, rows, cols, floats(b, 0, n), floats(b, 1, cols), false, output(b, 2, n));
+    moves(b, 2 * F * (double) n);
+}
+
+static void
 row_dot(bench *b)
 {
     SHAPE;
@@ -299,6 +307,22 @@ relu_dropout(bench *b)
     SHAPE;
     op->relu_dropout(job, n, 0.2f, 7, signed_floats(b, 0, n), output(b, 1, n));
     moves(b, 2 * F * (double) n);
+}
+
+static void
+exponential(bench *b)
+{
+    SHAPE;
+    op->exp(job, n, signed_floats(b, 0, n), output(b, 1, n));
+    moves(b, 2 * F * (double) n);
+}
+
+static void
+exp_backward(bench *b)
+{
+    SHAPE;
+    op->exp_backward(job, n, signed_floats(b, 0, n), floats(b, 1, n), floats(b, 2, n), false, output(b, 3, n));
+    moves(b, 4 * F * (double) n);
 }
 
 /* Rows. */
@@ -354,6 +378,22 @@ softmax_backward(bench *b)
 {
     SHAPE;
     op->softmax_backward(job, rows, cols, floats(b, 0, n), floats(b, 1, n), false, output(b, 2, n));
+    moves(b, 3 * F * (double) n);
+}
+
+static void
+entmax(bench *b)
+{
+    SHAPE;
+    op->entmax(job, rows, cols, signed_floats(b, 0, n), output(b, 1, n));
+    moves(b, 2 * F * (double) n);
+}
+
+static void
+entmax_backward(bench *b)
+{
+    SHAPE;
+    op->entmax_backward(job, rows, cols, floats(b, 0, n), floats(b, 1, n), false, output(b, 2, n));
     moves(b, 3 * F * (double) n);
 }
 
@@ -757,18 +797,23 @@ const bench_case bench_cases[] = {
     CASE(add_row, matrices),
     CASE(column_sum, matrices),
     CASE(multiply_column, matrices),
+    CASE(multiply_row, matrices),
     CASE(row_dot, matrices),
     CASE(copy_block, matrices),
     CASE(relu, matrices),
     CASE(relu_backward, matrices),
     CASE(dropout, matrices),
     CASE(relu_dropout, matrices),
+    {"exp", exponential, matrices, offsetof(moe_backend, exp)},
+    CASE(exp_backward, matrices),
     CASE(layer_norm, matrices),
     CASE(layer_norm_backward, matrices),
     CASE(layer_norm_relu, matrices),
     CASE(layer_norm_relu_backward, matrices),
     CASE(softmax, narrow_matrices),
     CASE(softmax_backward, narrow_matrices),
+    CASE(entmax, matrices),
+    CASE(entmax_backward, matrices),
     CASE(gather, matrices),
     CASE(aggregate, sparse_matrices),
     {"aggregate_weighted", aggregate_weighted, sparse_matrices, offsetof(moe_backend, aggregate)},

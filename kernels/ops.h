@@ -20,6 +20,9 @@
 
 #include "kernels/tape.h"
 
+/* The exponential of a number beyond it, either way, is that of the limit. */
+#define MOE_EXP_LIMIT 10.0f
+
 typedef enum moe_loss_kind
 {
     MOE_LOSS_LOGISTIC,
@@ -98,6 +101,9 @@ typedef struct moe_backend
     /* out[i,j] = x[i,j] * c[i] */
     void (*multiply_column)(moe_job *job, int64_t rows, int64_t cols, const float *x, const float *c, bool add,
                             float *out);
+    /* out[i,j] = x[i,j] * row[j] */
+    void (*multiply_row)(moe_job *job, int64_t rows, int64_t cols, const float *x, const float *row, bool add,
+                         float *out);
     /* out[i] = sum over j of a[i,j] * b[i,j] */
     void (*row_dot)(moe_job *job, int64_t rows, int64_t cols, const float *a, const float *b, bool add, float *out);
     /* Copy a [rows, cols] block between matrices whose rows are x_stride and out_stride apart. */
@@ -115,6 +121,11 @@ typedef struct moe_backend
     void (*dropout)(moe_job *job, int64_t count, float rate, uint64_t key, const float *x, bool add, float *out);
     /* Dropout of relu. A result above 0 was kept, so relu_backward with moe_dropout_factor is its backward. */
     void (*relu_dropout)(moe_job *job, int64_t count, float rate, uint64_t key, const float *x, float *out);
+    /* out = e^x, of x limited to [-MOE_EXP_LIMIT, MOE_EXP_LIMIT]. */
+    void (*exp)(moe_job *job, int64_t count, const float *x, float *out);
+    /* gx = y * gy where |x| is below the limit, else 0; gx may be gy. */
+    void (*exp_backward)(moe_job *job, int64_t count, const float *x, const float *y, const float *gy, bool add,
+                         float *gx);
 
     /* Rows. y = (x - mean) * deviation * gain + bias; mean and deviation (1 / sqrt(variance + 1e-5)) [rows] are kept.
      */
@@ -135,6 +146,11 @@ typedef struct moe_backend
     /* gx = y * (gy - sum of y * gy) in each row; gx may be gy. */
     void (*softmax_backward)(moe_job *job, int64_t rows, int64_t cols, const float *y, const float *gy, bool add,
                              float *gx);
+    /* y = max(x / 2 - t, 0)^2 in each row, with the t that makes its sum 1. */
+    void (*entmax)(moe_job *job, int64_t rows, int64_t cols, const float *x, float *y);
+    /* gx = r * (gy - sum of r * gy / sum of r) in each row, r the square root of y; gx may be gy. */
+    void (*entmax_backward)(moe_job *job, int64_t rows, int64_t cols, const float *y, const float *gy, bool add,
+                            float *gx);
 
     /* Sparse. out [n, cols]: row i is x[index[i]], or zeros for -1. */
     void (*gather)(moe_job *job, int64_t n, int64_t cols, const int32_t *index, const float *x, bool add, float *out);

@@ -192,9 +192,10 @@ needs_gradient(const moe_var *var)
     return var != NULL && var->needs_gradient;
 }
 
-void *
-moe_begin(moe_tape *tape, size_t size, moe_backward_fn backward, int64_t rows, int64_t cols, moe_var *a, moe_var *b,
-          moe_var *c)
+/* moe_begin with the memory of its result; NULL: its own. */
+static void *
+begin_in(moe_tape *tape, float *value, size_t size, moe_backward_fn backward, int64_t rows, int64_t cols, moe_var *a,
+         moe_var *b, moe_var *c)
 {
     if (moe_job_check(tape->job) != MOE_OK)
         return NULL;
@@ -202,7 +203,7 @@ moe_begin(moe_tape *tape, size_t size, moe_backward_fn backward, int64_t rows, i
     moe_var *out = new_var(tape, rows, cols, needs_gradient(a) || needs_gradient(b) || needs_gradient(c));
     if (op == NULL || out == NULL)
         return NULL;
-    out->value = moe_tape_array(tape, moe_size(out), sizeof(float));
+    out->value = value != NULL ? value : moe_tape_array(tape, moe_size(out), sizeof(float));
     if (out->value == NULL)
         return NULL;
     op->backward = backward;
@@ -216,6 +217,19 @@ moe_begin(moe_tape *tape, size_t size, moe_backward_fn backward, int64_t rows, i
         tape->last = op;
     }
     return op;
+}
+
+void *
+moe_begin(moe_tape *tape, size_t size, moe_backward_fn backward, int64_t rows, int64_t cols, moe_var *a, moe_var *b,
+          moe_var *c)
+{
+    return begin_in(tape, NULL, size, backward, rows, cols, a, b, c);
+}
+
+void *
+moe_begin_view(moe_tape *tape, size_t size, moe_backward_fn backward, int64_t rows, int64_t cols, moe_var *x)
+{
+    return begin_in(tape, x->value, size, backward, rows, cols, x, NULL, NULL);
 }
 
 moe_var *

@@ -63,9 +63,12 @@ moe_var *moe_add(moe_tape *tape, moe_var *a, moe_var *b);                /* same
 moe_var *moe_add_row(moe_tape *tape, moe_var *x, moe_var *row);          /* [n,m]+[1,m] */
 moe_var *moe_sum(moe_tape *tape, moe_var **terms, int n);                /* n >= 1 of one shape; NULL is a failure */
 moe_var *moe_scale(moe_tape *tape, moe_var *x, float factor);
-moe_var *moe_multiply(moe_tape *tape, moe_var *a, moe_var *b);        /* elementwise */
-moe_var *moe_multiply_column(moe_tape *tape, moe_var *x, moe_var *c); /* [n,m]*[n,1] */
-moe_var *moe_concat(moe_tape *tape, moe_var **parts, int n);          /* side by side: same rows */
+moe_var *moe_multiply(moe_tape *tape, moe_var *a, moe_var *b);                /* elementwise */
+moe_var *moe_multiply_column(moe_tape *tape, moe_var *x, moe_var *c);         /* [n,m]*[n,1] */
+moe_var *moe_multiply_row(moe_tape *tape, moe_var *x, moe_var *row);          /* [n,m]*[1,m] */
+moe_var *moe_concat(moe_tape *tape, moe_var **parts, int n);                  /* side by side: same rows */
+moe_var *moe_reshape(moe_tape *tape, moe_var *x, int64_t rows, int64_t cols); /* the same numbers in the same order */
+moe_var *moe_exp(moe_tape *tape, moe_var *x); /* of x limited to +-MOE_EXP_LIMIT (ops.h) */
 moe_var *moe_relu(moe_tape *tape, moe_var *x);
 moe_var *moe_layer_norm(moe_tape *tape, moe_var *x, moe_var *gain, moe_var *bias); /* gain, bias [1,m]; epsilon 1e-5 */
 /* relu_dropout of layer_norm, in one pass. */
@@ -73,6 +76,8 @@ moe_var *moe_layer_norm_relu(moe_tape *tape, moe_var *x, moe_var *gain, moe_var 
 moe_var *moe_dropout(moe_tape *tape, moe_var *x, float rate);      /* identity outside training */
 moe_var *moe_relu_dropout(moe_tape *tape, moe_var *x, float rate); /* dropout of relu, in one pass */
 moe_var *moe_softmax(moe_tape *tape, moe_var *x);                  /* each row */
+/* 1.5-entmax of each row (Peters, Niculae, Martins 2019): as softmax, but small numbers give 0. */
+moe_var *moe_entmax(moe_tape *tape, moe_var *x);
 
 /* Sparse. An index of -1 stands for a row of zeros. */
 moe_var *moe_gather(moe_tape *tape, moe_var *x, const int32_t *index, int64_t n); /* [n,C] */

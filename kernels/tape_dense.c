@@ -222,6 +222,80 @@ moe_multiply_column(moe_tape *tape, moe_var *x, moe_var *c)
     return moe_finish(tape, op);
 }
 
+static void
+multiply_row_backward(moe_tape *tape, moe_op *op)
+{
+    moe_var *x = op->in[0];
+    moe_var *row = op->in[1];
+    const float *gy = op->out->gradient;
+    bool add;
+    float *g = moe_zeroed_gradient(tape, row);
+    float *product = g == NULL ? NULL : moe_tape_array(tape, moe_size(x), sizeof(float));
+    if (product != NULL)
+    {
+        tape->backend->multiply(tape->job, moe_size(x), gy, x->value, false, product);
+        tape->backend->column_sum(tape->job, x->rows, x->cols, product, g);
+    }
+    g = moe_gradient(tape, x, &add);
+    if (g != NULL)
+        tape->backend->multiply_row(tape->job, x->rows, x->cols, gy, row->value, add, g);
+}
+
+moe_var *
+moe_multiply_row(moe_tape *tape, moe_var *x, moe_var *row)
+{
+    if (!moe_given(tape, "multiply_row", x != NULL && row != NULL))
+        return NULL;
+    if (row->rows != 1 || row->cols != x->cols)
+        return moe_bad_shape(tape, "multiply_row", x, row);
+    moe_op *op = moe_begin(tape, sizeof(moe_op), multiply_row_backward, x->rows, x->cols, x, row, NULL);
+    if (op == NULL)
+        return NULL;
+    tape->backend->multiply_row(tape->job, x->rows, x->cols, x->value, row->value, false, op->out->value);
+    return moe_finish(tape, op);
+}
+
+static void
+reshape_backward(moe_tape *tape, moe_op *op)
+{
+    pass_gradient(tape, op->out, op->in[0]);
+}
+
+moe_var *
+moe_reshape(moe_tape *tape, moe_var *x, int64_t rows, int64_t cols)
+{
+    int64_t size;
+    if (!moe_given(tape, "reshape", x != NULL))
+        return NULL;
+    if (rows < 0 || cols < 0 || __builtin_mul_overflow(rows, cols, &size) || size != moe_size(x))
+        return moe_bad_shape(tape, "reshape", x, NULL);
+    moe_op *op = moe_begin_view(tape, sizeof(moe_op), reshape_backward, rows, cols, x);
+    return op == NULL ? NULL : moe_finish(tape, op);
+}
+
+static void
+exp_backward(moe_tape *tape, moe_op *op)
+{
+    moe_var *x = op->in[0];
+    bool add;
+    const float *gy = op->out->gradient;
+    float *g = moe_take_gradient(tape, op->out, x, &add);
+    if (g != NULL)
+        tape->backend->exp_backward(tape->job, moe_size(x), x->value, op->out->value, gy, add, g);
+}
+
+moe_var *
+moe_exp(moe_tape *tape, moe_var *x)
+{
+    if (!moe_given(tape, "exp", x != NULL))
+        return NULL;
+    moe_op *op = moe_begin(tape, sizeof(moe_op), exp_backward, x->rows, x->cols, x, NULL, NULL);
+    if (op == NULL)
+        return NULL;
+    tape->backend->exp(tape->job, moe_size(x), x->value, op->out->value);
+    return moe_finish(tape, op);
+}
+
 typedef struct concat_op
 {
     moe_op op;

@@ -46,6 +46,8 @@ struct moe_tape
  */
 void *moe_begin(moe_tape *tape, size_t size, moe_backward_fn backward, int64_t rows, int64_t cols, moe_var *a,
                 moe_var *b, moe_var *c);
+/* The same, where the result is the numbers of x themselves. */
+void *moe_begin_view(moe_tape *tape, size_t size, moe_backward_fn backward, int64_t rows, int64_t cols, moe_var *x);
 /* The operation's result if nothing failed since, else NULL. */
 moe_var *moe_finish(moe_tape *tape, void *op);
 /* Whether no input is missing; if not, a failure is recorded. */

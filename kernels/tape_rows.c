@@ -105,3 +105,25 @@ moe_softmax(moe_tape *tape, moe_var *x)
     tape->backend->softmax(tape->job, x->rows, x->cols, x->value, op->out->value);
     return moe_finish(tape, op);
 }
+
+static void
+entmax_backward(moe_tape *tape, moe_op *op)
+{
+    bool add;
+    const float *gy = op->out->gradient;
+    float *g = moe_take_gradient(tape, op->out, op->in[0], &add);
+    if (g != NULL)
+        tape->backend->entmax_backward(tape->job, op->out->rows, op->out->cols, op->out->value, gy, add, g);
+}
+
+moe_var *
+moe_entmax(moe_tape *tape, moe_var *x)
+{
+    if (!moe_given(tape, "entmax", x != NULL))
+        return NULL;
+    moe_op *op = moe_begin(tape, sizeof(moe_op), entmax_backward, x->rows, x->cols, x, NULL, NULL);
+    if (op == NULL)
+        return NULL;
+    tape->backend->entmax(tape->job, x->rows, x->cols, x->value, op->out->value);
+    return moe_finish(tape, op);
+}

@@ -36,6 +36,7 @@
     X(add_row)                                                                                                         \
     X(column_sum)                                                                                                      \
     X(multiply_column)                                                                                                 \
+    X(multiply_row)                                                                                                    \
     X(row_dot)                                                                                                         \
     X(copy_block)
 #define MOE_CPU_ELEMENTWISE(X)                                                                                         \
@@ -46,7 +47,9 @@
     X(relu)                                                                                                            \
     X(relu_backward)                                                                                                   \
     X(dropout)                                                                                                         \
-    X(relu_dropout)
+    X(relu_dropout)                                                                                                    \
+    X(exp)                                                                                                             \
+    X(exp_backward)
 #define MOE_CPU_ROWS(X)                                                                                                \
     X(layer_norm)                                                                                                      \
     X(layer_norm_backward)                                                                                             \
@@ -54,6 +57,9 @@
     X(layer_norm_relu_backward)                                                                                        \
     X(softmax)                                                                                                         \
     X(softmax_backward)
+#define MOE_CPU_ENTMAX(X)                                                                                              \
+    X(entmax)                                                                                                          \
+    X(entmax_backward)
 #define MOE_CPU_GATHER(X)                                                                                              \
     X(gather)                                                                                                          \
     X(sum_rows)
@@ -96,6 +102,7 @@
     MOE_CPU_DENSE(X)                                                                                                   \
     MOE_CPU_ELEMENTWISE(X)                                                                                             \
     MOE_CPU_ROWS(X)                                                                                                    \
+    MOE_CPU_ENTMAX(X)                                                                                                  \
     MOE_CPU_GATHER(X)                                                                                                  \
     MOE_CPU_AGGREGATE(X)                                                                                               \
     MOE_CPU_EDGES(X)                                                                                                   \

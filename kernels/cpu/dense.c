@@ -133,6 +133,28 @@ moe_cpu_multiply_column(moe_job *job, int64_t rows, int64_t cols, const float *x
 }
 
 static void
+multiply_row_range(int64_t begin, int64_t end, void *arg)
+{
+    const matrix *m = arg;
+    const float *row = m->y;
+    bool add = m->add;
+    for (int64_t i = begin; i < end; i++)
+    {
+        const float *x = m->x + i * m->cols;
+        float *restrict out = m->out + i * m->cols;
+        for (int64_t j = 0; j < m->cols; j++)
+            out[j] = add ? out[j] + x[j] * row[j] : x[j] * row[j];
+    }
+}
+
+void
+moe_cpu_multiply_row(moe_job *job, int64_t rows, int64_t cols, const float *x, const float *row, bool add, float *out)
+{
+    matrix m = {.cols = cols, .x = x, .y = row, .add = add, .out = out};
+    moe_parallel(job, rows, moe_row_grain(cols), multiply_row_range, &m);
+}
+
+static void
 row_dot_range(int64_t begin, int64_t end, void *arg)
 {
     const matrix *m = arg;

@@ -5,6 +5,8 @@
  * is marked free of dependences between iterations, which holds for exact
  * overlap.
  */
+#include <math.h>
+
 #include "kernels/cpu/draws.h"
 
 /* Floats of all terms of a sum that stay in the first-level cache. */
@@ -16,6 +18,7 @@ typedef struct elementwise
 {
     const float *a;
     const float *b;
+    const float *c;
     const float *const *terms;
     int n;
     float factor;
@@ -207,4 +210,47 @@ moe_cpu_relu_dropout(moe_job *job, int64_t count, float rate, uint64_t key, cons
                      .factor = moe_dropout_factor(rate),
                      .out = out};
     moe_parallel(job, count, MOE_GRAIN, relu_dropout_range, &e);
+}
+
+/* Written so that NaN stays NaN. */
+static void
+exp_range(int64_t begin, int64_t end, void *arg)
+{
+    const elementwise *e = arg;
+    for (int64_t i = begin; i < end; i++)
+    {
+        float x = e->a[i] > MOE_EXP_LIMIT ? MOE_EXP_LIMIT : e->a[i];
+        e->out[i] = expf(x < -MOE_EXP_LIMIT ? -MOE_EXP_LIMIT : x);
+    }
+}
+
+void
+moe_cpu_exp(moe_job *job, int64_t count, const float *x, float *out)
+{
+    elementwise e = {.a = x, .out = out};
+    moe_parallel(job, count, MOE_GRAIN / 4, exp_range, &e);
+}
+
+static void
+exp_backward_range(int64_t begin, int64_t end, void *arg)
+{
+    const elementwise *e = arg;
+    const float *x = e->a;
+    const float *y = e->b;
+    const float *gy = e->c;
+    float *out = e->out;
+    bool add = e->add;
+    MOE_NO_DEPENDENCE
+    for (int64_t i = begin; i < end; i++)
+    {
+        float g = gy[i] * (fabsf(x[i]) >= MOE_EXP_LIMIT ? 0 : y[i]);
+        out[i] = add ? out[i] + g : g;
+    }
+}
+
+void
+moe_cpu_exp_backward(moe_job *job, int64_t count, const float *x, const float *y, const float *gy, bool add, float *gx)
+{
+    elementwise e = {.a = x, .b = y, .c = gy, .add = add, .out = gx};
+    moe_parallel(job, count, MOE_GRAIN, exp_backward_range, &e);
 }

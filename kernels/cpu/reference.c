@@ -114,6 +114,13 @@ multiply_column(moe_job *job, int64_t rows, int64_t cols, const float *x, const 
 }
 
 static void
+multiply_row(moe_job *job, int64_t rows, int64_t cols, const float *x, const float *row, bool add, float *out)
+{
+    for (int64_t i = 0; i < rows * cols; i++)
+        moe_reference_put(&out[i], add, (double) x[i] * row[i % cols]);
+}
+
+static void
 row_dot(moe_job *job, int64_t rows, int64_t cols, const float *a, const float *b, bool add, float *out)
 {
     for (int64_t i = 0; i < rows; i++)
@@ -165,6 +172,20 @@ relu_dropout(moe_job *job, int64_t count, float rate, uint64_t key, const float 
 {
     relu(job, count, x, out);
     dropout(job, count, rate, key, out, false, out);
+}
+
+static void
+exponential(moe_job *job, int64_t count, const float *x, float *out)
+{
+    for (int64_t i = 0; i < count; i++)
+        out[i] = (float) exp(x[i] > MOE_EXP_LIMIT ? MOE_EXP_LIMIT : x[i] < -MOE_EXP_LIMIT ? -MOE_EXP_LIMIT : x[i]);
+}
+
+static void
+exponential_backward(moe_job *job, int64_t count, const float *x, const float *y, const float *gy, bool add, float *gx)
+{
+    for (int64_t i = 0; i < count; i++)
+        moe_reference_put(&gx[i], add, fabs(x[i]) >= MOE_EXP_LIMIT ? 0 : (double) y[i] * gy[i]);
 }
 
 static void
@@ -270,6 +291,55 @@ softmax_backward(moe_job *job, int64_t rows, int64_t cols, const float *y, const
     }
 }
 
+/* The sum of entmax with threshold t, which falls as t rises. */
+static double
+entmax_sum(const float *x, int64_t cols, double t)
+{
+    double total = 0;
+    for (int64_t j = 0; j < cols; j++)
+        total += x[j] / 2.0 > t ? (x[j] / 2.0 - t) * (x[j] / 2.0 - t) : 0;
+    return total;
+}
+
+static void
+entmax(moe_job *job, int64_t rows, int64_t cols, const float *x, float *y)
+{
+    for (int64_t i = 0; i < rows; i++, x += cols, y += cols)
+    {
+        double high = -INFINITY;
+        for (int64_t j = 0; j < cols; j++)
+            high = fmax(high, x[j] / 2.0);
+        double low = high - 1; /* where the largest number alone gives 1 */
+        for (int step = 0; step < 60; step++)
+        {
+            double middle = (low + high) / 2;
+            if (entmax_sum(x, cols, middle) > 1)
+                low = middle;
+            else
+                high = middle;
+        }
+        for (int64_t j = 0; j < cols; j++)
+            y[j] = (float) (x[j] / 2.0 > low ? (x[j] / 2.0 - low) * (x[j] / 2.0 - low) : 0);
+    }
+}
+
+static void
+entmax_backward(moe_job *job, int64_t rows, int64_t cols, const float *y, const float *gy, bool add, float *gx)
+{
+    for (int64_t i = 0; i < rows; i++, y += cols, gy += cols, gx += cols)
+    {
+        double dot = 0;
+        double total = 0;
+        for (int64_t j = 0; j < cols; j++)
+        {
+            dot += sqrt(y[j]) * gy[j];
+            total += sqrt(y[j]);
+        }
+        for (int64_t j = 0; j < cols; j++)
+            moe_reference_put(&gx[j], add, sqrt(y[j]) * (gy[j] - dot / total));
+    }
+}
+
 static double
 weight_of(const float *weight, int64_t rows, int64_t i)
 {
@@ -363,18 +433,23 @@ const moe_backend moe_backend_reference = {
     .add_row = add_row,
     .column_sum = column_sum,
     .multiply_column = multiply_column,
+    .multiply_row = multiply_row,
     .row_dot = row_dot,
     .copy_block = copy_block,
     .relu = relu,
     .relu_backward = relu_backward,
     .dropout = dropout,
     .relu_dropout = relu_dropout,
+    .exp = exponential,
+    .exp_backward = exponential_backward,
     .layer_norm = layer_norm,
     .layer_norm_backward = layer_norm_backward,
     .layer_norm_relu = layer_norm_relu,
     .layer_norm_relu_backward = layer_norm_relu_backward,
     .softmax = softmax,
     .softmax_backward = softmax_backward,
+    .entmax = entmax,
+    .entmax_backward = entmax_backward,
     .gather = moe_reference_gather,
     .aggregate = moe_reference_aggregate,
     .aggregate_types = moe_reference_aggregate_types,

@@ -267,11 +267,14 @@ OP(scale_by, int64_t count, const float *factor, const float *x, bool add, float
 OP(multiply, int64_t count, const float *a, const float *b, bool add, float *out);
 OP(add_row, int64_t rows, int64_t cols, const float *x, const float *row, float *out);
 OP(multiply_column, int64_t rows, int64_t cols, const float *x, const float *c, bool add, float *out);
+OP(multiply_row, int64_t rows, int64_t cols, const float *x, const float *row, bool add, float *out);
 OP(copy_block, int64_t rows, int64_t cols, const float *x, int64_t x_stride, bool add, float *out, int64_t out_stride);
 OP(relu, int64_t count, const float *x, float *out);
 OP(relu_backward, int64_t count, float factor, const float *y, const float *gy, bool add, float *gx);
 OP(dropout, int64_t count, float rate, uint64_t key, const float *x, bool add, float *out);
 OP(relu_dropout, int64_t count, float rate, uint64_t key, const float *x, float *out);
+OP(exp, int64_t count, const float *x, float *out);
+OP(exp_backward, int64_t count, const float *x, const float *y, const float *gy, bool add, float *gx);
 /* reduce.cu */
 OP(column_sum, int64_t rows, int64_t cols, const float *x, float *out);
 OP(row_dot, int64_t rows, int64_t cols, const float *a, const float *b, bool add, float *out);
@@ -290,6 +293,8 @@ OP(layer_norm_relu_backward, int64_t rows, int64_t cols, const float *x, const f
    float *gbias);
 OP(softmax, int64_t rows, int64_t cols, const float *x, float *y);
 OP(softmax_backward, int64_t rows, int64_t cols, const float *y, const float *gy, bool add, float *gx);
+OP(entmax, int64_t rows, int64_t cols, const float *x, float *y);
+OP(entmax_backward, int64_t rows, int64_t cols, const float *y, const float *gy, bool add, float *gx);
 /* sparse.cu */
 OP(gather, int64_t n, int64_t cols, const int32_t *index, const float *x, bool add, float *out);
 OP(sum_rows, int64_t n, int64_t cols, int terms, const float *const *x, const int32_t *const *index, float *out);

@@ -125,6 +125,23 @@ moe_cuda_multiply_column(moe_job *job, int64_t rows, int64_t cols, const float *
     map(moe_cuda_of(job), rows * cols, add, column_multiplied{cols, x, c}, out);
 }
 
+struct row_multiplied
+{
+    int64_t cols;
+    const float *x, *row;
+    __device__ float
+    operator()(int64_t i) const
+    {
+        return x[i] * row[i % cols];
+    }
+};
+
+void
+moe_cuda_multiply_row(moe_job *job, int64_t rows, int64_t cols, const float *x, const float *row, bool add, float *out)
+{
+    map(moe_cuda_of(job), rows * cols, add, row_multiplied{cols, x, row}, out);
+}
+
 static __global__ void
 copy_rows(int64_t count, int64_t cols, const float *__restrict__ x, int64_t x_stride, bool add, float *__restrict__ out,
           int64_t out_stride)
@@ -202,4 +219,38 @@ void
 moe_cuda_relu_dropout(moe_job *job, int64_t count, float rate, uint64_t key, const float *x, float *out)
 {
     map(moe_cuda_of(job), count, false, dropped{moe_dropped_draws(rate), moe_dropout_factor(rate), key, true, x}, out);
+}
+
+/* Written so that NaN stays NaN. */
+struct exponential
+{
+    const float *x;
+    __device__ float
+    operator()(int64_t i) const
+    {
+        float limited = x[i] > MOE_EXP_LIMIT ? MOE_EXP_LIMIT : x[i];
+        return expf(limited < -MOE_EXP_LIMIT ? -MOE_EXP_LIMIT : limited);
+    }
+};
+
+void
+moe_cuda_exp(moe_job *job, int64_t count, const float *x, float *out)
+{
+    map(moe_cuda_of(job), count, false, exponential{x}, out);
+}
+
+struct exponential_back
+{
+    const float *x, *y, *gy;
+    __device__ float
+    operator()(int64_t i) const
+    {
+        return gy[i] * (fabsf(x[i]) >= MOE_EXP_LIMIT ? 0 : y[i]);
+    }
+};
+
+void
+moe_cuda_exp_backward(moe_job *job, int64_t count, const float *x, const float *y, const float *gy, bool add, float *gx)
+{
+    map(moe_cuda_of(job), count, add, exponential_back{x, y, gy}, gx);
 }

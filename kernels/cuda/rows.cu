@@ -247,3 +247,84 @@ moe_cuda_softmax_backward(moe_job *job, int64_t rows, int64_t cols, const float 
     if (device != NULL && rows > 0 && cols > 0)
         MOE_LAUNCH(device, softmax_rows_back, warp_blocks(device, rows), THREADS, rows, cols, y, gy, add, gx);
 }
+
+#define MOST_STEPS 40
+#define NO_STEP    1e-7f
+
+/* max(x / 2 - t, 0); NaN stays NaN. */
+static __device__ __forceinline__ float
+above(float x, float high, float t)
+{
+    float d = (x - high) * 0.5f - t;
+    return d <= 0 ? 0 : d;
+}
+
+/* Newton's steps for the threshold, as in kernels/cpu/entmax.c. */
+static __global__ void
+entmax_rows(int64_t rows, int64_t cols, const float *__restrict__ x, float *__restrict__ y)
+{
+    FOR_WARPS(i, rows)
+    {
+        const float *row = x + i * cols;
+        float high = -INFINITY;
+        float t = -1;
+        for (int64_t j = LANE; j < cols; j += WARP)
+            high = fmaxf(high, row[j]);
+        high = warp_max(high);
+        for (int step = 0; step < MOST_STEPS; step++)
+        {
+            float sum = 0;
+            float squares = 0;
+            for (int64_t j = LANE; j < cols; j += WARP)
+            {
+                float d = above(row[j], high, t);
+                sum += d;
+                squares += d * d;
+            }
+            float more = (warp_sum(squares) - 1) / (2 * warp_sum(sum));
+            if (more <= NO_STEP)
+                break;
+            t += more;
+        }
+        for (int64_t j = LANE; j < cols; j += WARP)
+        {
+            float d = above(row[j], high, t);
+            y[i * cols + j] = d * d;
+        }
+    }
+}
+
+void
+moe_cuda_entmax(moe_job *job, int64_t rows, int64_t cols, const float *x, float *y)
+{
+    moe_cuda *device = moe_cuda_of(job);
+    if (device != NULL && rows > 0 && cols > 0)
+        MOE_LAUNCH(device, entmax_rows, warp_blocks(device, rows), THREADS, rows, cols, x, y);
+}
+
+static __global__ void
+entmax_rows_back(int64_t rows, int64_t cols, const float *y, const float *gy, bool add, float *gx)
+{
+    FOR_WARPS(i, rows)
+    {
+        float sum = 0;
+        float dot = 0;
+        for (int64_t j = LANE; j < cols; j += WARP)
+        {
+            float root = sqrtf(y[i * cols + j]);
+            sum += root;
+            dot += root * gy[i * cols + j];
+        }
+        float mean = warp_sum(dot) / warp_sum(sum);
+        for (int64_t j = LANE; j < cols; j += WARP)
+            put(&gx[i * cols + j], add, sqrtf(y[i * cols + j]) * (gy[i * cols + j] - mean));
+    }
+}
+
+void
+moe_cuda_entmax_backward(moe_job *job, int64_t rows, int64_t cols, const float *y, const float *gy, bool add, float *gx)
+{
+    moe_cuda *device = moe_cuda_of(job);
+    if (device != NULL && rows > 0 && cols > 0)
+        MOE_LAUNCH(device, entmax_rows_back, warp_blocks(device, rows), THREADS, rows, cols, y, gy, add, gx);
+}

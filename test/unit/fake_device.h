@@ -150,6 +150,9 @@ FAKE_OP(column_sum, (moe_job * job, int64_t rows, int64_t cols, const float *x, 
 FAKE_OP(multiply_column,
         (moe_job * job, int64_t rows, int64_t cols, const float *x, const float *c, bool add, float *out),
         (job, rows, cols, x, c, add, out), x, c, out)
+FAKE_OP(multiply_row,
+        (moe_job * job, int64_t rows, int64_t cols, const float *x, const float *row, bool add, float *out),
+        (job, rows, cols, x, row, add, out), x, row, out)
 FAKE_OP(row_dot, (moe_job * job, int64_t rows, int64_t cols, const float *a, const float *b, bool add, float *out),
         (job, rows, cols, a, b, add, out), a, b, out)
 FAKE_OP(copy_block,
@@ -164,6 +167,10 @@ FAKE_OP(dropout, (moe_job * job, int64_t count, float rate, uint64_t key, const 
         (job, count, rate, key, x, add, out), x, out)
 FAKE_OP(relu_dropout, (moe_job * job, int64_t count, float rate, uint64_t key, const float *x, float *out),
         (job, count, rate, key, x, out), x, out)
+FAKE_OP(exp, (moe_job * job, int64_t count, const float *x, float *out), (job, count, x, out), x, out)
+FAKE_OP(exp_backward,
+        (moe_job * job, int64_t count, const float *x, const float *y, const float *gy, bool add, float *gx),
+        (job, count, x, y, gy, add, gx), x, y, gy, gx)
 FAKE_OP(layer_norm,
         (moe_job * job, int64_t rows, int64_t cols, const float *x, const float *gain, const float *bias, float *y,
          float *mean, float *deviation),
@@ -185,6 +192,10 @@ FAKE_OP(layer_norm_relu_backward,
         gy, gx, ggain, gbias)
 FAKE_OP(softmax, (moe_job * job, int64_t rows, int64_t cols, const float *x, float *y), (job, rows, cols, x, y), x, y)
 FAKE_OP(softmax_backward,
+        (moe_job * job, int64_t rows, int64_t cols, const float *y, const float *gy, bool add, float *gx),
+        (job, rows, cols, y, gy, add, gx), y, gy, gx)
+FAKE_OP(entmax, (moe_job * job, int64_t rows, int64_t cols, const float *x, float *y), (job, rows, cols, x, y), x, y)
+FAKE_OP(entmax_backward,
         (moe_job * job, int64_t rows, int64_t cols, const float *y, const float *gy, bool add, float *gx),
         (job, rows, cols, y, gy, add, gx), y, gy, gx)
 FAKE_OP(gather, (moe_job * job, int64_t n, int64_t cols, const int32_t *index, const float *x, bool add, float *out),
@@ -288,18 +299,23 @@ static const moe_backend fake_backend = {
     .add_row = fake_add_row,
     .column_sum = fake_column_sum,
     .multiply_column = fake_multiply_column,
+    .multiply_row = fake_multiply_row,
     .row_dot = fake_row_dot,
     .copy_block = fake_copy_block,
     .relu = fake_relu,
     .relu_backward = fake_relu_backward,
     .dropout = fake_dropout,
     .relu_dropout = fake_relu_dropout,
+    .exp = fake_exp,
+    .exp_backward = fake_exp_backward,
     .layer_norm = fake_layer_norm,
     .layer_norm_backward = fake_layer_norm_backward,
     .layer_norm_relu = fake_layer_norm_relu,
     .layer_norm_relu_backward = fake_layer_norm_relu_backward,
     .softmax = fake_softmax,
     .softmax_backward = fake_softmax_backward,
+    .entmax = fake_entmax,
+    .entmax_backward = fake_entmax_backward,
     .gather = fake_gather,
     .aggregate = fake_aggregate,
     .aggregate_types = fake_aggregate_types,

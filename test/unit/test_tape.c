@@ -167,6 +167,10 @@ GRADIENT_TEST(scale, moe_scale(tape, in[A], -0.7f))
 GRADIENT_TEST(multiply, moe_multiply(tape, in[A], in[B]))
 GRADIENT_TEST(square, moe_multiply(tape, in[A], in[A]))
 GRADIENT_TEST(multiply_column, moe_multiply_column(tape, in[A], in[COLUMN]))
+GRADIENT_TEST(multiply_row, moe_multiply_row(tape, in[A], in[GAIN]))
+GRADIENT_TEST(reshape, moe_reshape(tape, in[A], 3, 8))
+GRADIENT_TEST(exponential, moe_exp(tape, in[A]))
+GRADIENT_TEST(entmax, moe_entmax(tape, in[A]))
 GRADIENT_TEST(concat, moe_concat(tape, (moe_var *[]){in[A], in[COLUMN], in[B], in[A]}, 4))
 GRADIENT_TEST(relu, moe_relu(tape, in[A]))
 GRADIENT_TEST(layer_norm, moe_layer_norm(tape, in[A], in[GAIN], moe_scale(tape, in[GAIN], 2)))
@@ -418,6 +422,9 @@ inputs_that_do_not_fit_are_refused(void **state)
     REFUSED(moe_add_row(tape, x, y));
     REFUSED(moe_multiply(tape, x, y));
     REFUSED(moe_multiply_column(tape, x, y));
+    REFUSED(moe_multiply_row(tape, x, y));
+    REFUSED(moe_reshape(tape, x, 3, 5));
+    REFUSED(moe_reshape(tape, x, -3, -4));
     REFUSED(moe_concat(tape, ((moe_var *[]){x, y}), 2));
     REFUSED(moe_concat(tape, ((moe_var *[]){x, NULL}), 2));
     REFUSED(moe_layer_norm(tape, x, y, y));
@@ -600,6 +607,10 @@ main(void)
         cmocka_unit_test(multiply),
         cmocka_unit_test(square),
         cmocka_unit_test(multiply_column),
+        cmocka_unit_test(multiply_row),
+        cmocka_unit_test(reshape),
+        cmocka_unit_test(exponential),
+        cmocka_unit_test(entmax),
         cmocka_unit_test(concat),
         cmocka_unit_test(relu),
         cmocka_unit_test(layer_norm),

@@ -93,6 +93,14 @@ run_multiply_column(ops_run *run)
 }
 
 static void
+run_multiply_row(ops_run *run)
+{
+    const float *x = ops_row_floats(run, run->cols, 1), *row = ops_floats(run, run->cols, 2);
+    run->backend->multiply_row(run->job, run->rows, run->cols, x, row, run->add,
+                               ops_rows(run, "out", run->cols, run->add));
+}
+
+static void
 run_row_dot(ops_run *run)
 {
     const float *a = ops_row_floats(run, run->cols, 1), *b = ops_row_floats(run, run->cols, 2);
@@ -115,6 +123,7 @@ const ops_case ops_dense_cases[] = {
     OPS_CASE(linear, .tolerance = {2, 8, 0}),        OPS_CASE(linear_input, .tolerance = {2, 8, 0}),
     OPS_CASE(linear_weight, .tolerance = {2, 8, 0}), OPS_CASE(add_row, .tolerance = {1}),
     OPS_CASE(column_sum, .tolerance = {2, 8, 0}),    OPS_CASE(multiply_column, .tolerance = {1, 1, 0}),
-    OPS_CASE(row_dot, .tolerance = {2, 8, 0}),       OPS_CASE(copy_block, .tolerance = {1}),
+    OPS_CASE(multiply_row, .tolerance = {1, 1, 0}),  OPS_CASE(row_dot, .tolerance = {2, 8, 0}),
+    OPS_CASE(copy_block, .tolerance = {1}),
 };
 const int ops_dense_count = sizeof(ops_dense_cases) / sizeof(*ops_dense_cases);

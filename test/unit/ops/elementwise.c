@@ -109,10 +109,41 @@ run_relu_dropout(ops_run *run)
                                    ops_output(run, "out", count_of(run), false));
 }
 
+static void
+run_exp(ops_run *run)
+{
+    float *x = ops_row_normal(run, run->cols, 2);
+    for (int64_t i = 0; i < count_of(run); i++)
+        x[i] *= 6; /* one in ten beyond the limit */
+    run->backend->exp(run->job, count_of(run), ops_input(run, OPS_FLOAT, count_of(run), x),
+                      ops_rows(run, "out", run->cols, false));
+    run->backend->exp(run->job, count_of(run), special_numbers(run), ops_rows(run, "of special", run->cols, false));
+}
+
+static void
+run_exp_backward(ops_run *run)
+{
+    float *x = ops_row_normal(run, run->cols, 2);
+    for (int64_t i = 0; i < count_of(run); i++)
+        x[i] *= 6;
+    const float *limited = ops_input(run, OPS_FLOAT, count_of(run), x);
+    const float *y = ops_row_floats(run, run->cols, 1), *gy = ops_row_floats(run, run->cols, 4);
+    float *both = in_place(run, 3);
+    run->backend->exp_backward(run->job, count_of(run), limited, y, gy, run->add,
+                               ops_rows(run, "gx", run->cols, run->add));
+    run->backend->exp_backward(run->job, count_of(run), limited, y, both, run->add, both);
+}
+
 const ops_case ops_elementwise_cases[] = {
-    OPS_CASE(sum, .tolerance = {1, 2, 0}),      OPS_CASE(scale, .tolerance = {1, 1, 0}),
-    OPS_CASE(scale_by, .tolerance = {1, 1, 0}), OPS_CASE(multiply, .tolerance = {1, 1, 0}),
-    OPS_CASE(relu, .tolerance = {0}),           OPS_CASE(relu_backward, .tolerance = {1, 1, 0}),
-    OPS_CASE(dropout, .tolerance = {1, 1, 0}),  OPS_CASE(relu_dropout, .tolerance = {1}),
+    OPS_CASE(sum, .tolerance = {1, 2, 0}),
+    OPS_CASE(scale, .tolerance = {1, 1, 0}),
+    OPS_CASE(scale_by, .tolerance = {1, 1, 0}),
+    OPS_CASE(multiply, .tolerance = {1, 1, 0}),
+    OPS_CASE(relu, .tolerance = {0}),
+    OPS_CASE(relu_backward, .tolerance = {1, 1, 0}),
+    OPS_CASE(dropout, .tolerance = {1, 1, 0}),
+    OPS_CASE(relu_dropout, .tolerance = {1}),
+    OPS_CASE(exp, .tolerance = {8}),
+    OPS_CASE(exp_backward, .tolerance = {1, 1, 0}),
 };
 const int ops_elementwise_count = sizeof(ops_elementwise_cases) / sizeof(*ops_elementwise_cases);

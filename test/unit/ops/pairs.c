@@ -115,6 +115,19 @@ BACKWARD(multiply_column)
     run->backend->row_dot(run->job, ROWS, COLS, gy, x[0], true, g[1]);
 }
 
+FORWARD(multiply_row)
+{
+    run->backend->multiply_row(run->job, ROWS, COLS, x[0], x[1], false, out);
+}
+
+BACKWARD(multiply_row)
+{
+    float *product = scratch(run, N);
+    run->backend->multiply_row(run->job, ROWS, COLS, gy, x[1], true, g[0]);
+    run->backend->multiply(run->job, N, gy, x[0], false, product);
+    run->backend->column_sum(run->job, ROWS, COLS, product, g[1]);
+}
+
 FORWARD(row_dot)
 {
     run->backend->row_dot(run->job, ROWS, COLS, x[0], x[1], false, out);
@@ -156,6 +169,16 @@ BACKWARD(dropout)
     run->backend->dropout(run->job, N, 0.3f, 9, gy, true, g[0]);
 }
 
+FORWARD(exp)
+{
+    run->backend->exp(run->job, N, x[0], out);
+}
+
+BACKWARD(exp)
+{
+    run->backend->exp_backward(run->job, N, x[0], out, gy, true, g[0]);
+}
+
 FORWARD(layer_norm)
 {
     run->backend->layer_norm(run->job, ROWS, COLS, x[0], x[1], x[2], out, scratch(run, ROWS), scratch(run, ROWS));
@@ -192,6 +215,16 @@ FORWARD(softmax)
 BACKWARD(softmax)
 {
     run->backend->softmax_backward(run->job, ROWS, COLS, out, gy, true, g[0]);
+}
+
+FORWARD(entmax)
+{
+    run->backend->entmax(run->job, ROWS, COLS, x[0], out);
+}
+
+BACKWARD(entmax)
+{
+    run->backend->entmax_backward(run->job, ROWS, COLS, out, gy, true, g[0]);
 }
 
 FORWARD(gather)
@@ -511,13 +544,16 @@ const ops_pair ops_pairs[] = {
     PAIR(multiply, N, .inputs = 2, .size = {N, N}),
     PAIR(add_row, N, .inputs = 2, .size = {N, COLS}),
     PAIR(multiply_column, N, .inputs = 2, .size = {N, ROWS}),
+    PAIR(multiply_row, N, .inputs = 2, .size = {N, COLS}),
     PAIR(row_dot, ROWS, .inputs = 2, .size = {N, N}),
     PAIR(relu, N, .inputs = 1, .size = {N}),
     PAIR(relu_dropout, N, .inputs = 1, .size = {N}),
     PAIR(dropout, N, .inputs = 1, .size = {N}),
+    PAIR(exp, N, .inputs = 1, .size = {N}),
     PAIR(layer_norm, N, .inputs = 3, .size = {N, COLS, COLS}),
     PAIR(layer_norm_relu, N, .inputs = 3, .size = {N, COLS, COLS}),
     PAIR(softmax, N, .inputs = 1, .size = {N}),
+    PAIR(entmax, N, .inputs = 1, .size = {N}),
     PAIR(gather, ENTRIES *COLS, .inputs = 1, .size = {N}),
     PAIR(aggregate, N, .inputs = 2, .size = {N, ENTRIES}),
     PAIR(aggregate_types, N, .inputs = 3, .size = {N, N, ENTRIES}),

@@ -128,10 +128,42 @@ run_softmax_backward(ops_run *run)
     run->backend->softmax_backward(run->job, run->rows, run->cols, y, both, false, both);
 }
 
-/* Of two columns the variance may be small, and the deviation, up to 316, enlarges what is rounded before. */
+/* Rows of few and of many numbers above the threshold, every fifth of equal ones. */
+static void
+run_entmax(ops_run *run)
+{
+    static const float spread[] = {0.1f, 1, 10};
+    float *x = ops_row_normal(run, run->cols, 1);
+    for (int64_t i = 0; i < run->rows; i++)
+    {
+        for (int64_t j = 0; j < run->cols; j++)
+            x[i * run->cols + j] = (run->first + i) % 5 == 3 ? 2 : x[i * run->cols + j] * spread[(run->first + i) % 3];
+    }
+    run->backend->entmax(run->job, run->rows, run->cols, ops_input(run, OPS_FLOAT, run->rows * run->cols, x),
+                         ops_rows(run, "y", run->cols, false));
+}
+
+static void
+run_entmax_backward(ops_run *run)
+{
+    float *y = ops_row_normal(run, run->cols, 1);
+    for (int64_t i = 0; i < run->rows * run->cols; i++)
+        y[i] = (run->first * run->cols + i) % 3 == 1 && run->cols > 2 ? 0 : 0.1f + fabsf(y[i]);
+    const float *probability = ops_input(run, OPS_FLOAT, run->rows * run->cols, y);
+    const float *gy = ops_row_floats(run, run->cols, 2);
+    float *both =
+        ops_changed(run, "gx in place", OPS_FLOAT, run->rows * run->cols, run->cols, ops_row_normal(run, run->cols, 3));
+    run->backend->entmax_backward(run->job, run->rows, run->cols, probability, gy, run->add,
+                                  ops_rows(run, "gx", run->cols, run->add));
+    run->backend->entmax_backward(run->job, run->rows, run->cols, probability, both, false, both);
+}
+
+/* Entmax backward takes a mean from what may equal it. Of two columns the variance may be small, and the deviation, up
+ * to 316, enlarges what is rounded before. */
 const ops_case ops_row_cases[] = {
     OPS_CASE(layer_norm, .tolerance = {4, 2, 316}),      OPS_CASE(layer_norm_backward, .tolerance = {4, 6, 632}),
     OPS_CASE(layer_norm_relu, .tolerance = {4, 2, 316}), OPS_CASE(layer_norm_relu_backward, .tolerance = {4, 6, 632}),
     OPS_CASE(softmax, .tolerance = {32, 0, 1}),          OPS_CASE(softmax_backward, .tolerance = {4, 8, 0}),
+    OPS_CASE(entmax, .tolerance = {16, 0, 16}),          OPS_CASE(entmax_backward, .tolerance = {4, 16, 8}),
 };
 const int ops_row_count = sizeof(ops_row_cases) / sizeof(*ops_row_cases);
