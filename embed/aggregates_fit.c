@@ -3,21 +3,23 @@
  *
  *   NUMBER, BOOL  the number, unless declared a category
  *   STRING        frequent codes, unless declared text
- *   integral      frequent codes too where at most FEW_CODES values occur, or where declared a category
+ *   integral      frequent codes too, where declared a category or frequent enough to look like one
  *   TIME          days from the row time (in streams), days to the seed time (of own rows)
  *   any           whether it is NULL, if some fit rows are and some are not
  * What does not vary in the fit rows is left out. A frequent code is one of
- * the MOE_AGG_CODES most frequent ones that occurs twice and in CODE_SHARE of
- * the fit rows; of a column of two values, only the more frequent one.
+ * the MOE_AGG_CODES most frequent ones that occurs twice and in one of
+ * CODE_SHARE fit rows (of an undeclared integer, of NUMBER_SHARE: ranks and
+ * quantities, of which each occurs now and then, are no codes); of a column of
+ * two values, only the more frequent one.
  */
 #include "embed/aggregates_plan.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#define FEW_CODES  64
-#define CODE_SHARE 100 /* one in so many rows */
-#define POLL       65536
+#define CODE_SHARE   100 /* one in so many rows */
+#define NUMBER_SHARE 20
+#define POLL         65536
 
 typedef struct measured
 {
@@ -85,7 +87,7 @@ more_frequent(const void *left, const void *right)
 
 /* Keep the most frequent of the tally's values alone. */
 static moe_code
-keep_frequent(moe_job *job, moe_tally *tally, int64_t n)
+keep_frequent(moe_job *job, moe_tally *tally, int64_t n, int64_t share)
 {
     frequent *all = moe_alloc(job, tally->n, sizeof(*all));
     int64_t most = tally->n == 2 ? 1 : MOE_AGG_CODES;
@@ -97,7 +99,7 @@ keep_frequent(moe_job *job, moe_tally *tally, int64_t n)
         all[i] = (frequent){tally->count[i], tally->row[i]};
     qsort(all, (size_t) tally->n, sizeof(*all), more_frequent);
     for (; kept < tally->n && kept < most && all[kept].count >= 2 &&
-           all[kept].count >= n / CODE_SHARE + (n % CODE_SHARE > 0);
+           all[kept].count >= n / share + (n % share > 0);
          kept++)
     {
         tally->row[kept] = all[kept].row;
@@ -109,13 +111,14 @@ keep_frequent(moe_job *job, moe_tally *tally, int64_t n)
 }
 
 static moe_code
-fit_codes(moe_job *job, const moe_column *column, int64_t n, int64_t limit, moe_agg_field *field)
+fit_codes(moe_job *job, const moe_column *column, int64_t n, moe_agg_field *field)
 {
+    bool number = column->storage == MOE_STORE_NUMBER && column->encoding != MOE_ENCODE_CATEGORY;
     moe_tally tally;
 
-    if (moe_tally_column(job, column, n, limit, &tally) != MOE_OK)
+    if (moe_tally_column(job, column, n, MOE_TALLY_MAX, &tally) != MOE_OK)
         return moe_job_code(job);
-    if (!tally.overflow && tally.n >= 2 && keep_frequent(job, &tally, n) == MOE_OK && tally.n > 0)
+    if (!tally.overflow && tally.n >= 2 && keep_frequent(job, &tally, n, number ? NUMBER_SHARE : CODE_SHARE) == MOE_OK && tally.n > 0)
     {
         field->kinds |= 1 << MOE_AGG_CODE;
         moe_dictionary_build(job, column, &tally, 0, &field->codes);
@@ -124,17 +127,15 @@ fit_codes(moe_job *job, const moe_column *column, int64_t n, int64_t limit, moe_
     return moe_job_code(job);
 }
 
-/* How many different values a column may have to be looked through for frequent ones; 0: none are wanted. */
-static int64_t
-codes_limit(const moe_column *column)
+/* Whether a column is to be looked through for frequent values. */
+static bool
+may_have_codes(const moe_column *column)
 {
-    bool declared = column->encoding == MOE_ENCODE_CATEGORY;
-
     if (column->storage == MOE_STORE_STRING)
-        return column->encoding == MOE_ENCODE_TEXT ? 0 : MOE_TALLY_MAX;
+        return column->encoding != MOE_ENCODE_TEXT;
     if (column->storage != MOE_STORE_NUMBER)
-        return 0;
-    return declared ? MOE_TALLY_MAX : column->integral && column->encoding == MOE_ENCODE_AUTO ? FEW_CODES : 0;
+        return false;
+    return column->encoding == MOE_ENCODE_CATEGORY || (column->integral && column->encoding == MOE_ENCODE_AUTO);
 }
 
 /* Of an undeclared number of two values, the code would say what the number says. */
@@ -157,7 +158,6 @@ static moe_code
 fit_field(moe_job *job, const moe_column *column, const moe_row_times *times, int64_t n, moe_agg_field *field)
 {
     measured m;
-    int64_t limit = codes_limit(column);
 
     if (measure(job, column, times, n, &m) != MOE_OK)
         return moe_job_code(job);
@@ -167,9 +167,9 @@ fit_field(moe_job *job, const moe_column *column, const moe_row_times *times, in
         field->kinds |= (m.number_varies ? 1 << MOE_AGG_DATE : 0) | (m.days_vary ? 1 << MOE_AGG_DAYS : 0);
     else if (m.number_varies && column->encoding != MOE_ENCODE_CATEGORY)
         field->kinds |= 1 << MOE_AGG_NUMBER;
-    if (m.nulls == n || limit == 0 || is_binary(job, column, n))
+    if (m.nulls == n || !may_have_codes(column) || is_binary(job, column, n))
         return moe_job_code(job);
-    return fit_codes(job, column, n, limit, field);
+    return fit_codes(job, column, n, field);
 }
 
 static char *

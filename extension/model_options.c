@@ -52,6 +52,7 @@ static const option option_table[] = {
     {"batch_size", OPTION_INT, AT(train.batch_size), 1, 65536},
     {"blocks", OPTION_INT, AT(encoder.blocks), 0, 8},
     {"channels", OPTION_INT, AT(model.channels), 4, 1024},
+    {"composite", OPTION_CHOICE, AT(composite), 0, 0, {"off", "on"}},
     {"convolution", OPTION_CHOICE, AT(convolution), 0, 0, {"sage", "gin", "pna", "gat"}},
     {"dropout", OPTION_FLOAT, AT(model.dropout), 0, 0.95},
     {"ensembles", OPTION_INT, AT(ensembles), 1, 64},
@@ -403,6 +404,7 @@ derive(moe_model_options *options, List *definitions)
     options->graph_sees = (moe_graph_sees) choice_number("graph_inputs", options->graph_inputs);
     options->model.convolution = (moe_convolution_kind) choice_number("convolution", options->convolution);
     options->model.aggregation = (moe_aggregation) choice_number("aggregation", options->aggregation);
+    options->model.composite = choice_number("composite", options->composite) == 1;
     options->model.residual = choice_number("residual", options->residual) == 1;
     options->router.routing = strcmp(options->routing, "top_k") == 0 ? MOE_ROUTE_TOP_K : MOE_ROUTE_EXPERT_CHOICE;
     options->refit = strcmp(options->refit_choice, "on") == 0;
@@ -430,6 +432,7 @@ moe_model_options_parse(List *definitions)
     options->graph_inputs = "none";
     options->convolution = "sage";
     options->aggregation = "weighted";
+    options->composite = "off";
     options->residual = "off";
     moe_router_config_defaults(&options->router, MOE_EXPERT_KINDS);
     options->router.top_k = MOE_EXPERT_KINDS;

@@ -41,6 +41,7 @@ typedef struct moe_model_options
     char *graph_inputs;
     char *convolution;
     char *aggregation;
+    char *composite;
     char *residual;
     char *expert_names;
     char *refit_choice;

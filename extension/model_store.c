@@ -246,8 +246,8 @@ moe_member_build(moe_job *job, const moe_graph *graph, moe_features *features, c
 
     if (code != MOE_OK)
         return code;
-    if (number % 2 == 0 && own.hops > 1)
-        own.hops--;
+    if (number % 2 == 0 && own.hops > (own.composite ? 2 : 1))
+        own.hops -= own.composite ? 2 : 1; /* composite messages take two hops at a time */
     return moe_model_create(job, graph, 0, moe_encoder_forward, member->encoder, seed_inputs, arg, &own, member->params,
                             &member->model);
 }
