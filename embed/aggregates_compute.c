@@ -205,7 +205,7 @@ compute_part(computing *c, const moe_agg_part *part, const moe_agg_seeds *seeds)
     else if (part->kind == MOE_AGG_PART_SEASON)
         moe_parallel(c->a->job, c->moments->n, GRAIN, compute_season, c);
     else
-        return moe_agg_sweep(c->a, part, seeds, c->moments->time, c->out);
+        return moe_agg_sweep(c->a, part, seeds, c->out);
     return moe_job_check(c->a->job);
 }
 

@@ -98,8 +98,7 @@ keep_frequent(moe_job *job, moe_tally *tally, int64_t n, int64_t share)
     for (int64_t i = 0; i < tally->n; i++)
         all[i] = (frequent){tally->count[i], tally->row[i]};
     qsort(all, (size_t) tally->n, sizeof(*all), more_frequent);
-    for (; kept < tally->n && kept < most && all[kept].count >= 2 &&
-           all[kept].count >= n / share + (n % share > 0);
+    for (; kept < tally->n && kept < most && all[kept].count >= 2 && all[kept].count >= n / share + (n % share > 0);
          kept++)
     {
         tally->row[kept] = all[kept].row;
@@ -118,7 +117,8 @@ fit_codes(moe_job *job, const moe_column *column, int64_t n, moe_agg_field *fiel
 
     if (moe_tally_column(job, column, n, MOE_TALLY_MAX, &tally) != MOE_OK)
         return moe_job_code(job);
-    if (!tally.overflow && tally.n >= 2 && keep_frequent(job, &tally, n, number ? NUMBER_SHARE : CODE_SHARE) == MOE_OK && tally.n > 0)
+    if (!tally.overflow && tally.n >= 2 &&
+        keep_frequent(job, &tally, n, number ? NUMBER_SHARE : CODE_SHARE) == MOE_OK && tally.n > 0)
     {
         field->kinds |= 1 << MOE_AGG_CODE;
         moe_dictionary_build(job, column, &tally, 0, &field->codes);

@@ -236,9 +236,8 @@ typedef struct moe_agg_seeds
     int64_t *group; /* [n_groups + 1] */
 } moe_agg_seeds;
 
-/* Compute the columns of a part of EVENTS or SIBLINGS. times: of the seeds. */
-moe_code moe_agg_sweep(moe_aggregates *a, const moe_agg_part *part, const moe_agg_seeds *seeds, const int64_t *times,
-                       float *out);
+/* Compute the columns of a part of EVENTS or SIBLINGS. */
+moe_code moe_agg_sweep(moe_aggregates *a, const moe_agg_part *part, const moe_agg_seeds *seeds, float *out);
 /*
  * An event row against its siblings: the rows that share its key `sibling` and have row time <= its own, at most the
  * latest MOE_AGG_SIBLINGS of them. For each value its rank and its difference.

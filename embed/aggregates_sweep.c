@@ -38,7 +38,6 @@ typedef struct sweep /* of one block */
     const moe_agg_stream *stream;
     const moe_agg_key *sibling; /* or NULL */
     const moe_agg_seeds *seeds;
-    const int64_t *times;
     float *out;
     double fast, slow; /* weight of one event earlier */
     int64_t span[MOE_AGG_WINDOWS];
@@ -203,7 +202,7 @@ sweep_owner(const sweep *s, const moe_agg_record *seeds, int64_t n)
         if (!advance(s, &w, seeds[i].time))
             return;
         for (int o = 0; o < s->n_outputs; o++)
-            out[s->outputs[o].column] = moe_agg_float(result(s, &w, &s->outputs[o], s->times[seeds[i].item]));
+            out[s->outputs[o].column] = moe_agg_float(result(s, &w, &s->outputs[o], seeds[i].time));
     }
 }
 
@@ -266,7 +265,7 @@ all_done(const bool *done, int n)
 }
 
 moe_code
-moe_agg_sweep(moe_aggregates *a, const moe_agg_part *part, const moe_agg_seeds *seeds, const int64_t *times, float *out)
+moe_agg_sweep(moe_aggregates *a, const moe_agg_part *part, const moe_agg_seeds *seeds, float *out)
 {
     const moe_agg_stream *stream = &a->streams[part->stream];
     bool *done = moe_alloc(a->job, part->n, sizeof(*done));
@@ -275,7 +274,6 @@ moe_agg_sweep(moe_aggregates *a, const moe_agg_part *part, const moe_agg_seeds *
                .stream = stream,
                .sibling = part->sibling >= 0 ? &a->keys[part->sibling] : NULL,
                .seeds = seeds,
-               .times = times,
                .out = out,
                .fast = exp2(-1.0 / 6),
                .slow = exp2(-1.0 / 20)};

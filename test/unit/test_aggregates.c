@@ -560,7 +560,18 @@ a_day_stands_in_for_no_window(void **state)
     moe_job_destroy(job);
 }
 
-/* Seven values, of 1 in 2, 1 in 4, ... and one rarer than 1 in 100. */
+static int
+count_codes(const moe_aggregates *a)
+{
+    int codes = 0;
+
+    for (int c = 0; c < moe_aggregates_columns(a); c++)
+        codes += strncmp(moe_aggregates_name(a, c), "mean of children.x = ", 21) == 0 &&
+                 strstr(moe_aggregates_name(a, c), "over") == NULL;
+    return codes;
+}
+
+/* Nine values, of 1 in 2, 1 in 5, 1 in 10, 1 in 15, and rarer ones, the last rarer than 1 in 100. */
 static void
 codes_are_frequent_values(void **state)
 {
@@ -570,7 +581,6 @@ codes_are_frequent_values(void **state)
     int64_t time[300];
     small_world w;
     moe_aggregates *a;
-    int codes = 0;
 
     for (int i = 0, code = 0; i < 300; i++)
     {
@@ -581,12 +591,15 @@ codes_are_frequent_values(void **state)
     make_small_world(job, &w, 300, values, time);
     w.column.integral = true;
     a = fit(job, &w.db, w.fit_rows, 0, ALL);
-    for (int c = 0; c < moe_aggregates_columns(a); c++)
-        codes += strncmp(moe_aggregates_name(a, c), "mean of children.x = ", 21) == 0 &&
-                 strstr(moe_aggregates_name(a, c), "over") == NULL;
-    assert_int_equal(codes, 6);
+    assert_int_equal(count_codes(a), 4);
+    assert_true(find_column(a, "mean of children.x = 30") >= 0);
+    assert_int_equal(find_column(a, "mean of children.x = 40"), -1);
+    w.column.encoding = MOE_ENCODE_CATEGORY;
+    a = fit(job, &w.db, w.fit_rows, 0, ALL);
+    assert_int_equal(count_codes(a), 6);
     assert_true(find_column(a, "mean of children.x = 50") >= 0);
     assert_int_equal(find_column(a, "mean of children.x = 60"), -1);
+    w.column.encoding = MOE_ENCODE_AUTO;
     w.fit_rows[1] = 240; /* three values, none rare */
     a = fit(job, &w.db, w.fit_rows, 0, ALL);
     assert_true(find_column(a, "mean of children.x = 20") >= 0);
@@ -594,8 +607,9 @@ codes_are_frequent_values(void **state)
     moe_job_destroy(job);
 }
 
+/* One value in 20 is a code, however many others there are; one in 21 is none. */
 static void
-integers_of_many_values_have_no_codes(void **state)
+rare_integers_are_no_codes(void **state)
 {
     moe_job *job = start_job(1);
     double values[300];
@@ -605,16 +619,16 @@ integers_of_many_values_have_no_codes(void **state)
 
     for (int i = 0; i < 300; i++)
     {
-        values[i] = i < 65 ? i : 7;
+        values[i] = i < 285 ? i : 1000;
         time[i] = i;
     }
     make_small_world(job, &w, 300, values, time);
     w.column.integral = true;
     a = fit(job, &w.db, w.fit_rows, 0, ALL);
-    assert_int_equal(find_column(a, "mean of children.x = 7"), -1);
-    values[64] = 7;
+    assert_true(find_column(a, "mean of children.x = 1000") >= 0);
+    values[299] = 299;
     a = fit(job, &w.db, w.fit_rows, 0, ALL);
-    assert_true(find_column(a, "mean of children.x = 7") >= 0);
+    assert_int_equal(find_column(a, "mean of children.x = 1000"), -1);
     moe_job_destroy(job);
 }
 
@@ -763,7 +777,7 @@ main(void)
         cmocka_unit_test(nonsense_is_refused),
         cmocka_unit_test(a_day_stands_in_for_no_window),
         cmocka_unit_test(codes_are_frequent_values),
-        cmocka_unit_test(integers_of_many_values_have_no_codes),
+        cmocka_unit_test(rare_integers_are_no_codes),
         cmocka_unit_test(what_does_not_vary_in_the_fit_rows_is_left_out),
         cmocka_unit_test(huge_numbers_give_finite_columns),
         cmocka_unit_test(cancelling_ends_a_computation),

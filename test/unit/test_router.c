@@ -519,7 +519,7 @@ too_little_memory_is_an_error_wherever_it_runs_out(void **state)
 {
     router_data d;
     make_router_data(&d, ONE_GOOD, MOE_BINARY, 3, 400, 4, TIMES, 12);
-    for (size_t limit = 1 << 11; limit <= 1 << 17; limit += 1 << 12)
+    for (size_t limit = 1 << 11; limit <= 1 << 17; limit += 9000)
     {
         moe_job_config settings = {.threads = 1, .memory_limit = limit};
         moe_router_config config = defaults(3);

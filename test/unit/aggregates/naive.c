@@ -88,6 +88,7 @@ add_codes(naive *nv, int t, int column, int64_t n)
     const moe_column *c = &nv->fit->tables[t].columns[column];
     int64_t first[64], count[64];
     int distinct = 0;
+    int share = c->storage == MOE_STORE_NUMBER && c->encoding != MOE_ENCODE_CATEGORY ? 20 : 100;
 
     for (int64_t row = 0; row < n; row++)
     {
@@ -112,7 +113,7 @@ add_codes(naive *nv, int t, int column, int64_t n)
 
         for (int i = 1; i < distinct; i++)
             best = count[i] > count[best] ? i : best;
-        if (count[best] < 2 || count[best] * 100 < n)
+        if (count[best] < 2 || count[best] * share < n)
             break;
         add_thing(nv, t, column, 'c', first[best]);
         count[best] = 0;
@@ -346,7 +347,7 @@ days_since(const naive *nv, const series *s, bool last)
         i++;
     if (i < 0 || i >= s->n || s->events[i].time == MOE_TIME_ALWAYS)
         return NAN;
-    return (double) (nv->time - s->events[i].time) / DAY;
+    return (double) (nv->horizon - s->events[i].time) / DAY;
 }
 
 enum
