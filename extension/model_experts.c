@@ -22,6 +22,7 @@ typedef moe_train_run run;
 
 /* Share of the job's memory that inputs may take; where rows are more, evenly spaced ones stand for them. */
 #define INPUT_SHARE 4
+#define STALE_KEY   UINT64CONST(0x7374616c65)
 
 static int64
 most_rows(const run *r, int width)
@@ -41,7 +42,34 @@ take_rows(moe_input_block *b, int64 at, const moe_samples *samples, int64 n)
         b->row[at + i] = samples->row[from];
         b->time[at + i] = samples->time[from];
         b->label[at + i] = samples->label[from];
+        b->horizon[at + i] = b->time[at + i];
+        b->weight[at + i] = 1;
     }
+}
+
+/*
+ * Training rows once more, as they looked when data was stale: each `draws` times, with a horizon that lies before the
+ * seed time by a gap drawn evenly up to the longest. Together they weigh as much as the rows as they were.
+ */
+static void
+take_stale_rows(const run *r, moe_input_block *b)
+{
+    uint64 key = moe_key((uint64) r->options->seed, STALE_KEY);
+    float share = b->n_stale > 0 ? 0.5f : 1;
+
+    for (int64 i = 0; i < b->n_stale; i++)
+    {
+        int64 from = b->n_stale + i % b->n_train;
+        double gap = moe_random_uniform(key, (uint64) i) * (double) r->options->staleness;
+
+        b->row[i] = b->row[from];
+        b->time[i] = b->time[from];
+        b->label[i] = b->label[from];
+        b->horizon[i] = b->time[from] - (int64) gap;
+        b->weight[i] = share / (float) (b->n_stale / b->n_train);
+    }
+    for (int64 i = b->n_stale; i < b->n_stale + b->n_train; i++)
+        b->weight[i] = share;
 }
 
 static moe_input_block *
@@ -49,24 +77,29 @@ make_block(run *r)
 {
     const moe_labels *labels = r->labels;
     int width = moe_inputs_width(r->inputs);
-    int64 most = most_rows(r, width);
+    int64 draws = r->options->staleness > 0 ? r->options->stale_draws : 0;
+    int64 most = most_rows(r, width) / (1 + draws) + 1;
     moe_input_block *b = palloc0(sizeof(moe_input_block));
     int64 n;
 
     b->n_valid = Min(labels->validation.n, most / 4);
     b->n_train = Min(labels->train.n, most - b->n_valid);
-    n = b->n_train + b->n_valid;
+    b->n_stale = b->n_train * draws;
+    n = b->n_stale + b->n_train + b->n_valid;
     b->row = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(int32) * Max(n, 1));
     b->time = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(int64) * Max(n, 1));
+    b->horizon = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(int64) * Max(n, 1));
     b->label = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(float) * Max(n, 1));
+    b->weight = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(float) * Max(n, 1));
     b->x = moe_check_ptr(r->job, moe_alloc(r->job, n * width, sizeof(float)));
-    take_rows(b, 0, &labels->train, b->n_train);
-    take_rows(b, b->n_train, &labels->validation, b->n_valid);
+    take_rows(b, b->n_stale, &labels->train, b->n_train);
+    take_rows(b, b->n_stale + b->n_train, &labels->validation, b->n_valid);
+    take_stale_rows(r, b);
     if (b->n_train < labels->train.n)
         moe_notice("the experts over inputs learn from " INT64_FORMAT " of " INT64_FORMAT
                    " training rows; raise moe_ml.memory_limit for more",
                    b->n_train, labels->train.n);
-    moe_check(r->job, moe_inputs_compute(r->inputs, &(moe_seeds){0, n, b->row, b->time, NULL}, NULL, b->x));
+    moe_check(r->job, moe_inputs_compute(r->inputs, &(moe_seeds){0, n, b->row, b->time, b->horizon}, NULL, b->x));
     return b;
 }
 
@@ -75,7 +108,13 @@ rows_of(const run *r, const moe_input_block *b, int64 first, int64 n)
 {
     int width = moe_inputs_width(r->inputs);
 
-    return (moe_dense_rows){.n = n, .width = width, .x = b->x + first * width, .label = b->label + first};
+    return (moe_dense_rows){
+        .n = n,
+        .width = width,
+        .x = b->x + first * width,
+        .label = b->label + first,
+        .weight = b->n_stale > 0 ? b->weight + first : NULL,
+    };
 }
 
 /* Labels known at training: those of training and validation rows, each from when its window has closed. */
@@ -110,6 +149,7 @@ prepare_inputs(run *r)
                                   .known_rows = r->known_rows,
                                   .window = r->result->record.info.is_static ? 0 : Max(r->labels->window, 1),
                                   .classes = r->labels->n_classes,
+                                  .staleness = r->options->model.staleness,
                                   .max_columns = r->options->max_columns,
                                   .past = &past,
                                   .seeds = &seeds};
@@ -144,18 +184,24 @@ expert_name(const run *r, int e)
     return moe_expert_name(moe_mixture_kind(r->mixture, e));
 }
 
-/* Fit the experts over inputs; seconds [experts] are added up. */
+/*
+ * Fit the experts over inputs on rows [first, first + n) of the block, stale ones among them; seconds [experts] are
+ * added up. Retrieval does without the stale ones: it would find copies of one seed.
+ */
 static void
-fit_dense(run *r, const moe_dense_rows *train, const moe_dense_rows *valid, double *seconds)
+fit_dense(run *r, const moe_input_block *b, int64 n, const moe_dense_rows *valid, double *seconds)
 {
     for (int e = 0; e < moe_mixture_experts(r->mixture); e++)
     {
         double start = moe_seconds();
 
+        bool plain = moe_mixture_kind(r->mixture, e) == MOE_EXPERT_RETRIEVAL;
+        moe_dense_rows rows = rows_of(r, b, plain ? b->n_stale : 0, n + (plain ? 0 : b->n_stale));
+
         if (moe_mixture_kind(r->mixture, e) == MOE_EXPERT_GRAPH)
             continue;
         CHECK_FOR_INTERRUPTS();
-        moe_check(r->job, moe_mixture_fit(r->mixture, e, train, valid, moe_key((uint64) r->options->seed, e)));
+        moe_check(r->job, moe_mixture_fit(r->mixture, e, &rows, valid, moe_key((uint64) r->options->seed, e)));
         seconds[e] += moe_seconds() - start;
         r->expert_seconds += moe_seconds() - start;
     }
@@ -204,26 +250,25 @@ moe_train_experts(run *r)
     moe_buffer *store = &r->result->parameters;
     moe_input_block *b = prepare_inputs(r);
     moe_dense_task task = {r->labels->task, r->labels->n_classes, r->labels->low, r->labels->high};
-    moe_dense_rows train = rows_of(r, b, 0, b->n_train);
-    moe_dense_rows valid = rows_of(r, b, b->n_train, b->n_valid);
-    moe_dense_rows both = rows_of(r, b, 0, b->n_train + b->n_valid);
-    moe_dense_rows none = {.width = both.width};
-    moe_samples held_out = {b->n_valid, b->row + b->n_train, b->time + b->n_train, b->label + b->n_train};
+    int64 held = b->n_stale + b->n_train; /* validation rows begin here */
+    moe_dense_rows valid = rows_of(r, b, held, b->n_valid);
+    moe_dense_rows none = {.width = valid.width};
+    moe_samples held_out = {b->n_valid, b->row + held, b->time + held, b->label + held};
     moe_router_config router = r->options->router;
     double seconds[MOE_EXPERT_KINDS] = {0};
 
     if (r->labels->task != MOE_REGRESSION)
         task.low = task.high = 0;
-    moe_check(r->job, moe_mixture_create(r->job, &task, possible_experts(r), both.width, moe_inputs_roles(r->inputs),
+    moe_check(r->job, moe_mixture_create(r->job, &task, possible_experts(r), valid.width, moe_inputs_roles(r->inputs),
                                          &r->mixture));
-    fit_dense(r, &train, &valid, seconds);
+    fit_dense(r, b, b->n_train, &valid, seconds);
     moe_buffer_init(store, r->job);
     moe_train_members(r, b);
     moe_mixture_connect(r->mixture, moe_inputs_compute, r->inputs, recall_graph, r);
     router.seed = (uint64) r->options->seed;
     moe_check(r->job, moe_mixture_route(r->mixture, &router, &held_out, valid.x, &r->report));
     if (r->options->refit && b->n_valid > 0)
-        fit_dense(r, &both, &none, seconds);
+        fit_dense(r, b, b->n_train + b->n_valid, &none, seconds);
     note_experts(r, seconds);
     moe_store_end(store, r->mixture);
     for (int e = 0; e < moe_mixture_experts(r->mixture); e++)

@@ -9,6 +9,8 @@
 
 #include <math.h>
 
+#include "common/int.h"
+
 #include "embed/normalizer.h"
 #include "extension/model_inputs.h"
 #include "extension/moe_ml.h"
@@ -20,8 +22,10 @@ struct moe_inputs
 {
     moe_job *job;
     int64 window;
+    int64 staleness;
     int classes;
     int n_history;
+    const moe_graph *graph;
     moe_relational db; /* its arrays are palloc'd beside */
     moe_aggregates *aggregates;
     moe_normalizer *normalizer;
@@ -61,11 +65,32 @@ describe(moe_relational *db, const moe_table *tables, const moe_data *data, cons
     db->relations = relations;
 }
 
+/* From where seeds look back, [n]: see model_inputs.h. Nothing lies between it and the horizon. */
+static void
+look_back_from(const moe_inputs *inputs, const moe_seeds *seeds, int64 *from)
+{
+    for (int64 i = 0; i < seeds->n; i++)
+    {
+        int64 horizon = seeds->horizon ? seeds->horizon[i] : seeds->time[i];
+        int64 latest;
+
+        if (i > 0 && horizon == (seeds->horizon ? seeds->horizon[i - 1] : seeds->time[i - 1]))
+        {
+            from[i] = from[i - 1];
+            continue;
+        }
+        from[i] = horizon;
+        if (!pg_add_s64_overflow(moe_graph_newest(inputs->graph, horizon), inputs->staleness, &latest))
+            from[i] = Min(horizon, latest);
+    }
+}
+
 /* Columns before normalisation, of at most CHUNK seeds: [n, columns]. */
 static moe_code
 compute_columns(moe_inputs *inputs, const moe_seeds *seeds, const bool *disabled, float *out)
 {
-    moe_moments moments = {.n = seeds->n, .row = seeds->row, .time = seeds->time, .horizon = seeds->horizon};
+    int64 from[CHUNK];
+    moe_moments moments = {.n = seeds->n, .row = seeds->row, .time = seeds->time, .horizon = from};
     int n_aggregates = moe_aggregates_columns(inputs->aggregates);
     int n_columns = inputs->n_history + n_aggregates;
     float *past = moe_alloc(inputs->job, seeds->n * inputs->n_history, sizeof(float));
@@ -73,6 +98,7 @@ compute_columns(moe_inputs *inputs, const moe_seeds *seeds, const bool *disabled
     bool forget = inputs->history == NULL || (disabled != NULL && disabled[inputs->db.n_tables]);
     moe_code code = moe_job_check(inputs->job);
 
+    look_back_from(inputs, seeds, from);
     if (code == MOE_OK)
         code = moe_aggregates_compute(inputs->aggregates, &moments, disabled, aggregates);
     if (code == MOE_OK && inputs->n_history > 0 && !forget)
@@ -140,14 +166,18 @@ history_for_graph(void *arg, const moe_seeds *seeds, float *out)
     moe_inputs *inputs = arg;
     int columns = moe_inputs_columns(inputs);
     int width = moe_inputs_width(inputs);
-    moe_moments moments = {.n = seeds->n, .row = seeds->row, .time = seeds->time, .horizon = seeds->horizon};
+    int64 *from = moe_alloc(inputs->job, seeds->n, sizeof(int64));
+    moe_moments moments = {.n = seeds->n, .row = seeds->row, .time = seeds->time, .horizon = from};
     float *past = moe_alloc(inputs->job, seeds->n * inputs->n_history, sizeof(float));
     float *raw = moe_alloc(inputs->job, seeds->n * columns, sizeof(float));
     float *all = moe_alloc(inputs->job, seeds->n * width, sizeof(float));
     moe_code code = moe_job_check(inputs->job);
 
     if (code == MOE_OK)
+    {
+        look_back_from(inputs, seeds, from);
         code = moe_history_compute(inputs->history, &moments, past);
+    }
     for (int64 i = 0; code == MOE_OK && i < seeds->n; i++)
         for (int c = 0; c < columns; c++)
             raw[i * columns + c] = c < inputs->n_history ? past[i * inputs->n_history + c] : NAN;
@@ -157,6 +187,7 @@ history_for_graph(void *arg, const moe_seeds *seeds, float *out)
         for (int k = 0; k < width; k++)
             if (inputs->role[k] & MOE_INPUT_HISTORY)
                 *out++ = all[i * width + k];
+    moe_free(inputs->job, from);
     moe_free(inputs->job, past);
     moe_free(inputs->job, raw);
     moe_free(inputs->job, all);
@@ -246,6 +277,7 @@ moe_inputs_fit(moe_job *job, const moe_data *data, const moe_graph *graph, const
 
     inputs->job = job;
     inputs->window = request->window;
+    inputs->staleness = request->staleness;
     inputs->classes = request->classes;
     inputs->n_history = request->window > 0 ? moe_history_columns(request->classes) : 0;
     describe(&known, request->known, data, graph);
@@ -261,6 +293,7 @@ moe_inputs_fit(moe_job *job, const moe_data *data, const moe_graph *graph, const
 void
 moe_inputs_bind(moe_inputs *inputs, const moe_data *data, const moe_graph *graph)
 {
+    inputs->graph = graph;
     describe(&inputs->db, data->tables, data, graph);
     moe_check(inputs->job, moe_aggregates_bind(inputs->aggregates, &inputs->db));
 }
@@ -346,6 +379,7 @@ void
 moe_inputs_write(const moe_inputs *inputs, moe_buffer *buffer)
 {
     moe_put_i64(buffer, inputs->window);
+    moe_put_i64(buffer, inputs->staleness);
     moe_put_i32(buffer, inputs->classes);
     moe_aggregates_write(inputs->aggregates, buffer);
     moe_normalizer_write(inputs->normalizer, buffer);
@@ -360,9 +394,11 @@ moe_inputs_read(moe_job *job, moe_reader *reader, moe_inputs **out)
     *out = NULL;
     inputs->job = job;
     inputs->window = moe_get_i64(reader);
+    inputs->staleness = moe_get_i64(reader);
     inputs->classes = moe_get_i32(reader);
     code = moe_reader_code(reader);
-    if (code == MOE_OK && (inputs->window < 0 || inputs->classes < 1 || inputs->classes > 4096))
+    if (code == MOE_OK &&
+        (inputs->window < 0 || inputs->staleness < 0 || inputs->classes < 1 || inputs->classes > 4096))
         code = moe_fail(job, MOE_CORRUPT, "the stored inputs are damaged");
     if (code == MOE_OK)
         code = moe_aggregates_read(job, reader, &inputs->aggregates);

@@ -2,7 +2,10 @@
  * model_inputs.h: a seed's inputs: label history and relational aggregates, normalised.
  *
  * The bridge between what embed/ computes and what gnn/ learns from: one row a
- * seed, columns in a fixed order with names for people. Columns are decided and
+ * seed, columns in a fixed order with names for people. Columns look back from
+ * the horizon, but from no later than the newest row plus the longest gap that
+ * training knew: a prediction long after the last row then looks like those
+ * that were learnt from. Columns are decided and
  * normalised on training data, stored with the model, and computed over
  * whatever tables and past labels they are bound to.
  */
@@ -25,6 +28,7 @@ typedef struct moe_inputs_request
     const int64 *known_rows; /* their rows visible then */
     int64 window;            /* of the label, microseconds; 0: there is none, and no label history */
     int classes;
+    int64 staleness; /* the longest any training seed knew (moe_graph_staleness) */
     int max_columns;
     const moe_past_labels *past;
     const moe_seeds *seeds; /* that normalisation is fitted on: the training rows, or a sample of them */

@@ -126,12 +126,13 @@ find_seed(const int32 *row, const int64 *time, int64 n, int32 wanted_row, int64 
 static int64
 place_of(const moe_input_block *b, int32 row, int64 time)
 {
-    int64 at = find_seed(b->row, b->time, b->n_train, row, time);
+    int64 held = b->n_stale + b->n_train;
+    int64 at = find_seed(b->row + b->n_stale, b->time + b->n_stale, b->n_train, row, time);
 
     if (at >= 0)
-        return at;
-    at = find_seed(b->row + b->n_train, b->time + b->n_train, b->n_valid, row, time);
-    return at < 0 ? -1 : at + b->n_train;
+        return at + b->n_stale;
+    at = find_seed(b->row + held, b->time + held, b->n_valid, row, time);
+    return at < 0 ? -1 : at + held;
 }
 
 /* A moe_seed_inputs_fn that looks inputs up, and computes those that are not there. */

@@ -76,6 +76,8 @@ static const option option_table[] = {
     {"show", OPTION_CHOICE, AT(show), 0, 0, {"predictions", "experts"}},
     {"split_column", OPTION_TEXT, AT(labels.split_column)},
     {"task", OPTION_CHOICE, AT(labels.task), 0, 0, {"binary", "regression", "multiclass"}},
+    {"stale_draws", OPTION_INT, AT(stale_draws), 1, 20},
+    {"staleness", OPTION_TEXT, AT(staleness_text)},
     {"temperature", OPTION_FLOAT, AT(router.temperature), 0.01, 100},
     {"test_from", OPTION_TEXT, AT(test_from)},
     {"time_columns", OPTION_TEXT, AT(time_columns)},
@@ -390,6 +392,8 @@ derive(moe_model_options *options, List *definitions)
     }
     if (options->label_window)
         options->labels.label_window = read_interval(definition_of(definitions, "label_window"), options->label_window);
+    if (options->staleness_text)
+        options->staleness = read_interval(definition_of(definitions, "staleness"), options->staleness_text);
     if (options->expert_names)
         read_experts(options, definition_of(definitions, "experts"));
     options->expert_names = expert_list(options->experts);
@@ -428,6 +432,7 @@ moe_model_options_parse(List *definitions)
     options->max_columns = 1500;
     options->refit_choice = "on";
     options->show = "predictions";
+    options->stale_draws = 3;
     options->routing = "top_k";
     options->graph_inputs = "none";
     options->convolution = "sage";

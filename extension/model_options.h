@@ -28,6 +28,8 @@ typedef struct moe_model_options
     bool experts_given; /* by the statement */
     int max_columns;    /* of the inputs, before normalisation */
     bool refit;         /* dense experts learn from the validation rows too, in the end */
+    int64 staleness;    /* simulated in training: the longest gap, microseconds; 0: none is */
+    int stale_draws;    /* of each training row */
     bool show_experts;  /* as a column */
     moe_router_config router;
     moe_model_config model;
@@ -47,6 +49,7 @@ typedef struct moe_model_options
     char *refit_choice;
     char *routing;
     char *show;
+    char *staleness_text;
     char *balance;
     char *sampling;
     char *neighbors;

@@ -44,14 +44,17 @@ const char *moe_train_metric(moe_task_type task);
 
 /* Train inputs, experts and router, and write them to the store, members included. */
 void moe_train_experts(moe_train_run *run);
-/* Rows with their inputs: training's first, then validation's. */
+/* Rows with their inputs: training's as they looked when data was stale, training's, then validation's. */
 typedef struct moe_input_block
 {
+    int64 n_stale; /* a multiple of n_train */
     int64 n_train, n_valid;
     int32 *row;
     int64 *time;
+    int64 *horizon;
     float *label;
-    float *x; /* [n_train + n_valid, width] */
+    float *weight;
+    float *x; /* [n_stale + n_train + n_valid, width] */
 } moe_input_block;
 
 /* Train the graph expert's members, write them to the store, and note what they say of the validation rows. */

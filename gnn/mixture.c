@@ -214,21 +214,6 @@ metric_of(const moe_mixture *m, const float *prediction, const float *label, int
     }
 }
 
-/* The weighted sum over the experts: [n, outputs]. */
-static void
-combine(const moe_mixture *m, int64_t n, const float *gates, float *const *each, float *out)
-{
-    for (int64_t i = 0; i < n; i++)
-        for (int c = 0; c < m->outputs; c++)
-        {
-            double sum = 0;
-            for (int e = 0; e < m->n; e++)
-                if (gates[i * m->n + e] > 0)
-                    sum += (double) gates[i * m->n + e] * each[e][i * m->outputs + c];
-            out[i * m->outputs + c] = (float) sum;
-        }
-}
-
 /* Gates of n rows with inputs x: [n, experts]. */
 static moe_code
 gates_of(const moe_mixture *m, int64_t n, const float *x, float *gates)
@@ -275,7 +260,7 @@ fit_router(moe_mixture *m, const moe_router_config *config, const moe_samples *h
         code = moe_router_gates(m->router, n, cheap, gates);
     if (code == MOE_OK)
     {
-        combine(m, n, gates, each, mixed);
+        moe_router_mix(m->n, m->outputs, n, rows.prediction, gates, mixed);
         code = moe_calibration_fit(m->job, m->task.task, m->task.n_classes, n, mixed, held_out->label, &m->calibration);
         report->mixed = metric_of(m, mixed, held_out->label, n);
     }
@@ -397,6 +382,7 @@ ask_for_rows(const moe_mixture *m, int e, const moe_seeds *seeds, const bool *di
 static moe_code
 predict_batch(moe_mixture *m, const moe_seeds *seeds, const bool *disabled, bool all, batch *b, float *prediction)
 {
+    const float *said[MOE_EXPERT_KINDS];
     moe_code code = m->width > 0 ? m->inputs(m->inputs_arg, seeds, disabled, b->x) : MOE_OK;
     if (code == MOE_OK)
         code = gates_of(m, seeds->n, b->x, b->gates);
@@ -404,7 +390,9 @@ predict_batch(moe_mixture *m, const moe_seeds *seeds, const bool *disabled, bool
         code = ask_for_rows(m, e, seeds, disabled, all, b);
     if (code != MOE_OK)
         return code;
-    combine(m, seeds->n, b->gates, b->each, prediction);
+    for (int e = 0; e < m->n; e++)
+        said[e] = b->each[e];
+    moe_router_mix(m->n, m->outputs, seeds->n, said, b->gates, prediction);
     moe_calibration_apply(&m->calibration, m->task.n_classes, seeds->n, prediction);
     return moe_job_check(m->job);
 }
