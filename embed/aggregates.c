@@ -51,6 +51,13 @@ moe_agg_unbind(moe_aggregates *a)
         }
     for (int s = 0; s < a->n_streams; s++)
         moe_agg_unbind_stream(a->job, &a->streams[s]);
+    for (int k = 0; k < a->n_keys; k++)
+    {
+        moe_free(a->job, a->keys[k].compared);
+        moe_free(a->job, a->keys[k].is_compared);
+        a->keys[k].compared = NULL;
+        a->keys[k].is_compared = NULL;
+    }
     for (int p = 0; p < a->n_paths; p++)
         moe_agg_unbind_stream(a->job, &a->paths[p].children);
 }

@@ -30,7 +30,8 @@ typedef struct moe_aggregates moe_aggregates;
 /*
  * Decide the columns for rows of table `entity`. fit_rows: [n_tables] rows visible at the end of training, whose values
  * are as they were known then. window: the label window, microseconds; windows are multiples of it (a day where it
- * is 0). max_columns: at most so many, the families in the order above. What db points at need live only for the call.
+ * is 0). max_columns: at most so many (32767), the families in the order above. Keys are at most 1000. What db points
+ * at need live only for the call.
  */
 moe_code moe_aggregates_fit(moe_job *job, const moe_relational *db, int entity, const int64_t *fit_rows, int64_t window,
                             int max_columns, moe_aggregates **out);
@@ -57,7 +58,8 @@ bool moe_aggregates_needs(const moe_aggregates *aggregates, int column, int tabl
 int moe_aggregates_table(const moe_aggregates *aggregates, int column);
 int moe_aggregates_source(const moe_aggregates *aggregates, int column);
 
-/* Write [n, columns], row-major; NaN is NULL. disabled: NULL, or a flag a table: columns that need it are NaN. */
+/* Write [n, columns], row-major; NaN is NULL, all else is finite. disabled: NULL, or a flag a table: columns that need
+ * it are NaN. */
 moe_code moe_aggregates_compute(moe_aggregates *aggregates, const moe_moments *moments, const bool *disabled,
                                 float *out);
 

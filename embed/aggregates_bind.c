@@ -5,7 +5,8 @@
  */
 #include "embed/aggregates_plan.h"
 
-#define GRAIN 16384
+#define GRAIN      16384
+#define KEPT_BYTES (INT64_C(64) << 20) /* for what was compared with siblings */
 
 static moe_code
 refuse(moe_job *job, const char *table)
@@ -97,6 +98,8 @@ bind_once(moe_aggregates *a, moe_agg_stream *stream)
 static moe_code
 bind_streams(moe_aggregates *a)
 {
+    int64_t left = KEPT_BYTES;
+
     for (int p = 0; p < a->n_parts && moe_job_check(a->job) == MOE_OK; p++)
     {
         const moe_agg_part *part = &a->parts[p];
@@ -105,6 +108,8 @@ bind_streams(moe_aggregates *a)
             bind_once(a, &a->streams[part->stream]);
         if (part->n > 0 && a->paths[part->path].kind == MOE_AGG_LATEST)
             bind_once(a, &a->paths[part->path].children);
+        if (part->n > 0 && part->sibling >= 0)
+            moe_agg_keep_compared(a->job, &a->tables[a->keys[part->sibling].child], &a->keys[part->sibling], &left);
     }
     return moe_job_code(a->job);
 }

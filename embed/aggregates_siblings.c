@@ -6,8 +6,11 @@
  * row, which nothing later can change. Of the others with a value:
  *   rank        (smaller + equal / 2) / others
  *   difference  value - mean
+ * They are computed when a walk first meets the row, and kept for the other
+ * walks that come by, as long as the room for it lasts.
  */
 #include "embed/aggregates_plan.h"
+#include "kernels/memory.h"
 
 /* The rows visible at the row's own time, among the parent's. */
 static int64_t
@@ -73,13 +76,53 @@ compare_value(const moe_column *column, int32_t row, const int32_t *sibling, int
     out[1] = x - sum / others;
 }
 
-void
-moe_agg_compare(const moe_agg_table *table, const moe_agg_key *key, int32_t row, const moe_agg_value *const *values,
-                int n, double *out)
+static void
+compare_row(const moe_agg_table *table, const moe_agg_key *key, int32_t row, const int *places, int n, double *out)
 {
+    const moe_agg_list *list = &table->lists[MOE_AGG_OF_SIBLINGS];
     int32_t sibling[MOE_AGG_SIBLINGS];
     int found = find_siblings(table, key, row, sibling);
 
     for (int i = 0; i < n; i++)
-        compare_value(&table->fields[values[i]->field].column, row, sibling, found, out + 2 * i);
+    {
+        const moe_agg_value *value = &table->values[list->value[places ? places[i] : i]];
+
+        compare_value(&table->fields[value->field].column, row, sibling, found, out + 2 * i);
+    }
+}
+
+void
+moe_agg_compare(const moe_agg_table *table, const moe_agg_key *key, int32_t row, const int *places, int n, double *out)
+{
+    int all = table->lists[MOE_AGG_OF_SIBLINGS].n;
+    double *kept;
+
+    if (!key->compared)
+    {
+        compare_row(table, key, row, places, n, out);
+        return;
+    }
+    kept = key->compared + (int64_t) row * 2 * all;
+    if (!key->is_compared[row])
+        compare_row(table, key, row, NULL, all, kept);
+    key->is_compared[row] = 1;
+    for (int i = 0; i < n; i++)
+    {
+        out[2 * i] = kept[2 * places[i]];
+        out[2 * i + 1] = kept[2 * places[i] + 1];
+    }
+}
+
+moe_code
+moe_agg_keep_compared(moe_job *job, const moe_agg_table *table, moe_agg_key *key, int64_t *left)
+{
+    int64_t size = table->n_rows * 2 * table->lists[MOE_AGG_OF_SIBLINGS].n * (int64_t) sizeof(double);
+
+    if (key->compared || size == 0 || size > *left)
+        return MOE_OK;
+    if (!key->is_compared && !(key->is_compared = moe_alloc(job, table->n_rows, 1)))
+        return moe_job_code(job);
+    if ((key->compared = moe_try_alloc(job, (size_t) size)))
+        *left -= size;
+    return MOE_OK;
 }

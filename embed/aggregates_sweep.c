@@ -44,6 +44,7 @@ typedef struct sweep /* of one block */
     bool follows[MOE_AGG_WINDOWS]; /* some column sums values over the window */
     int n_values;                  /* slots; twice as many where there are siblings */
     const moe_agg_value *values[MOE_AGG_BLOCK];
+    int places[MOE_AGG_BLOCK]; /* of the values in the part's list */
     int n_outputs;
     output *outputs;
 } sweep;
@@ -61,7 +62,7 @@ static void
 read_event(const sweep *s, int32_t row, double *x)
 {
     if (s->sibling)
-        moe_agg_compare(s->table, s->sibling, row, s->values, s->n_values, x);
+        moe_agg_compare(s->table, s->sibling, row, s->places, s->n_values, x);
     else
         for (int i = 0; i < s->n_values; i++)
             x[i] = moe_agg_event_value(s->table, s->values[i], row);
@@ -229,6 +230,7 @@ admit(sweep *s, const moe_agg_column *column, int number)
     {
         if ((at + 1) * width > MOE_AGG_BLOCK)
             return false;
+        s->places[s->n_values] = column->value / width;
         s->values[s->n_values++] = value;
     }
     s->outputs[s->n_outputs++] = (output){number, column->op, column->window,

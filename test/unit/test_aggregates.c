@@ -757,6 +757,60 @@ many_columns_and_siblings_are_computed_in_blocks(void **state)
     moe_job_destroy(job);
 }
 
+/* A table of so many rows and columns that what is compared with siblings is not kept. */
+static void
+columns_are_the_same_where_comparisons_are_not_kept(void **state)
+{
+    enum
+    {
+        N = 90000,
+        FIELDS = 50,
+        SEED = 100
+    };
+    moe_job *job = start_job(2);
+    moe_column columns[FIELDS];
+    char field_names[FIELDS][8];
+    double *numbers = moe_alloc(job, N, sizeof(*numbers));
+    int64_t *time = moe_alloc(job, N, sizeof(*time));
+    moe_relation relations[2];
+    int32_t row[] = {0};
+    int64_t moment[] = {SEED * WORLD_DAY};
+    moe_moments moments = {1, row, moment, NULL};
+    moe_aggregates *plans[2];
+    float *out[2];
+    small_world w;
+
+    for (int i = 0; i < N; i++)
+    {
+        numbers[i] = moe_random_uniform(1, (uint64_t) i);
+        time[i] = i * WORLD_DAY;
+    }
+    make_small_world(job, &w, N, numbers, time);
+    for (int f = 0; f < FIELDS; f++)
+    {
+        sprintf(field_names[f], "f%d", f);
+        columns[f] = w.column;
+        columns[f].name = field_names[f];
+    }
+    w.tables[1].columns = columns;
+    relations[0] = relations[1] = w.relation;
+    relations[1].name = "other";
+    w.db.relations = relations;
+    w.db.n_relations = 2;
+    w.fit_rows[1] = 10;
+    for (int i = 0; i < 2; i++)
+    {
+        w.tables[1].n_columns = i == 0 ? 1 : FIELDS;
+        plans[i] = fit(job, &w.db, w.fit_rows, WORLD_DAY, ALL);
+        assert_int_equal(moe_aggregates_bind(plans[i], &w.db), MOE_OK);
+        out[i] = compute(job, plans[i], &moments, NULL);
+    }
+    for (int c = 0; c < moe_aggregates_columns(plans[0]); c++)
+        assert_memory_equal(&out[0][c], &out[1][find_column(plans[1], moe_aggregates_name(plans[0], c))],
+                            sizeof(float));
+    moe_job_destroy(job);
+}
+
 int
 main(void)
 {
@@ -782,6 +836,7 @@ main(void)
         cmocka_unit_test(huge_numbers_give_finite_columns),
         cmocka_unit_test(cancelling_ends_a_computation),
         cmocka_unit_test(many_columns_and_siblings_are_computed_in_blocks),
+        cmocka_unit_test(columns_are_the_same_where_comparisons_are_not_kept),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
