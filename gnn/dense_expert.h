@@ -54,6 +54,8 @@ void moe_dense_expert_destroy(moe_dense_expert *expert);
 
 moe_dense_kind moe_dense_expert_kind(const moe_dense_expert *expert);
 int moe_dense_expert_width(const moe_dense_expert *expert);
+/* Of what was read from bytes, to be compared with the task it is to serve. */
+const moe_dense_task *moe_dense_expert_task(const moe_dense_expert *expert);
 const char *moe_dense_kind_name(moe_dense_kind kind); /* "linear", ... */
 int64_t moe_dense_expert_parameters(const moe_dense_expert *expert);
 
