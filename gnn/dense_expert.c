@@ -162,6 +162,12 @@ moe_dense_expert_width(const moe_dense_expert *expert)
     return expert->width;
 }
 
+const moe_dense_task *
+moe_dense_expert_task(const moe_dense_expert *expert)
+{
+    return &expert->task;
+}
+
 const char *
 moe_dense_kind_name(moe_dense_kind kind)
 {

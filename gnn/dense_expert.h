@@ -39,7 +39,10 @@ typedef struct moe_dense_rows
 
 typedef struct moe_dense_expert moe_dense_expert;
 
-/* valid: may have n = 0; chooses nothing but when to stop, where the kind stops early. */
+/*
+ * valid: may be NULL or have n = 0; chooses nothing but when to stop, where the kind stops early, and how much a
+ * linear one is penalised.
+ */
 moe_code moe_dense_expert_fit(moe_job *job, moe_dense_kind kind, const moe_dense_task *task,
                               const moe_dense_rows *train, const moe_dense_rows *valid, uint64_t seed,
                               moe_dense_expert **out);
@@ -54,6 +57,8 @@ void moe_dense_expert_destroy(moe_dense_expert *expert);
 
 moe_dense_kind moe_dense_expert_kind(const moe_dense_expert *expert);
 int moe_dense_expert_width(const moe_dense_expert *expert);
+/* Of what was read from bytes, to be compared with the task it is to serve. */
+const moe_dense_task *moe_dense_expert_task(const moe_dense_expert *expert);
 const char *moe_dense_kind_name(moe_dense_kind kind); /* "linear", ... */
 int64_t moe_dense_expert_parameters(const moe_dense_expert *expert);
 

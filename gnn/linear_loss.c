@@ -26,6 +26,7 @@
 #define TILE       4
 #define WIDEST     2048
 #define GRAM_ROWS  16384
+#define GEMM_ROWS  4096 /* of one product, which does not look at the cancel flag */
 #define CHUNKS     64
 #define LEAST_ROWS 256
 #define POLL_ROWS  64
@@ -254,8 +255,12 @@ make_gram(moe_linear_loss *l)
     l->column_sum = moe_alloc(l->job, width, sizeof(double));
     if (l->gram == NULL || l->factor == NULL || l->column_sum == NULL)
         return moe_job_code(l->job);
-    moe_gemm(l->job, true, false, width, width, l->gram_rows, rows->x, apart * width, rows->x, apart * width, 0,
-             l->gram, width);
+    for (int64_t i = 0; i < l->gram_rows && moe_job_code(l->job) == MOE_OK; i += GEMM_ROWS)
+    {
+        const float *x = rows->x + i * apart * width;
+        int64_t count = l->gram_rows - i < GEMM_ROWS ? l->gram_rows - i : GEMM_ROWS;
+        moe_gemm(l->job, true, false, width, width, count, x, apart * width, x, apart * width, i > 0, l->gram, width);
+    }
     for (int64_t i = 0; i < l->gram_rows; i++)
         for (int64_t j = 0; j < width; j++)
             l->column_sum[j] += rows->x[i * apart * width + j];

@@ -144,7 +144,7 @@ read_dense_bytes(const uint8_t *bytes, int64_t length)
     memcpy(copy, bytes, length);
     moe_reader_init(&reader, job, copy, length);
     moe_code code = moe_dense_expert_read(job, &reader, &expert);
-    if (code == MOE_OK && moe_dense_expert_width(expert) <= 64)
+    if (code == MOE_OK && moe_dense_expert_width(expert) <= 64 && moe_dense_expert_task(expert)->n_classes <= 64)
     {
         moe_dense_rows row = {.n = 1, .width = moe_dense_expert_width(expert), .x = x};
         assert_int_equal(moe_dense_expert_predict(expert, &row, out), MOE_OK);

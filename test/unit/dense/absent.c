@@ -5,4 +5,3 @@
 
 const moe_dense_class moe_dense_tabular = {.name = "tabular"};
 const moe_dense_class moe_dense_arm = {.name = "arm"};
-const moe_dense_class moe_dense_retrieval = {.name = "retrieval"};
