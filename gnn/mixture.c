@@ -462,7 +462,9 @@ read_parts(moe_reader *reader, moe_mixture *m)
             continue;
         code = moe_dense_expert_read(m->job, reader, &expert->dense);
         if (code == MOE_OK && (moe_dense_expert_kind(expert->dense) != dense_kinds[expert->kind] ||
-                               moe_dense_expert_width(expert->dense) != width))
+                               moe_dense_expert_width(expert->dense) != width ||
+                               moe_dense_expert_task(expert->dense)->task != m->task.task ||
+                               moe_dense_expert_task(expert->dense)->n_classes != m->task.n_classes))
             code = moe_fail(m->job, MOE_CORRUPT, "a stored expert does not fit its mixture");
     }
     if (code == MOE_OK && moe_get_u8(reader) != 0)

@@ -1,7 +1,5 @@
 /*
  * test_linear.c: logistic, ridge and multinomial regression.
- *
- * Linked with: test/unit/dense/absent.c
  */
 #include "test/unit/dense_fixture.h"
 

@@ -1,7 +1,5 @@
 /*
  * test_retrieval.c: predictions from the labels of the nearest training rows.
- *
- * Linked with: test/unit/dense/absent.c
  */
 #include "test/unit/dense_fixture.h"
 
