@@ -15,7 +15,7 @@ SELECT row_number() OVER (), c, timestamp '2020-01-02' + d * interval '1 day' + 
 INSERT INTO items SELECT order_id, order_id, order_id % 7, 'n' || order_id % 3 FROM orders;
 
 CREATE FUNCTION train(name text, clauses text, options text DEFAULT '') RETURNS text LANGUAGE sql AS
-$$ SELECT moe_ml.execute(format('CREATE MODEL %s %s WITH (epochs = 1, channels = 4, experts = 2, batch_size = 64, neighbors = 4%s)',
+$$ SELECT moe_ml.execute(format('CREATE MODEL %s %s WITH (epochs = 1, channels = 4, ensembles = 2, batch_size = 64, neighbors = 4%s)',
                                 name, clauses, options)) $$;
 -- Run a query and undo it: its first column, or the error's code, message, detail and hint.
 CREATE FUNCTION try(query text) RETURNS SETOF text LANGUAGE plpgsql AS $$

@@ -34,8 +34,8 @@ SELECT avg(probability) FILTER (WHERE plan = 'basic') - avg(probability) FILTER 
 SELECT ensemble, count(*) <= 12 AS stopped_in_time, count(*) FILTER (WHERE best) AS best, min(epoch) AS first,
        (array_agg(validation ORDER BY validation DESC))[1] = max(validation) FILTER (WHERE best) AS best_is_best
   FROM moe_ml.training_history WHERE name = 'churn' GROUP BY ensemble;
-SELECT ensemble, count(*) AS experts, round(sum(load), 2) AS together FROM moe_ml.experts
- WHERE name = 'churn' GROUP BY ensemble;
+SELECT count(*) AS experts, round(sum(load), 2) AS together FROM moe_ml.experts
+ WHERE model = 'churn';
 SELECT options ->> 'channels' AS channels, options ->> 'dropout' AS dropout, label_window, peak_memory > 0 AS measured
   FROM moe_ml.model_relations WHERE name = 'churn';
 SELECT moe_ml.training_query('model_test.churn') LIKE '%count(*)%' AS is_sql;

@@ -68,7 +68,9 @@ SELECT train('CREATE MODEL m', ', seed = 1.5');
 SELECT train('CREATE MODEL m', ', dropout = 1');
 SELECT train('CREATE MODEL m', ', batch_size = many');
 SELECT train('CREATE MODEL m', ', sampling = oldest');
-SELECT train('CREATE MODEL m', ', experts = 2, top_k = 3');
+SELECT train('CREATE MODEL m', ', experts = ''linear, graph'', top_k = 3');
+SELECT train('CREATE MODEL m', ', experts = ''linear, oracle''');
+SELECT train('CREATE MODEL m', ', experts = '''''');
 SELECT train('CREATE MODEL m', ', hops = 1, neighbors = ''8, 4''');
 SELECT train('CREATE MODEL m', ', neighbors = ''8, x''');
 SELECT train('CREATE MODEL m', ', label_window = ''-3 days''');
@@ -79,9 +81,9 @@ SELECT train('CREATE MODEL m', ', test_from = infinity');
 SELECT train('CREATE MODEL m', ', test_from = ''2020-13-13''');
 SELECT train('CREATE MODEL m', ', validation_from = ''2020-06-01'', test_from = ''2020-05-01''');
 -- Those in effect are kept, defaults included.
-SELECT train('CREATE MODEL m', ', hops = 3, neighbors = (8, 4, 2), sampling = latest, top_k = 1, experts = 3');
+SELECT train('CREATE MODEL m', ', hops = 3, neighbors = (8, 4, 2), sampling = latest, top_k = 1, experts = ''linear, tabular, graph''');
 SELECT options ->> 'neighbors' AS neighbors, options ->> 'sampling' AS sampling, options ->> 'patience' AS patience,
-       (SELECT count(*) FROM moe_ml.experts WHERE name = 'm') AS experts FROM moe_ml.model_relations WHERE name = 'm';
+       (SELECT count(*) FROM moe_ml.experts WHERE model = 'm') AS experts FROM moe_ml.model_relations WHERE name = 'm';
 SELECT moe_ml.execute('DROP MODEL m');
 
 -- Names that do not exist.

@@ -28,7 +28,7 @@ INSERT INTO customers VALUES (61, 'customer 61', NULL, '2024-12-01');
 ANALYZE;
 
 SELECT moe_ml.execute($$CREATE MODEL quiet PREDICT count(orders.*, 0, 30, days) = 0 FOR EACH customers
-    WITH (epochs = 3, channels = 8, ensembles = 2, experts = 2)$$);
+    WITH (epochs = 3, channels = 8, ensembles = 2)$$);
 SELECT moe_ml.execute($$CREATE MODEL spend PREDICT sum(orders.amount, 0, 30, days) FOR EACH customers
     WHERE count(orders.*, -60, 0, days) > 0 WITH (epochs = 2, channels = 8, ensembles = 1)$$);
 SELECT moe_ml.execute($$CREATE MODEL home PREDICT customers.country FOR EACH customers

@@ -101,13 +101,13 @@ ALTER TABLE customers DISABLE ROW LEVEL SECURITY;
 
 -- A cursor outlives the training of its model: with more experts and classes than when it was opened.
 SELECT moe_ml.execute($$CREATE MODEL grade PREDICT customers.tier FOR EACH customers
-                        WITH (epochs = 1, channels = 8, experts = 1)$$);
+                        WITH (epochs = 1, channels = 8, experts = 'linear')$$);
 UPDATE customers SET tier = NULL;
 BEGIN;
 DECLARE predictions CURSOR FOR SELECT count(class) AS answered, bool_and(score BETWEEN 0 AND 1) AS sane FROM grade;
 UPDATE customers SET tier = CASE customer_id WHEN 'c1' THEN 'gold' WHEN 'c2' THEN 'silver' ELSE 'bronze' END::tier;
 SELECT moe_ml.execute($$CREATE OR REPLACE MODEL grade PREDICT customers.tier FOR EACH customers
-                        WITH (epochs = 1, channels = 8, experts = 64)$$);
+                        WITH (epochs = 1, channels = 8, ensembles = 1, experts = 'linear, retrieval, graph')$$);
 UPDATE customers SET tier = NULL;
 FETCH ALL FROM predictions;
 COMMIT;

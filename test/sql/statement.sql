@@ -105,7 +105,7 @@ SELECT moe_ml.execute('CREATE MODEL m PREDICT sum(o.x, 0, 7) FORECAST 4 TIMEFRAM
 SELECT moe_ml.execute('CREATE MODEL m PREDICT list_distinct(o.x, 0, 7) RANK TOP 12 FOR EACH t');
 SELECT moe_ml.execute('CREATE MODEL m PREDICT t.x CLASSIFY FOR EACH t');
 SELECT moe_ml.execute('CREATE MODEL m PREDICT t.x RANK FOR EACH t WHERE list_distinct(o.x, -1, 0) = 1 +');
-SELECT moe_ml.execute('ALTER MODEL m SET (experts = 3)');
+SELECT moe_ml.execute('ALTER MODEL m SET (channels = 3)');
 
 -- The doors
 SELECT moe_ml.execute('DROP MODEL IF EXISTS no_such_model');
