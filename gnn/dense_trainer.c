@@ -30,7 +30,7 @@
 #define LEARNING_RATE  0.002f             /* for batches of 256 */
 #define WEIGHT_DECAY   0.01f
 #define CLIP_NORM      1.0f
-#define PREDICT_BATCH  256
+#define PREDICT_BATCH  64
 
 enum
 {
@@ -45,7 +45,7 @@ at_least_one(int64_t n)
 }
 
 moe_dense_training
-moe_dense_training_for(int64_t n)
+moe_dense_training_for(int64_t n, int64_t inputs)
 {
     int64_t batch = LEAST_BATCH;
     while (batch < MOST_BATCH && batch * STEPS_AN_EPOCH < n)
@@ -62,7 +62,7 @@ moe_dense_training_for(int64_t n)
     return (moe_dense_training){.epochs = (int) epochs,
                                 .steps = steps,
                                 .batch = batch,
-                                .learning_rate = LEARNING_RATE * sqrtf((float) batch / 256),
+                                .learning_rate = LEARNING_RATE * cbrtf(1024.0f / (float) inputs),
                                 .weight_decay = WEIGHT_DECAY};
 }
 
