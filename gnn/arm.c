@@ -9,12 +9,14 @@
  *
  * with a query q_i, powers v_i and preferences t_i of its own. The gates z_i are
  * sparse, so that a neuron is a cross feature of few columns, which can be told
- * (arm_report.c). All neurons of a row, normalised, and the columns
- * themselves (in place of the network that the paper's ARM-Net+ has beside it) go
- * through one hidden layer. The paper's heads have a bilinear form each between queries and
- * embeddings; a query is used by one neuron alone, so the product of the two is
- * learned as one vector. t_ij is not in the paper: without it columns near their
- * mean could not be chosen, as their scores vanish.
+ * (arm_report.c). All neurons of a row, normalised, go through one hidden layer,
+ * and beside them the columns themselves, in place of the network that the
+ * paper's ARM-Net+ has beside ARM-Net.
+ *
+ * The paper's heads have a bilinear form each between queries and embeddings; a
+ * query serves one neuron alone, so the product of the two is learned as one
+ * vector, and heads are neurons. t_ij is not in the paper: without it a column
+ * near its mean could be neither chosen nor left, as its scores vanish.
  *
  * Columns are those of most relevance to the label (dense_columns.h), each by
  * itself: what matters in company alone is not found among many columns.
@@ -158,7 +160,10 @@ enlarge(moe_arm *a, moe_param *param, float factor, float *room)
     moe_param_upload(a->net.params, param, room);
 }
 
-/* Neurons that begin with few columns each, different ones, and outputs at the base rate. */
+/*
+ * Outputs begin at the base rate, and gates nearly even: neurons that began with few columns, drawn by chance, kept
+ * them, and what they tell would be the draw.
+ */
 static moe_code
 initialise(moe_arm *a, const moe_dense_rows *train)
 {
@@ -168,9 +173,7 @@ initialise(moe_arm *a, const moe_dense_rows *train)
         return moe_job_code(net->job);
     moe_param_upload(net->params, a->bias[1], room);
     enlarge(a, a->embedding, 5, room);
-    enlarge(a, a->query, 5, room);
-    enlarge(a, a->preference, 20, room);
-    enlarge(a, a->power, 20, room);
+    enlarge(a, a->power, 5, room);
     moe_free(net->job, room);
     return moe_job_code(net->job);
 }

@@ -3,6 +3,8 @@
  */
 #include "dense_fixture.h"
 
+#include "gnn/arm.h"
+
 #define KIND (&moe_dense_arm)
 
 static void
@@ -82,6 +84,35 @@ what_does_not_fit_is_refused(void **state)
     dense_check_refusals(KIND);
 }
 
+/* Of rows in which two columns alone matter, and only together, these are what neurons use most. */
+static void
+tells_the_columns_that_it_multiplies(void **state)
+{
+    moe_job *job = start_job(2);
+    moe_dense_rows train = dense_rows(job, 4000, 1, dense_xor), held = dense_rows(job, 500, 2, dense_xor);
+    void *expert = dense_fit(job, KIND, &dense_binary, &train, NULL);
+    moe_arm_interaction found[10];
+    int n;
+    assert_int_equal(moe_arm_interactions(job, expert, &held, 10, found, &n), MOE_OK);
+    assert_int_equal(n, 10);
+    for (int i = 0; i < n; i++)
+    {
+        assert_true(found[i].n == 2 || found[i].n == 3);
+        assert_true(found[i].use > 0 && found[i].gate > 0 && found[i].gate <= 0.5);
+        assert_true(i == 0 || found[i].use <= found[i - 1].use);
+        for (int j = 0; j < found[i].n; j++)
+            assert_true(found[i].column[j] >= 0 && found[i].column[j] < DENSE_WIDTH &&
+                        (j == 0 || found[i].column[j] > found[i].column[j - 1]));
+    }
+    assert_int_equal(found[0].n, 2);
+    assert_int_equal(found[0].column[0], 0);
+    assert_int_equal(found[0].column[1], 1);
+    held.n = 0;
+    assert_int_equal(moe_arm_interactions(job, expert, &held, 10, found, &n), MOE_OK);
+    assert_int_equal(n, 0);
+    moe_job_destroy(job);
+}
+
 int
 main(void)
 {
@@ -98,6 +129,7 @@ main(void)
         cmocka_unit_test(reads_back_what_it_wrote_and_refuses_what_is_broken),
         cmocka_unit_test(cancelling_ends_a_fit),
         cmocka_unit_test(what_does_not_fit_is_refused),
+        cmocka_unit_test(tells_the_columns_that_it_multiplies),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
