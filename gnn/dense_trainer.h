@@ -39,7 +39,8 @@ typedef struct moe_dense_training
     float weight_decay;
 } moe_dense_training;
 
-/* What every network trains with: by a rule from the number of rows and of the inputs of a hidden unit (dense_trainer.c). */
+/* What every network trains with: by a rule from the number of rows and of the inputs of a hidden unit
+ * (dense_trainer.c). */
 moe_dense_training moe_dense_training_for(int64_t n, int64_t inputs);
 
 /* MOE_INVALID unless there are rows whose labels and weights fit the task; n = 0 passes where `empty`. */

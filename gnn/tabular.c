@@ -37,6 +37,7 @@
 #define BENT_COLUMNS   64
 #define KNOTS          3
 #define BLOCK          128
+#define LAYER_PARAMS   4
 #define FORMAT_VERSION 1
 
 static const float knots[KNOTS] = {-1, 0, 1};
@@ -86,9 +87,9 @@ static void
 add_layer(tabular *t, const char *of, int outputs, layer *l)
 {
     moe_params *params = t->net.params;
-    char name[4][32];
+    char name[LAYER_PARAMS][32];
     static const char *const parts[] = {"in", "weight", "out", "bias"};
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < LAYER_PARAMS; i++)
         snprintf(name[i], sizeof name[i], "%s/%s", of, parts[i]);
     l->in = moe_params_add(params, name[0], 1, MEMBERS * HIDDEN, MOE_INIT_ONE);
     l->weight = moe_params_add(params, name[1], HIDDEN, outputs, MOE_INIT_UNIFORM);
@@ -101,7 +102,10 @@ add_params(moe_dense_net *net)
 {
     tabular *t = (tabular *) net;
     char name[32];
+    int stored = moe_params_count(net->params);
     t->blocks = plain_blocks(t) + KNOTS;
+    if (stored > 0 && stored != t->blocks + 1 + LAYERS * LAYER_PARAMS) /* before any memory goes to what is not there */
+        return moe_fail(net->job, MOE_CORRUPT, "a stored expert has %d parameters", stored);
     t->block = moe_alloc(net->job, t->blocks, sizeof(moe_param *));
     if (t->block == NULL)
         return moe_job_code(net->job);

@@ -12,6 +12,7 @@
 
 #include "gnn/dense_expert.h"
 #include "gnn/metrics.h"
+#include "test/unit/fake_device.h"
 
 #define DENSE_WIDTH 7
 
@@ -321,6 +322,36 @@ dense_check_cancel(const moe_dense_class *kind)
     assert_true(dense_clock() - dense_cancel_at < 0.5); /* 0.1 where the machine has nothing else to do */
     assert_null(state);
     moe_job_destroy(job);
+}
+
+/* On a device, whose memory the host must not touch, it learns and predicts what it does on the host. */
+static inline void
+dense_check_device(const moe_dense_class *kind)
+{
+    float *p[2];
+    moe_job *jobs[2];
+    for (int i = 0; i < 2; i++)
+    {
+        moe_job *job = jobs[i] = start_job(2);
+        assert_int_equal(moe_blas_open(job), MOE_OK);
+        if (i == 1)
+            fake_open(job, 0);
+        moe_dense_rows train = dense_rows(job, 500, 1, dense_class), test = dense_rows(job, 100, 2, dense_class);
+        void *state = dense_fit(job, kind, &dense_classes, &train, &test), *again;
+        moe_buffer bytes;
+        moe_reader reader;
+        moe_buffer_init(&bytes, job);
+        kind->write(state, &bytes);
+        moe_reader_init(&reader, job, bytes.data, bytes.length);
+        assert_int_equal(kind->read(job, &reader, &dense_classes, DENSE_WIDTH, &again), MOE_OK);
+        p[i] = dense_predict(job, kind, again, &dense_classes, &test);
+        kind->destroy(job, state);
+        kind->destroy(job, again);
+    }
+    for (int i = 0; i < 300; i++)
+        assert_true(fabsf(p[0][i] - p[1][i]) < 1e-5f);
+    moe_job_destroy(jobs[0]);
+    moe_job_destroy(jobs[1]);
 }
 
 /* Labels that do not fit, weights that are none, and other columns are refused. */

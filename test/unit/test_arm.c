@@ -79,6 +79,12 @@ cancelling_ends_a_fit(void **state)
 }
 
 static void
+a_device_gives_what_the_host_does(void **state)
+{
+    dense_check_device(KIND);
+}
+
+static void
 what_does_not_fit_is_refused(void **state)
 {
     dense_check_refusals(KIND);
@@ -128,6 +134,7 @@ main(void)
         cmocka_unit_test(predictions_stay_within_limits),
         cmocka_unit_test(reads_back_what_it_wrote_and_refuses_what_is_broken),
         cmocka_unit_test(cancelling_ends_a_fit),
+        cmocka_unit_test(a_device_gives_what_the_host_does),
         cmocka_unit_test(what_does_not_fit_is_refused),
         cmocka_unit_test(tells_the_columns_that_it_multiplies),
     };
