@@ -9,11 +9,14 @@
  *
  * with a query q_i, powers v_i and preferences t_i of its own. The gates z_i are
  * sparse, so that a neuron is a cross feature of few columns, which can be told
- * (arm_report.c). All neurons of a row, normalised, go through a network of one
- * hidden layer. The paper's heads have a bilinear form each between queries and
- * embeddings; a query is used by one neuron alone, so the product of the two is
- * learned as one vector. t_ij is not in the paper: without it columns near their
- * mean could not be chosen, as their scores vanish.
+ * (arm_report.c). All neurons of a row, normalised, go through one hidden layer,
+ * and beside them the columns themselves, in place of the network that the
+ * paper's ARM-Net+ has beside ARM-Net.
+ *
+ * The paper's heads have a bilinear form each between queries and embeddings; a
+ * query serves one neuron alone, so the product of the two is learned as one
+ * vector, and heads are neurons. t_ij is not in the paper: without it a column
+ * near its mean could be neither chosen nor left, as its scores vanish.
  *
  * Columns are those of most relevance to the label (dense_columns.h), each by
  * itself: what matters in company alone is not found among many columns.
@@ -41,7 +44,8 @@ add_params(moe_dense_net *net)
     a->power = moe_params_add(net->params, "power", 1, gates, MOE_INIT_NORMAL);
     a->gain = moe_params_add(net->params, "norm/gain", 1, features, MOE_INIT_ONE);
     a->shift = moe_params_add(net->params, "norm/bias", 1, features, MOE_INIT_ZERO);
-    a->weight[0] = moe_params_add(net->params, "hidden/weight", features, MOE_ARM_HIDDEN, MOE_INIT_UNIFORM);
+    a->weight[0] =
+        moe_params_add(net->params, "hidden/weight", features + net->width, MOE_ARM_HIDDEN, MOE_INIT_UNIFORM);
     a->bias[0] = moe_params_add(net->params, "hidden/bias", 1, MOE_ARM_HIDDEN, MOE_INIT_ZERO);
     a->weight[1] = moe_params_add(net->params, "output/weight", MOE_ARM_HIDDEN, net->outputs, MOE_INIT_UNIFORM);
     a->bias[1] = moe_params_add(net->params, "output/bias", 1, net->outputs, MOE_INIT_ZERO);
@@ -93,6 +97,7 @@ forward(const moe_dense_net *net, moe_tape *tape, const float *x, int64_t n)
     h = moe_exp(tape, moe_linear(tape, h, moe_variable(tape, a->embedding), NULL));
     h = moe_reshape(tape, h, n, MOE_ARM_NEURONS * MOE_ARM_EMBEDDING);
     h = moe_layer_norm(tape, h, moe_variable(tape, a->gain), moe_variable(tape, a->shift));
+    h = moe_concat(tape, (moe_var *[]){h, moe_constant(tape, n, m, x)}, 2);
     h = moe_linear(tape, h, moe_variable(tape, a->weight[0]), moe_variable(tape, a->bias[0]));
     h = moe_relu_dropout(tape, h, DROPOUT);
     return moe_linear(tape, h, moe_variable(tape, a->weight[1]), moe_variable(tape, a->bias[1]));
@@ -155,20 +160,20 @@ enlarge(moe_arm *a, moe_param *param, float factor, float *room)
     moe_param_upload(a->net.params, param, room);
 }
 
-/* Neurons that begin with few columns each, different ones, and outputs at the base rate. */
+/*
+ * Outputs begin at the base rate, and gates nearly even: neurons that began with few columns, drawn by chance, kept
+ * them, and what they tell would be the draw.
+ */
 static moe_code
 initialise(moe_arm *a, const moe_dense_rows *train)
 {
     moe_dense_net *net = &a->net;
-    int64_t gates = (int64_t) MOE_ARM_NEURONS * net->width;
-    float *room = moe_alloc(net->job, gates + net->outputs, sizeof *room);
+    float *room = moe_alloc(net->job, moe_params_size(net->params), sizeof *room);
     if (room == NULL || moe_dense_net_base(net, train, room) != MOE_OK)
         return moe_job_code(net->job);
     moe_param_upload(net->params, a->bias[1], room);
     enlarge(a, a->embedding, 5, room);
-    enlarge(a, a->query, 5, room);
-    enlarge(a, a->preference, 20, room);
-    enlarge(a, a->power, 20, room);
+    enlarge(a, a->power, 5, room);
     moe_free(net->job, room);
     return moe_job_code(net->job);
 }
@@ -192,7 +197,7 @@ train_on(moe_arm *a, const moe_dense_rows *train, const moe_dense_rows *valid, u
 {
     moe_dense_rows columns[2];
     float *x[2] = {NULL};
-    moe_dense_training training = moe_dense_training_for(train->n);
+    moe_dense_training training = moe_dense_training_for(train->n, MOE_ARM_COLUMNS);
     moe_code code = take(a, train, &columns[0], &x[0]);
     if (code == MOE_OK)
         code = take(a, valid, &columns[1], &x[1]);

@@ -9,7 +9,7 @@
 
 #include "gnn/dense_trainer.h"
 
-#define MOE_ARM_COLUMNS   32
+#define MOE_ARM_COLUMNS   64
 #define MOE_ARM_NEURONS   32
 #define MOE_ARM_EMBEDDING 8
 #define MOE_ARM_HIDDEN    64

@@ -39,8 +39,9 @@ typedef struct moe_dense_training
     float weight_decay;
 } moe_dense_training;
 
-/* What every network trains with: by a rule from the number of rows (dense_trainer.c). */
-moe_dense_training moe_dense_training_for(int64_t n);
+/* What every network trains with: by a rule from the number of rows and of the inputs of a hidden unit
+ * (dense_trainer.c). */
+moe_dense_training moe_dense_training_for(int64_t n, int64_t inputs);
 
 /* MOE_INVALID unless there are rows whose labels and weights fit the task; n = 0 passes where `empty`. */
 moe_code moe_dense_check(moe_job *job, const moe_dense_task *task, const moe_dense_rows *rows, bool empty);

@@ -16,11 +16,14 @@
  *
  * All members are one pass: states lie side by side, [n, k * hidden], which read
  * as [n * k, hidden] is a row a member, so that one product by W serves all. The
- * output map has no bias but b_i, which begins at the base rate.
+ * first map is a sum of products by blocks of inputs, each narrow enough for the
+ * products of kernels/cpu/narrow.c, which give a row the same bits in any company.
+ * The output map has no bias but b_i, which begins at the base rate.
  */
 #include "gnn/dense_columns.h"
 #include "gnn/dense_trainer.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -30,15 +33,17 @@
 #define HIDDEN         64
 #define DROPOUT        0.4f
 #define INPUT_DROPOUT  0.3f
+#define FEW_COLUMNS    64 /* of so many, input dropout is half of that: few inputs do not stand for each other */
 #define BENT_COLUMNS   64
 #define KNOTS          3
+#define BLOCK          128
+#define LAYER_PARAMS   4
 #define FORMAT_VERSION 1
 
 static const float knots[KNOTS] = {-1, 0, 1};
 
 enum
 {
-    INPUT,
     MIDDLE,
     OUTPUT,
     LAYERS
@@ -47,9 +52,9 @@ enum
 typedef struct layer
 {
     moe_param *weight;
-    moe_param *in;  /* r, [1, MEMBERS * inputs]; NULL: of INPUT */
-    moe_param *out; /* s, [1, MEMBERS * outputs]; NULL: of INPUT */
-    moe_param *bias;
+    moe_param *in;   /* r, [1, MEMBERS * HIDDEN] */
+    moe_param *out;  /* s, [1, MEMBERS * outputs] */
+    moe_param *bias; /* b, likewise */
 } layer;
 
 typedef struct tabular
@@ -57,66 +62,107 @@ typedef struct tabular
     moe_dense_net net;
     int n_bent;
     int32_t bent[BENT_COLUMNS]; /* columns, ascending */
+    int blocks;                 /* of inputs: first the columns, BLOCK of them each, then the bent ones, a knot each */
+    moe_param **block;          /* [blocks] weights [inputs, MEMBERS * HIDDEN] */
+    moe_param *bias;            /* of the first map, [1, MEMBERS * HIDDEN] */
     layer layers[LAYERS];
 } tabular;
 
-static inline int64_t
-inputs_of(const tabular *t)
+static inline int
+plain_blocks(const tabular *t)
 {
-    return t->net.width + (int64_t) t->n_bent * KNOTS;
+    return (t->net.width + BLOCK - 1) / BLOCK;
 }
 
-static moe_param *
-add_param(tabular *t, int layer, const char *part, int64_t rows, int64_t cols, moe_init init)
+/* Inputs of a block. */
+static inline int
+block_inputs(const tabular *t, int b)
 {
-    static const char *const names[] = {"input", "middle", "output"};
-    char name[64];
-    snprintf(name, sizeof name, "%s/%s", names[layer], part);
-    return moe_params_add(t->net.params, name, rows, cols, init);
+    if (b >= plain_blocks(t))
+        return t->n_bent;
+    return t->net.width - b * BLOCK < BLOCK ? t->net.width - b * BLOCK : BLOCK;
+}
+
+static void
+add_layer(tabular *t, const char *of, int outputs, layer *l)
+{
+    moe_params *params = t->net.params;
+    char name[LAYER_PARAMS][32];
+    static const char *const parts[] = {"in", "weight", "out", "bias"};
+    for (int i = 0; i < LAYER_PARAMS; i++)
+        snprintf(name[i], sizeof name[i], "%s/%s", of, parts[i]);
+    l->in = moe_params_add(params, name[0], 1, MEMBERS * HIDDEN, MOE_INIT_ONE);
+    l->weight = moe_params_add(params, name[1], HIDDEN, outputs, MOE_INIT_UNIFORM);
+    l->out = moe_params_add(params, name[2], 1, (int64_t) MEMBERS * outputs, MOE_INIT_ONE);
+    l->bias = moe_params_add(params, name[3], 1, (int64_t) MEMBERS * outputs, MOE_INIT_ZERO);
 }
 
 static moe_code
 add_params(moe_dense_net *net)
 {
     tabular *t = (tabular *) net;
-    int64_t outputs[] = {HIDDEN, HIDDEN, net->outputs};
-    for (int l = 0; l < LAYERS; l++)
+    char name[32];
+    int stored = moe_params_count(net->params);
+    t->blocks = plain_blocks(t) + KNOTS;
+    if (stored > 0 && stored != t->blocks + 1 + LAYERS * LAYER_PARAMS) /* before any memory goes to what is not there */
+        return moe_fail(net->job, MOE_CORRUPT, "a stored expert has %d parameters", stored);
+    t->block = moe_alloc(net->job, t->blocks, sizeof(moe_param *));
+    if (t->block == NULL)
+        return moe_job_code(net->job);
+    for (int b = 0; b < t->blocks; b++)
     {
-        layer *to = &t->layers[l];
-        if (l == INPUT)
-            to->weight = add_param(t, l, "weight", inputs_of(t), MEMBERS * HIDDEN, MOE_INIT_UNIFORM);
-        else
-        {
-            to->in = add_param(t, l, "in", 1, MEMBERS * HIDDEN, MOE_INIT_ONE);
-            to->weight = add_param(t, l, "weight", HIDDEN, outputs[l], MOE_INIT_UNIFORM);
-            to->out = add_param(t, l, "out", 1, MEMBERS * outputs[l], MOE_INIT_ONE);
-        }
-        to->bias = add_param(t, l, "bias", 1, MEMBERS * outputs[l], MOE_INIT_ZERO);
+        snprintf(name, sizeof name, "input/weight/%d", b);
+        t->block[b] = moe_params_add(net->params, name, block_inputs(t, b), MEMBERS * HIDDEN, MOE_INIT_UNIFORM);
+        if (t->block[b] == NULL)
+            return moe_job_code(net->job);
     }
+    t->bias = moe_params_add(net->params, "input/bias", 1, MEMBERS * HIDDEN, MOE_INIT_ZERO);
+    add_layer(t, "middle", HIDDEN, &t->layers[MIDDLE]);
+    add_layer(t, "output", net->outputs, &t->layers[OUTPUT]);
     return moe_job_code(net->job);
 }
 
-/* Rows with their bent inputs behind them: [n, inputs]. */
+/* The inputs of a block, of rows x: [n, inputs]. */
 static moe_var *
-bend(const tabular *t, moe_tape *tape, const float *x, int64_t n)
+inputs_of(const tabular *t, moe_tape *tape, int b, const float *x, int64_t n)
 {
-    int64_t inputs = inputs_of(t);
-    int64_t width = t->net.width;
+    int plain = plain_blocks(t);
+    int64_t inputs = block_inputs(t, b);
     float *out = moe_tape_alloc(tape, n, (size_t) inputs * sizeof *out);
     if (out == NULL)
         return NULL;
     for (int64_t i = 0; i < n; i++)
     {
-        float *row = out + i * inputs;
-        memcpy(row, x + i * width, (size_t) width * sizeof *row);
-        for (int j = 0; j < t->n_bent; j++)
-            for (int k = 0; k < KNOTS; k++)
-            {
-                float above = row[t->bent[j]] - knots[k];
-                row[width + j * KNOTS + k] = above > 0 ? above : 0;
-            }
+        const float *row = x + i * t->net.width;
+        float *to = out + i * inputs;
+        if (b < plain)
+            memcpy(to, row + (int64_t) b * BLOCK, (size_t) inputs * sizeof *to);
+        for (int64_t j = 0; b >= plain && j < inputs; j++)
+        {
+            float above = row[t->bent[j]] - knots[b - plain];
+            to[j] = above > 0 ? above : 0;
+        }
     }
     return moe_constant(tape, n, inputs, out);
+}
+
+/* The first map: [n, MEMBERS * HIDDEN]. */
+static moe_var *
+apply_input(const tabular *t, moe_tape *tape, const float *x, int64_t n)
+{
+    float rate = INPUT_DROPOUT * (float) t->net.width / (float) (t->net.width + FEW_COLUMNS);
+    moe_var **terms = moe_tape_alloc(tape, t->blocks, sizeof(moe_var *));
+    if (terms == NULL)
+        return NULL;
+    for (int b = 0; b < t->blocks; b++)
+    {
+        moe_var *inputs = moe_dropout(tape, inputs_of(t, tape, b, x, n), rate);
+        terms[b] =
+            moe_linear(tape, inputs, moe_variable(tape, t->block[b]), b == 0 ? moe_variable(tape, t->bias) : NULL);
+        if (terms[b] == NULL)
+            return NULL;
+    }
+    return moe_sum(tape, terms, t->blocks);
 }
 
 static moe_var *
@@ -134,9 +180,7 @@ static moe_var *
 forward(const moe_dense_net *net, moe_tape *tape, const float *x, int64_t n)
 {
     const tabular *t = (const tabular *) net;
-    const layer *first = &t->layers[INPUT];
-    moe_var *h = moe_dropout(tape, bend(t, tape, x, n), INPUT_DROPOUT);
-    h = moe_linear(tape, h, moe_variable(tape, first->weight), moe_variable(tape, first->bias));
+    moe_var *h = apply_input(t, tape, x, n);
     h = moe_relu_dropout(tape, h, DROPOUT);
     h = moe_relu_dropout(tape, apply(&t->layers[MIDDLE], tape, h, n), DROPOUT);
     h = apply(&t->layers[OUTPUT], tape, h, n);
@@ -173,7 +217,29 @@ destroy(moe_job *job, void *state)
     if (t == NULL)
         return;
     moe_params_destroy(t->net.params);
+    moe_free(job, t->block);
     moe_free(job, t);
+}
+
+/* The weights of a block were drawn as if its inputs were all; draw them closer by what they are of them. */
+static moe_code
+shrink_blocks(tabular *t)
+{
+    moe_params *params = t->net.params;
+    float *room = moe_alloc(t->net.job, BLOCK * MEMBERS * HIDDEN, sizeof *room);
+    if (room == NULL)
+        return moe_job_code(t->net.job);
+    for (int b = 0; b < t->blocks; b++)
+    {
+        int64_t size = t->block[b]->rows * t->block[b]->cols;
+        float factor = sqrtf((float) t->block[b]->rows / (float) (t->net.width + t->n_bent * KNOTS));
+        moe_param_download(params, t->block[b], room);
+        for (int64_t i = 0; i < size; i++)
+            room[i] *= factor;
+        moe_param_upload(params, t->block[b], room);
+    }
+    moe_free(t->net.job, room);
+    return moe_job_code(t->net.job);
 }
 
 /* The members' outputs begin at the base rate. */
@@ -210,9 +276,10 @@ fit(moe_job *job, const moe_dense_task *task, const moe_dense_rows *train, const
     tabular *t = code == MOE_OK ? create(job, task, train->width, seed) : NULL;
     if (t == NULL)
         return moe_job_code(job);
-    moe_dense_training training = moe_dense_training_for(train->n);
+    moe_dense_training training = moe_dense_training_for(train->n, train->width);
     if ((code = moe_dense_net_scale(&t->net, train)) != MOE_OK || (code = choose_bent(t, train)) != MOE_OK ||
-        (code = add_params(&t->net)) != MOE_OK || (code = initialise(t, train)) != MOE_OK ||
+        (code = add_params(&t->net)) != MOE_OK || (code = shrink_blocks(t)) != MOE_OK ||
+        (code = initialise(t, train)) != MOE_OK ||
         (code = moe_dense_net_train(&t->net, &training, train, valid, moe_key(seed, 1))) != MOE_OK)
     {
         destroy(job, t);
