@@ -45,22 +45,26 @@ class Server:
         return {name: (rows[name]["value"] if n else rows[name]).astype(kind[1:]) for name, kind, n in dtype}
 
 
-def read_rows(server, split, columns, cluster):
+def labelled(args, split):
+    """Arguments of a function over the rows of a split."""
+    query = f'SELECT id AS "{args.key}", as_of, label FROM task_rows WHERE split = \'{split}\''
+    return f"'m', $${query}$$, '{args.regime}'"
+
+
+def read_rows(server, args, split, columns):
     """Inputs and labels of a split, in an order of their own: the same for the model's predictions."""
-    query = f"SELECT id, as_of, label FROM task_rows WHERE split = '{split}'"
     return server.copy(
-        f"SELECT r.id::int4, extract(epoch FROM i.as_of)::float8, ({cluster})::int4, r.label::float8,"
+        f"SELECT r.id::int4, extract(epoch FROM i.as_of)::float8, ({args.cluster})::int4, r.label::float8,"
         f" array_replace(i.input, NULL, 'NaN'::float4)"
-        f" FROM moe_ml.inputs('m', $${query}$$) AS i"
+        f" FROM moe_ml.inputs({labelled(args, split)}) AS i"
         f" JOIN task_rows AS r ON r.id = i.key::int4 AND r.as_of = i.as_of::timestamp AND r.split = '{split}'"
         f" ORDER BY i.as_of, r.id",
         [("id", ">i4", 0), ("as_of", ">f8", 0), ("cluster", ">i4", 0), ("label", ">f8", 0), ("x", ">f4", columns)])
 
 
-def read_predictions(server, split):
-    query = f"SELECT id, as_of, label FROM task_rows WHERE split = '{split}'"
+def read_predictions(server, args, split):
     return server.copy(
-        f"SELECT key::int4, extract(epoch FROM as_of)::float8, prediction FROM moe_ml.predictions('m', $${query}$$)"
+        f"SELECT key::int4, extract(epoch FROM as_of)::float8, prediction FROM moe_ml.predictions({labelled(args, split)})"
         f" ORDER BY as_of, key::int4", [("id", ">i4", 0), ("as_of", ">f8", 0), ("prediction", ">f8", 0)])
 
 
@@ -116,6 +120,8 @@ def main():
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--task", required=True)
     parser.add_argument("--metric", choices=METRICS, required=True)
+    parser.add_argument("--key", default="id", help="the key's name in the entity's table")
+    parser.add_argument("--regime", choices=["rolling", "frozen"], default="rolling")
     parser.add_argument("--cluster", default="r.id", help="SQL, of a row r of task_rows: what errors go together by")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
@@ -125,8 +131,8 @@ def main():
     args = parser.parse_args()
     server, metric = Server(args.server), METRICS[args.metric]
     columns = int(server.ask("SELECT count(*) FROM moe_ml.input_names('m')"))
-    rows = {s: read_rows(server, s, columns, args.cluster) for s in ("train", "validation", "test")}
-    test, said = rows["test"], read_predictions(server, "test")
+    rows = {s: read_rows(server, args, s, columns) for s in ("train", "validation", "test")}
+    test, said = rows["test"], read_predictions(server, args, "test")
     if not (np.array_equal(test["id"], said["id"]) and np.array_equal(test["as_of"], said["as_of"])):
         raise ValueError("predictions and inputs are not about the same rows")
     ours, one = said["prediction"], np.ones(len(test["label"]))
@@ -138,8 +144,8 @@ def main():
     if args.save:
         np.savez(args.save, ours=ours, theirs=np.array(theirs), **test)
     print(json.dumps({
-        "benchmark": "lightgbm", "dataset": args.dataset, "task": args.task, "metric": args.metric,
-        "moe_ml": round(metric(ours, test["label"], one), 4), "lightgbm": round(float(np.mean(each)), 4),
+        "benchmark": "lightgbm", "dataset": args.dataset, "task": args.task, "regime": args.regime,
+        "metric": args.metric, "moe_ml": round(metric(ours, test["label"], one), 4), "lightgbm": round(float(np.mean(each)), 4),
         "lightgbm_spread": round(float(np.std(each, ddof=1)), 4) if len(each) > 1 else None,
         "lightgbm_averaged": round(metric(np.mean(theirs, axis=0), test["label"], one), 4),
         "difference": round(value, 4), "standard_error": round(error, 4),
