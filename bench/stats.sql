@@ -42,7 +42,8 @@ SELECT count(moe_ml.declare(t, c, d) IS NULL)
                ('stats.users', 'up_votes', 'ignore'),
                ('stats.users', 'down_votes', 'ignore'),
                ('stats.tags', 'count', 'ignore')) AS v (t, c, d)
- WHERE :declare = 1 OR c IN ('last_editor_user_id');
+ WHERE :declare = 1 OR c = 'last_editor_user_id'
+\g /dev/null
 
 -- Questions and answers whose score is settled. A block's labels are known before the next one begins.
 CREATE VIEW scored_posts AS
