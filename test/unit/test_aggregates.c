@@ -749,7 +749,7 @@ columns_are_the_same_where_comparisons_are_not_kept(void **state)
 {
     enum
     {
-        N = 90000,
+        N = 700000,
         FIELDS = 50,
         SEED = 100
     };
