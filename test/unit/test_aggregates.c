@@ -686,6 +686,41 @@ cancelling_ends_a_computation(void **state)
     moe_job_destroy(job);
 }
 
+/* Wherever memory runs out, that is the error, and nothing is left behind. */
+static void
+too_little_memory_is_an_error(void **state)
+{
+    moe_job *owner = start_job(1);
+    moe_relational *db = make_world(owner, 3, HORIZON, FUTURE_AS_IT_CAME);
+    moe_moments moments = make_moments(owner, db, 0, 20, 3, WORLD_END);
+    float *out = moe_alloc(owner, moments.n * ALL, sizeof(*out));
+    int64_t fit_rows[TABLES];
+    bool enough = false;
+
+    world_visible(db, HORIZON, fit_rows);
+    for (size_t limit = 1; !enough; limit += 701)
+    {
+        moe_job_config config = {.threads = 1, .memory_limit = limit};
+        moe_aggregates *a = NULL;
+        moe_job *job;
+        moe_code code;
+
+        if (moe_job_create(&config, &job) != MOE_OK)
+            continue;
+        code = moe_aggregates_fit(job, db, 0, fit_rows, 0, 1000, &a);
+        assert_int_equal(code == MOE_OK, a != NULL);
+        if (a && (code = moe_aggregates_bind(a, db)) == MOE_OK)
+            code = moe_aggregates_compute(a, &moments, NULL, out);
+        enough = code == MOE_OK;
+        assert_true(enough || code == MOE_LIMIT);
+        moe_aggregates_destroy(a);
+        assert_int_equal(moe_job_memory_used(job), 0);
+        moe_job_destroy(job);
+        limit = limit > 100000 ? limit + limit / 64 : limit;
+    }
+    moe_job_destroy(owner);
+}
+
 /* More values than one block sums up, and more siblings than are looked at. */
 static void
 many_columns_and_siblings_are_computed_in_blocks(void **state)
@@ -821,6 +856,7 @@ main(void)
         cmocka_unit_test(what_does_not_vary_in_the_fit_rows_is_left_out),
         cmocka_unit_test(huge_numbers_give_finite_columns),
         cmocka_unit_test(cancelling_ends_a_computation),
+        cmocka_unit_test(too_little_memory_is_an_error),
         cmocka_unit_test(many_columns_and_siblings_are_computed_in_blocks),
         cmocka_unit_test(columns_are_the_same_where_comparisons_are_not_kept),
     };
