@@ -26,7 +26,7 @@ enum
 typedef struct setting
 {
     int64_t seeds, rows;
-    int columns, most, threads;
+    int columns, most, threads, rounds;
     bool json;
 } setting;
 
@@ -150,10 +150,11 @@ make_moments(moe_job *job, const setting *s, const moe_relational *db)
 
 /* Bound anew each time: nothing is known of siblings yet. */
 static double
-time_compute(moe_job *job, moe_aggregates *a, const moe_relational *db, const moe_moments *moments, float *out)
+time_compute(moe_job *job, moe_aggregates *a, const moe_relational *db, const moe_moments *moments, int rounds,
+             float *out)
 {
     double best = 0;
-    for (int round = 0; round < 3; round++)
+    for (int round = 0; round < rounds; round++)
     {
         moe_aggregates_bind(a, db);
         double start = now();
@@ -190,8 +191,8 @@ report(const setting *s)
     double bind = now() - start;
     int columns = moe_aggregates_columns(a);
     float *out = room(job, s->seeds * columns, sizeof(*out));
-    double all = time_compute(job, a, &db, &moments, out);
-    double alone = time_compute(job, a, &db, &one, out);
+    double all = time_compute(job, a, &db, &moments, s->rounds, out);
+    double alone = time_compute(job, a, &db, &one, s->rounds, out);
     printf(s->json
                ? "{\"benchmark\": \"aggregates\", \"seeds\": %lld, \"rows\": %lld, \"values\": %d, \"columns\": %d, "
                  "\"threads\": %d, \"fit_ms\": %.1f, \"bind_ms\": %.1f, \"compute_ms\": %.1f, \"one_seed_us\": "
@@ -206,7 +207,7 @@ report(const setting *s)
 int
 main(int argc, char **argv)
 {
-    setting s = {.seeds = 20000, .rows = 26000, .columns = 20, .most = 2000, .threads = 1};
+    setting s = {.seeds = 20000, .rows = 26000, .columns = 20, .most = 2000, .threads = 1, .rounds = 3};
     for (int i = 1; i < argc; i++)
         if (strcmp(argv[i], "--json") == 0)
             s.json = true;
@@ -218,6 +219,8 @@ main(int argc, char **argv)
             s.rows = atoll(argv[++i]);
         else if (i + 1 < argc && strcmp(argv[i], "--columns") == 0)
             s.columns = atoi(argv[++i]);
+        else if (i + 1 < argc && strcmp(argv[i], "--rounds") == 0)
+            s.rounds = atoi(argv[++i]);
         else if (i + 1 < argc && strcmp(argv[i], "--most") == 0)
             s.most = atoi(argv[++i]);
         else

@@ -6,7 +6,7 @@
 #include "embed/aggregates_plan.h"
 
 #define GRAIN      16384
-#define KEPT_BYTES (INT64_C(64) << 20) /* for what was compared with siblings */
+#define KEPT_BYTES (INT64_C(256) << 20) /* for what was compared with siblings */
 
 static moe_code
 refuse(moe_job *job, const char *table)

@@ -97,7 +97,7 @@ typedef struct moe_agg_key /* a relation */
     int parent;
     moe_relation bound;
     const int64_t *parent_time; /* of the parent's rows, or NULL */
-    double *compared;           /* [child rows, values of siblings, 2], or NULL: what was computed is kept */
+    float *compared;            /* [child rows, values of siblings, 2], or NULL: what was computed is kept */
     uint8_t *is_compared;       /* [child rows] */
 } moe_agg_key;
 
@@ -242,11 +242,11 @@ typedef struct moe_agg_seeds
 moe_code moe_agg_sweep(moe_aggregates *a, const moe_agg_part *part, const moe_agg_seeds *seeds, float *out);
 /*
  * An event row against its siblings: the rows that share its key and have row time <= its own, at most the latest
- * MOE_AGG_SIBLINGS of them. Ranks and differences of n values, by their places in the table's list of such. No two
- * threads may ask for the same row at a time.
+ * MOE_AGG_SIBLINGS of them. Ranks and differences of n values, in single precision, by their places in the table's list
+ * of such. No two threads may ask for the same row at a time.
  */
 void moe_agg_compare(const moe_agg_table *table, const moe_agg_key *key, int32_t row, const int *places, int n,
-                     double *out);
+                     float *out);
 /* Make room to keep what was compared over a key, if it takes no more than is left. */
 moe_code moe_agg_keep_compared(moe_job *job, const moe_agg_table *table, moe_agg_key *key, int64_t *left);
 

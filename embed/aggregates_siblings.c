@@ -7,7 +7,8 @@
  *   rank        (smaller + equal / 2) / others
  *   difference  value - mean
  * They are computed when a walk first meets the row, and kept for the other
- * walks that come by, as long as the room for it lasts.
+ * walks that come by, as long as the room for it lasts; in single precision
+ * either way, so that it makes no difference.
  */
 #include "embed/aggregates_plan.h"
 #include "kernels/memory.h"
@@ -49,7 +50,7 @@ find_siblings(const moe_agg_table *table, const moe_agg_key *key, int32_t row, i
 }
 
 static void
-compare_value(const moe_column *column, int32_t row, const int32_t *sibling, int n, double *out)
+compare_value(const moe_column *column, int32_t row, const int32_t *sibling, int n, float *out)
 {
     double x, sum = 0;
     int smaller = 0, equal = 0, others = 0;
@@ -72,12 +73,12 @@ compare_value(const moe_column *column, int32_t row, const int32_t *sibling, int
     }
     if (others == 0)
         return;
-    out[0] = (smaller + 0.5 * equal) / others;
-    out[1] = x - sum / others;
+    out[0] = (float) ((smaller + 0.5 * equal) / others);
+    out[1] = moe_agg_float(x - sum / others);
 }
 
 static void
-compare_row(const moe_agg_table *table, const moe_agg_key *key, int32_t row, const int *places, int n, double *out)
+compare_row(const moe_agg_table *table, const moe_agg_key *key, int32_t row, const int *places, int n, float *out)
 {
     const moe_agg_list *list = &table->lists[MOE_AGG_OF_SIBLINGS];
     int32_t sibling[MOE_AGG_SIBLINGS];
@@ -92,10 +93,10 @@ compare_row(const moe_agg_table *table, const moe_agg_key *key, int32_t row, con
 }
 
 void
-moe_agg_compare(const moe_agg_table *table, const moe_agg_key *key, int32_t row, const int *places, int n, double *out)
+moe_agg_compare(const moe_agg_table *table, const moe_agg_key *key, int32_t row, const int *places, int n, float *out)
 {
     int all = table->lists[MOE_AGG_OF_SIBLINGS].n;
-    double *kept;
+    float *kept;
 
     if (!key->compared)
     {
@@ -116,7 +117,7 @@ moe_agg_compare(const moe_agg_table *table, const moe_agg_key *key, int32_t row,
 moe_code
 moe_agg_keep_compared(moe_job *job, const moe_agg_table *table, moe_agg_key *key, int64_t *left)
 {
-    int64_t size = table->n_rows * 2 * table->lists[MOE_AGG_OF_SIBLINGS].n * (int64_t) sizeof(double);
+    int64_t size = table->n_rows * 2 * table->lists[MOE_AGG_OF_SIBLINGS].n * (int64_t) sizeof(float);
 
     if (key->compared || size == 0 || size > *left)
         return MOE_OK;

@@ -61,8 +61,14 @@ typedef struct walk /* over one owner's events */
 static void
 read_event(const sweep *s, int32_t row, double *x)
 {
+    float compared[MOE_AGG_BLOCK];
+
     if (s->sibling)
-        moe_agg_compare(s->table, s->sibling, row, s->places, s->n_values, x);
+    {
+        moe_agg_compare(s->table, s->sibling, row, s->places, s->n_values, compared);
+        for (int i = 0; i < 2 * s->n_values; i++)
+            x[i] = compared[i];
+    }
     else
         for (int i = 0; i < s->n_values; i++)
             x[i] = moe_agg_event_value(s->table, s->values[i], row);

@@ -1,4 +1,5 @@
 #include "test/unit/aggregates/naive.h"
+#include "test/unit/aggregates/series.h"
 
 #include "test/unit/core.h"
 
@@ -11,7 +12,6 @@
 #define NAME    200
 #define VALUES  60
 #define EVENTS  4096
-#define DAY     86400e6
 
 typedef struct thing /* a value column */
 {
@@ -36,14 +36,6 @@ struct naive
     int32_t row; /* the seed */
     int64_t time, horizon;
 };
-
-typedef struct event
-{
-    int64_t time;
-    int32_t row;
-} event;
-
-/* --- what there is, from the fit rows --- */
 
 static bool
 missing(const moe_column *c, int64_t row)
@@ -158,8 +150,6 @@ find_things(naive *nv, int t)
     }
 }
 
-/* --- moments and values --- */
-
 static int64_t
 row_time(const naive *nv, int t, int64_t row)
 {
@@ -193,8 +183,6 @@ bit_of(const naive *nv, int t, const thing *x)
 {
     return nv->db->tables[t].columns[x->column].hidden_bit;
 }
-
-/* --- putting down --- */
 
 static void
 put(naive *nv, double value, const char *before, const char *subject, const char *after, const char *where)
@@ -231,8 +219,6 @@ by(const naive *nv, int k, char *out)
         sprintf(out, " (by %s)", nv->db->relations[k].name);
     return out;
 }
-
-/* --- events --- */
 
 static int
 compare_events(const void *left, const void *right)
@@ -274,82 +260,6 @@ find_events(const naive *nv, int key, int below, int bit, int32_t owner, event *
     return n;
 }
 
-/* --- what is made of events and their values --- */
-
-typedef struct series
-{
-    int n;
-    const event *events;
-    const double *x; /* [n] */
-    bool owned;      /* there is an owner */
-} series;
-
-static double
-exponential(const series *s, double half_life)
-{
-    double sum = 0, weight = 0, k = 0;
-
-    for (int i = s->n - 1; i >= 0; i--)
-        if (!isnan(s->x[i]))
-        {
-            sum += pow(2, -k / half_life) * s->x[i];
-            weight += pow(2, -k / half_life);
-            k++;
-        }
-    return weight > 0 ? sum / weight : NAN;
-}
-
-/* windows 0: all. */
-static double
-mean_or_sum(const naive *nv, const series *s, int windows, bool mean)
-{
-    double sum = 0;
-    int n = 0;
-
-    for (int i = 0; i < s->n; i++)
-        if (!isnan(s->x[i]) && (windows == 0 || (s->events[i].time != MOE_TIME_ALWAYS &&
-                                                 s->events[i].time > nv->horizon - windows * nv->window)))
-        {
-            sum += s->x[i];
-            n++;
-        }
-    if (mean)
-        return n > 0 ? sum / n : NAN;
-    return s->owned ? sum : NAN;
-}
-
-static double
-last_of(const series *s)
-{
-    for (int i = s->n - 1; i >= 0; i--)
-        if (!isnan(s->x[i]))
-            return s->x[i];
-    return NAN;
-}
-
-static double
-count(const naive *nv, const series *s, int windows)
-{
-    int n = 0;
-
-    for (int i = 0; i < s->n; i++)
-        n += windows == 0 ||
-             (s->events[i].time != MOE_TIME_ALWAYS && s->events[i].time > nv->horizon - windows * nv->window);
-    return s->owned ? n : NAN;
-}
-
-static double
-days_since(const naive *nv, const series *s, bool last)
-{
-    int i = last ? s->n - 1 : 0;
-
-    while (!last && i < s->n && s->events[i].time == MOE_TIME_ALWAYS)
-        i++;
-    if (i < 0 || i >= s->n || s->events[i].time == MOE_TIME_ALWAYS)
-        return NAN;
-    return (double) (nv->horizon - s->events[i].time) / DAY;
-}
-
 enum
 {
     CHILDREN,
@@ -363,18 +273,18 @@ put_counts(naive *nv, const series *s, int form, const char *subject, const char
 {
     char over[40];
 
-    put(nv, count(nv, s, 0), "count of ", subject, "", where);
+    put(nv, series_count(s, 0), "count of ", subject, "", where);
     if (form == TIMELESS)
         return;
-    put(nv, count(nv, s, 12), "count of ", subject, span(nv, 12, over), where);
+    put(nv, series_count(s, 12), "count of ", subject, span(nv, 12, over), where);
     if (form != GRANDCHILDREN)
-        put(nv, days_since(nv, s, true), "days since the last of ", subject, "", where);
+        put(nv, series_days_since(s, true), "days since the last of ", subject, "", where);
     if (form == HOP)
         return;
-    put(nv, count(nv, s, 3), "count of ", subject, span(nv, 3, over), where);
-    put(nv, count(nv, s, 1), "count of ", subject, span(nv, 1, over), where);
+    put(nv, series_count(s, 3), "count of ", subject, span(nv, 3, over), where);
+    put(nv, series_count(s, 1), "count of ", subject, span(nv, 1, over), where);
     if (form == CHILDREN)
-        put(nv, days_since(nv, s, false), "days since the first of ", subject, "", where);
+        put(nv, series_days_since(s, false), "days since the first of ", subject, "", where);
 }
 
 static void
@@ -382,24 +292,22 @@ put_values(naive *nv, const series *s, int form, const char *subject, const char
 {
     char over[40];
 
-    put(nv, mean_or_sum(nv, s, 0, true), "mean of ", subject, "", where);
+    put(nv, series_mean_or_sum(s, 0, true), "mean of ", subject, "", where);
     if (form == TIMELESS)
         return;
-    put(nv, mean_or_sum(nv, s, 12, true), "mean of ", subject, span(nv, 12, over), where);
+    put(nv, series_mean_or_sum(s, 12, true), "mean of ", subject, span(nv, 12, over), where);
     if (form == GRANDCHILDREN)
     {
-        put(nv, mean_or_sum(nv, s, 3, true), "mean of ", subject, span(nv, 3, over), where);
+        put(nv, series_mean_or_sum(s, 3, true), "mean of ", subject, span(nv, 3, over), where);
         for (int w = 1; w <= 12; w = w == 1 ? 3 : 4 * w)
-            put(nv, mean_or_sum(nv, s, w, false), "sum of ", subject, span(nv, w, over), where);
+            put(nv, series_mean_or_sum(s, w, false), "sum of ", subject, span(nv, w, over), where);
         return;
     }
-    put(nv, exponential(s, 6), "exponential mean (half-life 6) of ", subject, "", where);
-    put(nv, exponential(s, 20), "exponential mean (half-life 20) of ", subject, "", where);
+    put(nv, series_exponential(s, 6), "exponential mean (half-life 6) of ", subject, "", where);
+    put(nv, series_exponential(s, 20), "exponential mean (half-life 20) of ", subject, "", where);
     if (form == CHILDREN)
-        put(nv, last_of(s), "last of ", subject, "", where);
+        put(nv, series_last(s), "last of ", subject, "", where);
 }
-
-/* --- families --- */
 
 static bool
 in_stream(const naive *nv, int t, const thing *x, int bit)
@@ -423,7 +331,7 @@ put_events(naive *nv, int key, int below, int32_t owner, bool hop, const char *w
     {
         static event events[EVENTS];
         static double x[EVENTS];
-        series s = {0, events, x, owner >= 0};
+        series s = {0, events, x, owner >= 0, nv->horizon, nv->window};
         bool timed = bit >= 0 || nv->db->times[source].time || (below >= 0 && nv->db->times[r->child].time);
         int form = !timed ? TIMELESS : hop ? HOP : below >= 0 ? GRANDCHILDREN : CHILDREN;
         const char *known = NULL;
@@ -503,9 +411,9 @@ put_siblings(naive *nv, int key, int32_t owner, bool hop, const char *where)
                 compare(nv, other, t, x, events[e].row, &rank[e], &difference[e]);
             snprintf(subject, sizeof(subject), "rank of %s%s among the same %s%s", x->name, by(nv, key, by1), parents,
                      by(nv, other, by2));
-            put_values(nv, &(series){n, events, rank, owner >= 0}, form, subject, where);
+            put_values(nv, &(series){n, events, rank, owner >= 0, nv->horizon, nv->window}, form, subject, where);
             snprintf(subject, sizeof(subject), "%s%s less the mean of the same %s%s", x->name, by1, parents, by2);
-            put_values(nv, &(series){n, events, difference, owner >= 0}, form, subject, where);
+            put_values(nv, &(series){n, events, difference, owner >= 0, nv->horizon, nv->window}, form, subject, where);
         }
 }
 
