@@ -496,8 +496,8 @@ measure_regression(moe_labels *labels)
         sorted[i] = labels->train.label[i];
     qsort(sorted, n, sizeof(double), compare_doubles);
     labels->shift = quantile(sorted, n, 0.5);
-    labels->low = quantile(sorted, n, 0.02);
-    labels->high = quantile(sorted, n, 0.98);
+    labels->low = quantile(sorted, n, 0);
+    labels->high = quantile(sorted, n, 1);
     for (int64 i = 0; i < n; i++)
         distance += fabs(sorted[i] - labels->shift) / (double) n;
     labels->scale = distance > 0 ? distance : 1;

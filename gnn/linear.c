@@ -17,7 +17,7 @@
 #include <string.h>
 
 #define LOGISTIC_PENALTY (1 / .002)
-#define RIDGE_PENALTY    1000.0
+#define RIDGE_PENALTY    2000.0
 #define LEAST_VALID      500
 #define MOST_TRIED       ((int64_t) 1 << 30)
 #define ROWS             64 /* a chunk */
@@ -167,7 +167,7 @@ static double
 loss_of(const linear *l, const moe_dense_task *task, float label, const double *prediction)
 {
     if (task->task == MOE_REGRESSION)
-        return (label - prediction[0]) * (label - prediction[0]);
+        return fabs(label - prediction[0]);
     double p = task->task == MOE_MULTICLASS ? prediction[(int) label] : label > 0 ? prediction[0] : 1 - prediction[0];
     return -log(fmax(p, 1e-12));
 }

@@ -31,6 +31,7 @@
 #define LEAST_ROWS 256
 #define POLL_ROWS  64
 #define STEPS      500
+#define NEAR       0.1
 #define TOLERANCE  1e-6 /* of the mean loss's gradient */
 
 typedef double lanes __attribute__((vector_size(4 * sizeof(double)), aligned(sizeof(double)), may_alias));
@@ -133,8 +134,9 @@ row_loss(const moe_linear_loss *l, double label, double *raw)
 {
     if (l->task.task == MOE_REGRESSION)
     {
-        raw[0] -= (label - l->shift) / l->scale;
-        return raw[0] * raw[0] / 2;
+        double distance = raw[0] - (label - l->shift) / l->scale, root = sqrt(1 + distance * distance / (NEAR * NEAR));
+        raw[0] = distance / root;
+        return NEAR * NEAR * (root - 1);
     }
     if (l->task.task == MOE_BINARY)
     {

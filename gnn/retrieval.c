@@ -9,8 +9,9 @@
  * m^2))
  *
  * over the NEIGHBOURS nearest rows, m being the median of their distances
- * (Nadaraya 1964, Watson 1964, with an adaptive width). Of equal distances the
- * earlier row is nearer.
+ * (Nadaraya 1964, Watson 1964, with an adaptive width). Of numbers it is the
+ * median by the same weights, which errs least in absolute distance. Of equal
+ * distances the earlier row is nearer.
  *
  * Rows are stored multiplied by r_j. At most MOST_ROWS are: of more, evenly
  * spaced ones in the order given, so that no time is preferred.
@@ -365,6 +366,29 @@ weigh(const retrieval *r, const moe_neighbour *found, double *weight)
     return n;
 }
 
+/* The least label that half of the weight does not exceed; mean with the next where it is just half. */
+static double
+weighted_median(const retrieval *r, const moe_neighbour *found, const double *weight, int n, double total)
+{
+    double label[NEIGHBOURS], of[NEIGHBOURS], sum = 0;
+    int at = 0;
+    for (int k = 0; k < n; k++)
+    {
+        int place = k;
+        double y = r->label[found[k].row];
+        for (; place > 0 && label[place - 1] > y; place--)
+        {
+            label[place] = label[place - 1];
+            of[place] = of[place - 1];
+        }
+        label[place] = y;
+        of[place] = weight[k];
+    }
+    while (at < n - 1 && (sum += of[at]) < total / 2)
+        at++;
+    return at < n - 1 && sum == total / 2 ? (label[at] + label[at + 1]) / 2 : label[at];
+}
+
 static void
 combine_rows(int64_t begin, int64_t end, void *arg)
 {
@@ -384,6 +408,8 @@ combine_rows(int64_t begin, int64_t end, void *arg)
             for (int k = 0; k < n; k++)
                 sum += weight[k] * label_of(r, found[k].row, o);
             double value = total > 0 ? sum / total : r->usual[o];
+            if (p->task->task == MOE_REGRESSION && total > 0)
+                value = weighted_median(r, found, weight, n, total);
             if (p->task->task == MOE_REGRESSION)
                 value = fmin(fmax(value, p->task->low), p->task->high);
             out[o] = (float) value;

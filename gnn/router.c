@@ -5,7 +5,9 @@
  * time. Losses are compared row by row. Rows of one seed time are correlated,
  * so the standard error of a mean difference is that of the clusters' sums,
  *     se^2 = C / (C - 1) sum_c (S_c - n_c mean)^2 / n^2,
- * over seed times where there are at least 10, else over rows.
+ * over seed times where there are at least 10, else over rows. Rows of one seed
+ * time alone are cut by their place, row by row, which cannot tell what holds
+ * of that time from what holds of others.
  */
 #include "gnn/router_net.h"
 
@@ -169,7 +171,8 @@ by_time(const void *a, const void *b)
     return (x->row > y->row) - (x->row < y->row);
 }
 
-/* Order the rows by time and cut them into blocks; a seed time goes where its middle falls. */
+/* Order the rows by time and cut them into blocks; a seed time goes where its middle falls, but where it is the only
+ * one. */
 static moe_code
 cut_blocks(fit *f)
 {
@@ -190,6 +193,12 @@ cut_blocks(fit *f)
             f->row[j] = rows[j].row;
             f->block[j] = (uint8_t) block;
         }
+    }
+    if (f->blocks == 1)
+    {
+        f->blocks = f->n < BLOCKS ? (int) f->n : BLOCKS;
+        for (int64_t i = 0; i < f->n; i++)
+            f->block[i] = (uint8_t) (i % BLOCKS);
     }
     moe_free(f->job, rows);
     return moe_job_check(f->job);

@@ -63,7 +63,7 @@ typedef struct moe_router moe_router;
 
 /*
  * What the choice was made by, for people. Losses are log loss, absolute error or cross-entropy, all over the same
- * held-out rows; a loss or error is NaN where it was not measured (fewer than 200 rows, one expert, one seed time).
+ * held-out rows; a loss or error is NaN where it was not measured (fewer than 200 rows, one expert).
  */
 typedef struct moe_router_report
 {
