@@ -259,8 +259,9 @@ moe_train_experts(run *r)
 
     if (r->labels->task != MOE_REGRESSION)
         task.low = task.high = 0;
-    moe_check(r->job, moe_mixture_create(r->job, &task, possible_experts(r), valid.width, moe_inputs_roles(r->inputs),
-                                         &r->mixture));
+    moe_check(r->job, moe_mixture_create(r->job, &task, r->labels->task == MOE_REGRESSION ? r->labels->shift : 0,
+                                         r->labels->task == MOE_REGRESSION ? r->labels->scale : 1, possible_experts(r),
+                                         valid.width, moe_inputs_roles(r->inputs), &r->mixture));
     fit_dense(r, b, b->n_train, &valid, seconds);
     moe_buffer_init(store, r->job);
     moe_train_members(r, b);

@@ -5,6 +5,11 @@
  * expert on the rows whose gate for it is above zero, then the weighted sum.
  * A row's prediction depends on that row alone: experts, router and
  * calibration each promise it, and sums run over experts in order.
+ *
+ * Linear experts learn numbers bent: they seek the median of asinh((y - shift) /
+ * scale), which is the bent median of y, since bending keeps order. Near the
+ * middle this is a line, far out a logarithm, so that a few huge labels are
+ * within reach of what fits the many small ones. Networks bend by themselves.
  */
 #include "gnn/mixture.h"
 
@@ -31,6 +36,7 @@ struct moe_mixture
 {
     moe_job *job;
     moe_dense_task task;
+    double shift, scale; /* of the bending */
     int outputs;
     int width;
     uint8_t *role; /* [width] */
@@ -54,12 +60,14 @@ moe_expert_name(moe_expert_kind kind)
 }
 
 moe_code
-moe_mixture_create(moe_job *job, const moe_dense_task *task, unsigned kinds, int width, const uint8_t *role,
-                   moe_mixture **out)
+moe_mixture_create(moe_job *job, const moe_dense_task *task, double shift, double scale, unsigned kinds, int width,
+                   const uint8_t *role, moe_mixture **out)
 {
     *out = NULL;
     if (kinds == 0 || kinds >= 1u << MOE_EXPERT_KINDS || width < 0 || width > MAX_WIDTH)
         return moe_fail(job, MOE_INVALID, "no such experts, or too many inputs");
+    if (!isfinite(shift) || !isfinite(scale) || !(scale > 0))
+        return moe_fail(job, MOE_INVALID, "labels cannot be scaled by %g", scale);
     moe_mixture *m = moe_alloc(job, 1, sizeof *m);
     uint8_t *roles = moe_alloc(job, width, sizeof *roles);
     if (m == NULL || roles == NULL)
@@ -70,6 +78,8 @@ moe_mixture_create(moe_job *job, const moe_dense_task *task, unsigned kinds, int
     }
     m->job = job;
     m->task = *task;
+    m->shift = shift;
+    m->scale = scale;
     m->outputs = task->task == MOE_MULTICLASS ? task->n_classes : 1;
     m->width = width;
     m->role = roles;
@@ -159,20 +169,61 @@ inputs_of(const moe_mixture *m, int e, int64_t n, const float *x, float **owned,
     return *owned;
 }
 
+/* Whether an expert learns numbers bent. */
+static bool
+is_bent(const moe_mixture *m, int e)
+{
+    return m->task.task == MOE_REGRESSION && dense_kinds[m->experts[e].kind] == MOE_DENSE_LINEAR;
+}
+
+static double
+bend(const moe_mixture *m, double y)
+{
+    return asinh((y - m->shift) / m->scale);
+}
+
+/* Within the range of the labels, whatever rounding does. */
+static double
+straighten(const moe_mixture *m, double bent)
+{
+    double y = m->shift + m->scale * sinh(bent);
+    return y < m->task.low ? m->task.low : y > m->task.high ? m->task.high : y;
+}
+
+/* Rows with their labels bent, in *owned, which the caller frees. */
+static void
+bend_labels(const moe_mixture *m, moe_dense_rows *rows, float **owned)
+{
+    *owned = moe_alloc(m->job, rows->n, sizeof **owned);
+    for (int64_t i = 0; *owned != NULL && i < rows->n; i++)
+        (*owned)[i] = (float) bend(m, rows->label[i]);
+    rows->label = *owned;
+}
+
 moe_code
 moe_mixture_fit(moe_mixture *m, int e, const moe_dense_rows *train, const moe_dense_rows *valid, uint64_t seed)
 {
     moe_dense_rows seen = *train;
     moe_dense_rows held = *valid;
     moe_dense_expert *fitted = NULL;
-    float *owned, *owned_held;
+    float *owned, *owned_held, *labels = NULL, *labels_held = NULL;
+    moe_dense_task task = m->task;
     seen.x = inputs_of(m, e, train->n, train->x, &owned, &seen.width);
     held.x = inputs_of(m, e, valid->n, valid->x, &owned_held, &held.width);
+    if (is_bent(m, e))
+    {
+        task.low = bend(m, task.low);
+        task.high = bend(m, task.high);
+        bend_labels(m, &seen, &labels);
+        bend_labels(m, &held, &labels_held);
+    }
     moe_code code = moe_job_check(m->job);
     if (code == MOE_OK)
-        code = moe_dense_expert_fit(m->job, dense_kinds[m->experts[e].kind], &m->task, &seen, &held, seed, &fitted);
+        code = moe_dense_expert_fit(m->job, dense_kinds[m->experts[e].kind], &task, &seen, &held, seed, &fitted);
     moe_free(m->job, owned);
     moe_free(m->job, owned_held);
+    moe_free(m->job, labels);
+    moe_free(m->job, labels_held);
     if (code != MOE_OK)
         return code;
     if (m->experts[e].dense != NULL)
@@ -194,6 +245,8 @@ ask_expert(const moe_mixture *m, int e, const moe_seeds *seeds, const bool *disa
     moe_code code = moe_job_check(m->job);
     if (code == MOE_OK)
         code = moe_dense_expert_predict(expert->dense, &rows, out);
+    for (int64_t i = 0; code == MOE_OK && is_bent(m, e) && i < seeds->n; i++)
+        out[i] = (float) straighten(m, out[i]);
     moe_free(m->job, owned);
     return code;
 }
@@ -437,6 +490,8 @@ moe_mixture_write(const moe_mixture *m, moe_buffer *buffer)
     moe_put_i32(buffer, m->task.n_classes);
     moe_put_f64(buffer, m->task.low);
     moe_put_f64(buffer, m->task.high);
+    moe_put_f64(buffer, m->shift);
+    moe_put_f64(buffer, m->scale);
     moe_put_i32(buffer, (int32_t) kinds);
     moe_put_i64(buffer, m->width);
     moe_put_bytes(buffer, m->role, m->width);
@@ -488,6 +543,8 @@ moe_mixture_read(moe_job *job, moe_reader *reader, moe_mixture **out)
     task.n_classes = moe_get_i32(reader);
     task.low = moe_get_f64(reader);
     task.high = moe_get_f64(reader);
+    double shift = moe_get_f64(reader);
+    double scale = moe_get_f64(reader);
     int32_t kinds = moe_get_i32(reader);
     int64_t width = moe_get_count(reader, 1);
     moe_code code = moe_reader_code(reader);
@@ -495,6 +552,7 @@ moe_mixture_read(moe_job *job, moe_reader *reader, moe_mixture **out)
         return code;
     bool multiclass = task.task == MOE_MULTICLASS;
     if (format != FORMAT || task.task < MOE_BINARY || task.task > MOE_MULTICLASS || !(task.low <= task.high) ||
+        !isfinite(shift) || !isfinite(scale) || !(scale > 0) ||
         (multiclass ? task.n_classes < 2 || task.n_classes > 4096 : task.n_classes != 1) || kinds < 1 ||
         kinds >= 1 << MOE_EXPERT_KINDS || width > MAX_WIDTH)
         return moe_fail(job, MOE_CORRUPT, "the stored mixture is damaged");
@@ -505,7 +563,7 @@ moe_mixture_read(moe_job *job, moe_reader *reader, moe_mixture **out)
     code = moe_reader_code(reader);
     moe_mixture *m = NULL;
     if (code == MOE_OK)
-        code = moe_mixture_create(job, &task, (unsigned) kinds, (int) width, role, &m);
+        code = moe_mixture_create(job, &task, shift, scale, (unsigned) kinds, (int) width, role, &m);
     moe_free(job, role);
     if (code == MOE_OK)
         code = read_parts(reader, m);

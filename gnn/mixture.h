@@ -47,9 +47,12 @@ typedef moe_code (*moe_graph_fn)(void *arg, const moe_seeds *seeds, const bool *
 
 typedef struct moe_mixture moe_mixture;
 
-/* kinds: a bit for each expert; width: of the inputs; role [width] of MOE_INPUT_ bits. */
-moe_code moe_mixture_create(moe_job *job, const moe_dense_task *task, unsigned kinds, int width, const uint8_t *role,
-                            moe_mixture **out);
+/*
+ * kinds: a bit for each expert; shift, scale: of a REGRESSION's labels, their median and mean distance from it
+ * (mixture.c says what for); else 0 and 1. width: of the inputs; role [width] of MOE_INPUT_ bits.
+ */
+moe_code moe_mixture_create(moe_job *job, const moe_dense_task *task, double shift, double scale, unsigned kinds,
+                            int width, const uint8_t *role, moe_mixture **out);
 void moe_mixture_destroy(moe_mixture *mixture);
 /* Where inputs and the graph expert's predictions come from; both must outlive the mixture. graph NULL: none. */
 void moe_mixture_connect(moe_mixture *mixture, moe_inputs_fn inputs, void *inputs_arg, moe_graph_fn graph,
