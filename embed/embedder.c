@@ -247,7 +247,7 @@ kind(void *arg, int table, int column)
     const embedding *e = arg;
     int parts = e->features->tables[table].columns[column].parts;
 
-    return parts == 0 ? MOE_COLUMN_UNUSED : parts & MOE_PART_NUMERIC ? MOE_COLUMN_NUMBER : MOE_COLUMN_OTHER;
+    return parts == 0 ? MOE_COLUMN_UNUSED : parts == MOE_PART_NUMERIC ? MOE_COLUMN_NUMBER : MOE_COLUMN_OTHER;
 }
 
 moe_code

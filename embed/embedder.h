@@ -15,7 +15,7 @@
 typedef enum moe_column_kind
 {
     MOE_COLUMN_UNUSED, /* no embedding depends on it */
-    MOE_COLUMN_NUMBER, /* its value enters as a number */
+    MOE_COLUMN_NUMBER, /* it enters as a number alone, not as a category too */
     MOE_COLUMN_OTHER
 } moe_column_kind;
 
