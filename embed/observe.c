@@ -49,7 +49,7 @@ static const struct
     [MOE_JOIN_LINKED] = {"join relationship", "cosine, same parent"},
     [MOE_JOIN_OTHER] = {"join relationship", "cosine, other parents"},
     [MOE_DEPENDENCY_HELD] = {"functional dependencies", "spread where A gives B"},
-    [MOE_DEPENDENCY_OTHER] = {"functional dependencies", "spread where it does not"},
+    [MOE_DEPENDENCY_SHUFFLED] = {"functional dependencies", "spread, B shuffled"},
     [MOE_FIDELITY_QUARTER] = {"sample fidelity", "cosine, 25 % of the rows"},
     [MOE_FIDELITY_HALF] = {"sample fidelity", "cosine, 50 % of the rows"},
     [MOE_FIDELITY_THREE_QUARTERS] = {"sample fidelity", "cosine, 75 % of the rows"},
@@ -205,16 +205,17 @@ sample_fidelity(moe_study *study, const float *embedded, int64_t n, uint64_t key
     if (!order || !whole)
         return moe_job_code(study->job);
     for (int i = 0; i < DRAWS; i++)
+    {
+        shuffle(order, n, moe_key(key, i)); /* one order for all: a smaller part lies in the larger */
         for (int quarters = 1; quarters <= 3; quarters++)
         {
-            const float *part;
+            const float *part = table_embedding(study, embedded, order, n * quarters / 4);
 
-            /* One order for all: a smaller part lies in the larger. */
-            shuffle(order, n, moe_key(key, i));
-            if (!(part = table_embedding(study, embedded, order, n * quarters / 4)))
+            if (!part)
                 return moe_job_code(study->job);
             moe_study_note(study, MOE_FIDELITY_QUARTER + quarters - 1, moe_cosine(whole, part, study->width), 1);
         }
+    }
     return MOE_OK;
 }
 

@@ -6,9 +6,10 @@
  * E(r) - E(r \ A).
  *
  *   dependencies   the translation from cell A to cell B is E(r \ B) - E(r \ A).
- *                  Of its length, the variance among rows with the same A over
- *                  the variance among all rows; mean over pairs of columns
- *                  where A determines B in the rows seen, and where it does not
+ *                  Of its length, the standard deviation among rows with the
+ *                  same A, over the mean; mean over pairs of columns where A
+ *                  determines B in the rows seen; and the same with the values
+ *                  of B shuffled among the rows, so that A determines nothing
  *   context        all cells of a column of numbers, one after another, as one
  *                  vector: the cosine of that vector as the whole row has it and
  *                  as it is with other columns hidden, from first to last
@@ -19,6 +20,7 @@
 #include "embed/observe_internal.h"
 #include "embed/rows.h"
 #include "embed/similarity.h"
+#include "kernels/random.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -98,14 +100,22 @@ distance(const float *a, const float *b, int n)
     return sqrt(sum);
 }
 
+static double
+mean_length(const pair_row *rows, int64_t n)
+{
+    double mean = 0;
+
+    for (int64_t i = 0; i < n; i++)
+        mean += rows[i].length / (double) n;
+    return mean;
+}
+
 /* The sum of squares of lengths from their mean. */
 static double
 squares(const pair_row *rows, int64_t n)
 {
-    double mean = 0, sum = 0;
+    double mean = mean_length(rows, n), sum = 0;
 
-    for (int64_t i = 0; i < n; i++)
-        mean += rows[i].length / (double) n;
     for (int64_t i = 0; i < n; i++)
         sum += (rows[i].length - mean) * (rows[i].length - mean);
     return sum;
@@ -115,53 +125,116 @@ squares(const pair_row *rows, int64_t n)
 static int64_t
 collect_pair(const columns *c, int a, int b, pair_row *work)
 {
-    int width = c->study->width;
     int64_t n = 0;
 
     for (int64_t row = 0; row < c->rows->n_rows; row++)
         if (c->value[a][row] != 0 && c->value[b][row] != 0)
-            work[n++] = (pair_row){c->value[a][row], c->value[b][row], row,
-                                   distance(c->without[a] + row * width, c->without[b] + row * width, width)};
+            work[n++] = (pair_row){c->value[a][row], c->value[b][row], row, 0};
     qsort(work, n, sizeof(*work), compare_pair_rows);
     return n;
 }
 
 /*
- * Note the spread of the translation from column a to b. Skipped: a nearly key A, most of whose values occur once, and
- * one or the other column constant.
+ * Whether A determines B in these rows, and not for want of rows: a nearly key A, most of whose values occur once, does
+ * not count, nor does a constant A or B.
  */
-static void
-note_pair(const columns *c, int a, int b, pair_row *work)
+static bool
+determines(const pair_row *work, int64_t n)
 {
-    int64_t n = collect_pair(c, a, b, work);
     int64_t groups = 0, repeated = 0;
-    bool holds = true, varies = false;
-    double within = 0, total = squares(work, n);
+    bool varies = false;
 
     for (int64_t i = 0, end; i < n; i = end)
     {
         for (end = i + 1; end < n && work[end].a == work[i].a; end++)
-            holds &= work[end].b == work[i].b;
+            if (work[end].b != work[i].b)
+                return false;
         groups++;
         repeated += end - i > 1 ? end - i : 0;
-        within += squares(work + i, end - i);
-        varies |= work[i].b != work[0].b || work[end - 1].b != work[0].b;
+        varies |= work[i].b != work[0].b;
     }
-    if (groups < 2 || !varies || repeated < (n + 1) / 2 || !(total > 0))
-        return;
-    moe_study_note(c->study, holds ? MOE_DEPENDENCY_HELD : MOE_DEPENDENCY_OTHER,
-                   within / (double) (n - groups) / (total / (double) (n - 1)), 1);
+    return groups > 1 && varies && repeated >= (n + 1) / 2;
+}
+
+/* The spread of the lengths of translations between two embeddings of each row, within groups. NaN: there are none. */
+static double
+spread(const columns *c, const float *without_a, const float *without_b, pair_row *work, int64_t n)
+{
+    int64_t width = c->study->width;
+    int64_t groups = 0;
+    double within = 0, mean;
+
+    for (int64_t i = 0; i < n; i++)
+        work[i].length = distance(without_a + work[i].row * width, without_b + work[i].row * width, (int) width);
+    for (int64_t i = 0, end; i < n; i = end, groups++)
+    {
+        for (end = i + 1; end < n && work[end].a == work[i].a;)
+            end++;
+        within += squares(work + i, end - i);
+    }
+    mean = mean_length(work, n);
+    return mean > 0 ? sqrt(within / (double) (n - groups)) / mean : NAN;
+}
+
+/* The rows without column A, the values of B shuffled among those that have one, into `out`. */
+static moe_code
+embed_shuffled(const columns *c, int a, int b, float *out)
+{
+    const moe_embedder *embedder = c->study->observed->embedder;
+    uint64_t key = moe_key(moe_key(c->study->observed->key, c->table), a * MOE_OBSERVED_COLUMNS + b);
+    int64_t n = c->rows->n_rows, filled = 0;
+    int32_t *from = moe_arena_alloc(c->study->arena, n, sizeof(*from));
+    int32_t *places = moe_arena_alloc(c->study->arena, n, sizeof(*places));
+    bool *hide = moe_arena_zalloc(c->study->arena, c->rows->n_columns, sizeof(*hide));
+    moe_table *moved;
+
+    if (!from || !places || !hide)
+        return moe_job_code(c->study->job);
+    for (int64_t row = 0; row < n; row++)
+    {
+        from[row] = (int32_t) row;
+        if (c->value[b][row] != 0)
+            places[filled++] = (int32_t) row;
+    }
+    for (int64_t i = filled - 1; i > 0; i--)
+    {
+        int64_t other = moe_study_draw(key, i, i + 1);
+        int32_t kept = from[places[i]];
+
+        from[places[i]] = from[places[other]];
+        from[places[other]] = kept;
+    }
+    hide[c->column[a]] = true;
+    if (!(moved = moe_rows_move(c->study->arena, c->rows, c->column[b], from)) ||
+        !(moved = moe_rows_hide(c->study->arena, moved, hide)))
+        return moe_job_code(c->study->job);
+    return embedder->embed(embedder->arg, moved, out);
+}
+
+/* Note what is found for columns a and b, if the one gives the other. */
+static moe_code
+note_pair(const columns *c, int a, int b, pair_row *work, float *shuffled)
+{
+    int64_t n = collect_pair(c, a, b, work);
+
+    if (!determines(work, n))
+        return moe_job_check(c->study->job);
+    moe_study_note(c->study, MOE_DEPENDENCY_HELD, spread(c, c->without[a], c->without[b], work, n), 1);
+    if (embed_shuffled(c, a, b, shuffled) == MOE_OK)
+        moe_study_note(c->study, MOE_DEPENDENCY_SHUFFLED, spread(c, shuffled, c->without[b], work, n), 1);
+    return moe_job_check(c->study->job);
 }
 
 static moe_code
 note_pairs(const columns *c)
 {
     pair_row *work = moe_arena_alloc(c->study->arena, c->rows->n_rows, sizeof(*work));
+    float *shuffled = moe_arena_alloc(c->study->arena, c->rows->n_rows, c->study->width * sizeof(*shuffled));
 
-    for (int a = 0; work && a < c->n; a++)
-        for (int b = 0; b < c->n && moe_job_check(c->study->job) == MOE_OK; b++)
-            if (a != b)
-                note_pair(c, a, b, work);
+    for (int a = 0; work && shuffled && a < c->n; a++)
+        for (int b = 0; b < c->n; b++)
+            if (a != b && note_pair(c, a, b, work, shuffled) != MOE_OK)
+                return moe_job_code(c->study->job);
     return moe_job_code(c->study->job);
 }
 

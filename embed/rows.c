@@ -188,6 +188,17 @@ moe_rows_disturb(moe_arena *arena, const moe_table *table, const bool *disturb, 
     return copy;
 }
 
+moe_table *
+moe_rows_move(moe_arena *arena, const moe_table *table, int column, const int32_t *from)
+{
+    moe_column *columns;
+    moe_table *copy = copy_shape(arena, table, &columns);
+
+    if (!copy || !pick_column(arena, &table->columns[column], from, NULL, table->n_rows, &columns[column]))
+        return NULL;
+    return copy;
+}
+
 uint64_t
 moe_rows_value(const moe_column *column, int64_t row)
 {

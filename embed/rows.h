@@ -24,6 +24,8 @@ moe_table *moe_rows_hide_one(moe_arena *arena, const moe_table *table, const int
  * deviation over these rows.
  */
 moe_table *moe_rows_disturb(moe_arena *arena, const moe_table *table, const bool *disturb, double share, uint64_t key);
+/* The values of one column move: row i gets that of row from[i]. */
+moe_table *moe_rows_move(moe_arena *arena, const moe_table *table, int column, const int32_t *from);
 /* A hash of a value: equal for equal values; 0: NULL. */
 uint64_t moe_rows_value(const moe_column *column, int64_t row);
 

@@ -293,8 +293,9 @@ dependencies_are_translations_where_cells_add_up(void **state)
     /* GROUP gives HALF, and nothing gives anything else. */
     assert_int_equal(adds[MOE_DEPENDENCY_HELD].samples, 1);
     assert_true(adds[MOE_DEPENDENCY_HELD].figure < 1e-6);
-    assert_true(adds[MOE_DEPENDENCY_OTHER].figure > 0.1);
+    assert_true(adds[MOE_DEPENDENCY_SHUFFLED].figure > 0.1);
     assert_true(mixes[MOE_DEPENDENCY_HELD].figure > 0.1);
+    assert_int_equal(adds[MOE_DEPENDENCY_SHUFFLED].samples, 1);
 }
 
 static void
