@@ -8,6 +8,7 @@ use strict;
 use warnings;
 use File::Temp qw(tempfile);
 use IPC::Run qw(run);
+use MoeSession;
 
 my $script = 'test/server';
 
@@ -76,6 +77,13 @@ sub query
     my ($status, $out, $err) = $self->psql($sql, @arguments);
     die "query failed: $sql\n$err" if $status != 0;
     return $out;
+}
+
+# A session that stays connected; the arguments are psql's.
+sub session
+{
+    my ($self, @arguments) = @_;
+    return MoeSession->new($self, @arguments);
 }
 
 sub DESTROY
