@@ -21,6 +21,16 @@ sub new
     return $self;
 }
 
+# A hot standby of a running server.
+sub standby
+{
+    my ($class, $name, $primary) = @_;
+    my $self = bless { name => $name }, $class;
+    system($script, 'drop', $name);
+    system($script, 'standby', $name, $primary->{name}) == 0 or die "standby $name did not start";
+    return $self;
+}
+
 sub start
 {
     my ($self, @settings) = @_;
@@ -57,6 +67,15 @@ sub log
     open my $file, '<', "$work/$self->{name}/log" or return '';
     local $/;
     return <$file>;
+}
+
+# Run one of PostgreSQL's programs against the server; returns (exit status, output, errors). Further input on request.
+sub program
+{
+    my ($self, $name, $arguments, $in) = @_;
+    my ($out, $err) = ('', '');
+    run [ $self->bin_dir . "/$name", '-h', $self->socket_dir, '-U', 'postgres', @$arguments ], \($in // ''), \$out, \$err;
+    return ($? >> 8, $out, $err);
 }
 
 # Run SQL through psql's standard input; returns (exit status, output, errors).
