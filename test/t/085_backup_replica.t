@@ -1,4 +1,4 @@
-# Models leave the server: by pg_dump in its forms, by streaming to a standby. What arrives predicts the same, bit for bit,
+# Models leave the server: by pg_dump in its forms, by pg_upgrade, by streaming to a standby. What arrives predicts the same, bit for bit,
 # and has the same owner, grants, comments and options.
 use strict;
 use warnings;
@@ -56,13 +56,19 @@ sub dump_of
     return $out;
 }
 
+sub is_restored_on
+{
+    my ($on, $name, @database) = @_;
+    is(bits($on, @database), $bits, "$name: predictions are the same, bit for bit");
+    is($on->query("$properties; $labels", @database), $known, "$name: so are owners, grants, comments, options, history and declarations");
+    is($on->query(broken_sql(), @database), '', "$name: every model is whole");
+    return;
+}
+
 sub is_restored
 {
     my ($database, $name) = @_;
-    is(bits($server, '-d', $database), $bits, "$name: predictions are the same, bit for bit");
-    is($server->query("$properties; $labels", '-d', $database), $known, "$name: so are owners, grants, comments, options, history and declarations");
-    is($server->query(broken_sql(), '-d', $database), '', "$name: every model is whole");
-    return;
+    return is_restored_on($server, $name, '-d', $database);
 }
 
 # Plain, into a fresh database
@@ -120,6 +126,18 @@ $server->query('CREATE DATABASE plain');
         dump_of('--data-only', '--disable-triggers', 'postgres'));
     is($status, 0, 'the data may come afterwards') or diag($err);
     is_restored('bare', 'schema and data in two dumps');
+}
+
+# pg_upgrade, here to the same version; databases other than the one with all the models would only take time
+{
+    $server->query("DROP DATABASE $_") for qw(plain parallel bare);
+    my $upgraded = MoeServer->new('backup_upgraded');
+    $_->stop for $server, $upgraded;
+    is(system('test/server', 'upgrade', 'backup', 'backup_upgraded'), 0, 'pg_upgrade takes the server over');
+    $upgraded->start;
+    is_restored_on($upgraded, 'pg_upgrade');
+    is($upgraded->query("SELECT moe_ml.execute('REFRESH MODEL m')"), 'REFRESH MODEL', 'and trains');
+    $server->start;
 }
 
 # A standby
