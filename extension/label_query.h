@@ -31,6 +31,7 @@ typedef struct moe_label_query
     char *sql;        /* the training query; no parameters */
     char *population; /* SELECT key columns of the entities that count (WHERE) at as_of = $1; NULL: every visible entity
                        */
+    char *population_text; /* the same as people read it */
     moe_task_type task;
     bool task_from_values; /* integer label: binary if only 0 and 1 occur, else regression */
     Oid label_type;

@@ -109,6 +109,30 @@ for my $maker ('postgres', 'analyst')
 }
 
 
+# An operator made for types that pg_catalog compares only by a cast would be taken wherever its schema is searched. A model
+# does not take it: neither one whose maker makes it afterwards, nor one made over it.
+{
+    my $bait = 'PREDICT count(orders.*, 0, 12, days) = 0 FOR EACH customers
+        WHERE count(orders.* WHERE orders.status = \'open\' AND orders.amount > 1 AND orders.status IN (\'open\', \'b\'), -90, 0, days) > 0';
+    my $mallory = "$quiet SET ROLE mallory; SET search_path = mallory, public;\n";
+    $server->query($quiet . shop_sql() . <<'SQL');
+ALTER TABLE orders ADD COLUMN status varchar(10) DEFAULT 'open';
+CREATE ROLE mallory; CREATE SCHEMA mallory AUTHORIZATION mallory; GRANT CREATE ON SCHEMA public TO mallory; GRANT SELECT ON customers, orders TO mallory;
+SQL
+    $server->query($mallory . model_sql('CREATE MODEL public.early', query => $bait));
+    my $before = $server->query('SELECT ' . bits_sql('early'));
+    $server->query($mallory . <<'SQL');
+CREATE FUNCTION trap(varchar, varchar) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'evil code runs as %', current_user; END $$;
+CREATE FUNCTION trap(float8, int) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'evil code runs as %', current_user; END $$;
+CREATE OPERATOR = (FUNCTION = trap, LEFTARG = varchar, RIGHTARG = varchar);
+CREATE OPERATOR > (FUNCTION = trap, LEFTARG = float8, RIGHTARG = int);
+SQL
+    is($server->query('SELECT ' . bits_sql('early')), $before, 'an operator made afterwards is not called');
+    is($server->query("SELECT moe_ml.predict('early', 8) IS NOT NULL"), 't', 'by the function neither');
+    my (undef, undef, $err) = $server->psql($mallory . model_sql('CREATE MODEL public.late', query => $bait));
+    like($err, qr/ERROR:  the model's WHERE would call function mallory\.trap\(.*\) of role "mallory".*HINT:.*search_path/s, 'and one made before is refused');
+}
+
 # Names that are hard to write: each names a schema, its table with key column, foreign key and category, a type, a role
 # and a model.
 my @names = ('a"b', "a'b", "'; DROP TABLE victim; --", '%s%n%d', 'a\\b', '\\x41\'', 'ö' x 31 . 'x', 'select', 'model', 'a.b', ' ', "new\nline",
