@@ -127,8 +127,7 @@ compile_history(const moe_label_context *context, const moe_seed_times *times)
 
     moe_label_text_init(&text);
     moe_label_history_sql(context, times, &text);
-    moe_label_text_check(&text, types, lengthof(types));
-    return text.sql.data;
+    return moe_label_deparse(moe_label_text_check(&text, types, lengthof(types)));
 }
 
 static void
@@ -171,8 +170,8 @@ compile_predictive_query(moe_label_context *context, moe_label_query *query)
     {
         moe_label_text_init(&text);
         moe_label_population_sql(context, &text);
-        moe_label_text_check(&text, &context->schema->time_type, 1);
-        query->population = text.sql.data;
+        query->population = moe_label_deparse(moe_label_text_check(&text, &context->schema->time_type, 1));
+        query->population_text = text.sql.data;
     }
 }
 

@@ -31,6 +31,7 @@ typedef struct moe_label_query
     char *sql;        /* the training query; no parameters */
     char *population; /* SELECT key columns of the entities that count (WHERE) at as_of = $1; NULL: every visible entity
                        */
+    char *population_text; /* the same as people read it */
     char *history; /* as sql, for the seeds $1 - n windows, n from $2 to $3 (int); NULL: of the user's own labels, and
                       of a static column, there is no such query */
     moe_task_type task;

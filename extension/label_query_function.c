@@ -57,7 +57,7 @@ moe_label_query_sql_compile(PG_FUNCTION_ARGS)
     PG_END_TRY();
     moe_read_only_end(&reading);
 
-    sql = population ? query->population : query->sql;
+    sql = population ? query->population_text : query->sql;
     if (sql == NULL)
         PG_RETURN_NULL();
     PG_RETURN_TEXT_P(cstring_to_text(sql));

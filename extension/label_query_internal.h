@@ -129,6 +129,12 @@ char *moe_label_shifted(const moe_schema *schema, const char *expression, int64 
  */
 struct Query *moe_label_text_check(const moe_label_text *text, const Oid *types, int n_types);
 
+/*
+ * label_query_deparse.c: the query as SQL that means the same on any search_path that has pg_catalog first. Raises
+ * where it calls functions of those who are no superusers.
+ */
+char *moe_label_deparse(const struct Query *query);
+
 /* label_query_sql.c */
 void moe_label_training_sql(const moe_label_context *context, const moe_seed_times *times, moe_label_text *text);
 void moe_label_history_sql(const moe_label_context *context, const moe_seed_times *times, moe_label_text *text);

@@ -43,12 +43,12 @@ typedef struct row_reader
     MemoryContext result;
 } row_reader;
 
-/* The query's column of this name, or -1. */
+/* The query's first column of this name that is not taken, or -1: a key may be called label or split, too. */
 static int
-column_named(TupleDesc descriptor, const char *name)
+column_named(TupleDesc descriptor, const bool *taken, const char *name)
 {
     for (int i = 0; i < descriptor->natts; i++)
-        if (strcmp(NameStr(TupleDescAttr(descriptor, i)->attname), name) == 0)
+        if (!taken[i] && strcmp(NameStr(TupleDescAttr(descriptor, i)->attname), name) == 0)
             return i;
     return -1;
 }
@@ -116,19 +116,19 @@ find_columns(row_reader *reader)
     {
         const char *name = schema->tables[0].columns[schema->key[i]].name;
 
-        columns->key[i] = column_named(descriptor, name);
+        columns->key[i] = column_named(descriptor, taken, name);
         if (columns->key[i] < 0)
             missing_column(schema, psprintf("key column \"%s\"", name));
         taken[columns->key[i]] = true;
     }
-    columns->time = column_named(descriptor, "as_of");
+    columns->time = column_named(descriptor, taken, "as_of");
     if (columns->time < 0)
         columns->time = only_column(descriptor, taken, true);
     if (columns->time < 0 || !moe_time_convertible(column_type(descriptor, columns->time), TIMESTAMPTZOID))
         missing_column(schema, columns->time == -2 ? "column as_of, and has several times" : "time to predict for");
     taken[columns->time] = true;
-    columns->label = column_named(descriptor, "label");
-    columns->split = column_named(descriptor, "split");
+    columns->label = column_named(descriptor, taken, "label");
+    columns->split = column_named(descriptor, taken, "split");
     if (columns->split >= 0 && (columns->label >= 0 || descriptor->natts > schema->n_key + 2))
         taken[columns->split] = true;
     else

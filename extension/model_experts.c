@@ -256,6 +256,7 @@ moe_train_experts(run *r)
     moe_samples held_out = {b->n_valid, b->row + held, b->time + held, b->label + held};
     moe_router_config router = r->options->router;
     double seconds[MOE_EXPERT_KINDS] = {0};
+    moe_past_labels past;
 
     if (r->labels->task != MOE_REGRESSION)
         task.low = task.high = 0;
@@ -264,7 +265,9 @@ moe_train_experts(run *r)
                                          valid.width, moe_inputs_roles(r->inputs), &r->mixture));
     fit_dense(r, b, b->n_train, &valid, seconds);
     moe_buffer_init(store, r->job);
-    moe_train_members(r, b);
+    past = past_labels(r);
+    moe_train_members(r, b,
+                      r->result->record.info.history_query == NULL && moe_inputs_need_past(r->inputs) ? &past : NULL);
     moe_mixture_connect(r->mixture, moe_inputs_compute, r->inputs, recall_graph, r);
     router.seed = (uint64) r->options->seed;
     moe_check(r->job, moe_mixture_route(r->mixture, &router, &held_out, valid.x, &r->report));

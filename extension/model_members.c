@@ -200,7 +200,7 @@ train_member(run *r, int ensemble, input_source *source)
 }
 
 void
-moe_train_members(run *r, const moe_input_block *block)
+moe_train_members(run *r, const moe_input_block *block, const moe_past_labels *kept)
 {
     input_source source = {r, block};
     bool wanted = r->features != NULL;
@@ -214,7 +214,7 @@ moe_train_members(run *r, const moe_input_block *block)
     if (!wanted)
         moe_check(r->job, moe_features_fit(r->job, NULL, 0, NULL, &none));
     moe_store_begin(&r->result->parameters, r->data->schema, r->inputs, wanted ? r->features : none,
-                    &r->options->encoder, &r->options->model, wanted ? r->options->ensembles : 0);
+                    &r->options->encoder, &r->options->model, r->data, kept, wanted ? r->options->ensembles : 0);
     if (!wanted)
         return;
     r->graph_said =

@@ -235,6 +235,7 @@ load_inputs(moe_predictor *predictor, moe_stored *stored)
     struct moe_predictor_parts *parts = predictor->parts;
 
     parts->inputs = predictor->inputs = stored->inputs;
+    parts->kept = stored->kept;
     moe_inputs_bind(parts->inputs, predictor->data, parts->graph);
     if (stored->model.seed_inputs > 0 && moe_inputs_for_graph(parts->inputs, stored->model.seed_inputs) == NULL)
         moe_predictor_check_stored(

@@ -27,9 +27,10 @@ struct moe_predictor_parts
     int64 n_population;
     int32 *population;
 
+    moe_kept_labels kept;
     moe_past_labels told; /* by moe_predictor_tell */
     bool has_past;        /* past labels of one anchor, kept */
-    int64 past_anchor;    /* DT_NOEND: those of the training query */
+    int64 past_anchor;    /* DT_NOEND: those that were told, or are kept */
     int64 past_windows;
 };
 

@@ -1,12 +1,12 @@
 /*
  * model_score.c: scoring seeds by a predictor's mixture, with the past labels that its inputs need.
  *
- * Label histories come from the model's own query. A predictive query's labels
- * are computed for windows that end at the horizon where all seeds share one,
- * and otherwise are those of the grid it was trained on, or of one that ends at
- * the latest horizon where data has outgrown that. A user's own labels are
- * whatever their query gives today. Which of them a seed may know is decided by
- * the windows that have closed by its horizon, whatever was read.
+ * A predictive query's label history is computed by its history query, for
+ * windows that end at the latest horizon of the seeds: which is each seed's own
+ * horizon in a scan, and a common grid where an evaluation asks about many
+ * moments a window apart. Own labels are those kept with the model, or those
+ * that an evaluation tells. Which of them a seed may know is decided by the
+ * windows that have closed by its horizon, whatever was read.
  */
 #include "postgres.h"
 
@@ -53,51 +53,39 @@ remember(moe_predictor *predictor, const moe_past_labels *past, int64 anchor, in
     parts->past_windows = windows;
 }
 
-static void
-remember_labelled(moe_predictor *predictor, const moe_labelled *labelled, int64 anchor, int64 windows)
-{
-    moe_past_labels past = {labelled->n, labelled->row, labelled->time, labelled->label};
-
-    remember(predictor, &past, anchor, windows);
-}
-
-/* The labels of the training query, as it gives them today. */
-static void
-remember_own(moe_predictor *predictor)
-{
-    struct moe_predictor_parts *parts = predictor->parts;
-
-    if (parts->has_past && parts->past_anchor == DT_NOEND)
-        return;
-    remember_labelled(predictor,
-                      moe_labelled_read(predictor, predictor->info->training_query, MOE_LABELLED_OWN, "train"),
-                      DT_NOEND, 0);
-}
-
 /* The labels of windows that end at the anchor and before. */
 static void
 remember_windows(moe_predictor *predictor, int64 anchor, int64 windows)
 {
     struct moe_predictor_parts *parts = predictor->parts;
+    const moe_labelled *labelled;
+    moe_past_labels past;
 
     if (parts->has_past && parts->past_anchor == anchor && parts->past_windows >= windows)
         return;
-    remember_labelled(predictor, moe_labelled_history(predictor, anchor, 1, (int) windows), anchor, windows);
+    labelled = moe_labelled_history(predictor, anchor, 1, (int) windows);
+    past = (moe_past_labels){labelled->n, labelled->row, labelled->time, labelled->label};
+    remember(predictor, &past, anchor, windows);
 }
 
 /* Have the inputs know what seeds with these horizons may know. */
 static void
 recall(moe_predictor *predictor, int64 n, const int64 *time, const int64 *horizon)
 {
-    const moe_model_info *info = predictor->info;
-    int64 window = Max(info->window, 1);
+    struct moe_predictor_parts *parts = predictor->parts;
+    int64 window = Max(predictor->info->window, 1);
     int64 first = DT_NOEND;
     int64 last = DT_NOBEGIN;
 
-    if (predictor->parts->told.n > 0 && info->history_query == NULL)
+    if (predictor->info->history_query == NULL)
     {
-        if (!predictor->parts->has_past)
-            remember(predictor, &predictor->parts->told, DT_NOEND, 0);
+        moe_past_labels kept = {0};
+
+        if (parts->has_past)
+            return;
+        if (parts->told.n == 0)
+            kept = moe_past_find(predictor, &parts->kept);
+        remember(predictor, parts->told.n > 0 ? &parts->told : &kept, DT_NOEND, 0);
         return;
     }
     for (int64 i = 0; i < n; i++)
@@ -105,10 +93,7 @@ recall(moe_predictor *predictor, int64 n, const int64 *time, const int64 *horizo
         first = Min(first, horizon ? horizon[i] : time[i]);
         last = Max(last, horizon ? horizon[i] : time[i]);
     }
-    if (info->history_query == NULL || (first < last && last / window - info->test_from / window < 2))
-        remember_own(predictor);
-    else
-        remember_windows(predictor, last, Min(MOE_HISTORY_REACH + (last / window - first / window), 100000));
+    remember_windows(predictor, last, Min(MOE_HISTORY_REACH + (last / window - first / window), 100000));
 }
 
 void

@@ -4,7 +4,7 @@
  * Layout: magic (8 bytes), format version (i32), length of the content (i64),
  * checksum of the content (i64), then the content: signature and length of the
  * schema, the schema, the features, the encoder's and the model's
- * configuration, the inputs, the number of the graph expert's members, and for
+ * configuration, the inputs, the past labels that are kept, the number of the graph expert's members, and for
  * each its seed and its parameters, then the mixture. The checksum finds damage; it is no protection against
  * intent, so everything behind it is validated on its own as well.
  */
@@ -104,7 +104,8 @@ write_schema(moe_buffer *buffer, const moe_schema *schema)
 
 void
 moe_store_begin(moe_buffer *buffer, const moe_schema *schema, const moe_inputs *inputs, const moe_features *features,
-                const moe_encoder_config *encoder, const moe_model_config *model, int members)
+                const moe_encoder_config *encoder, const moe_model_config *model, const moe_data *data,
+                const moe_past_labels *kept, int members)
 {
     int64 schema_at;
 
@@ -124,6 +125,7 @@ moe_store_begin(moe_buffer *buffer, const moe_schema *schema, const moe_inputs *
     moe_put_f32(buffer, encoder->dropout);
     moe_model_config_write(model, buffer);
     moe_inputs_write(inputs, buffer);
+    moe_past_write(schema, data, kept, buffer);
     moe_put_i32(buffer, members);
 }
 
@@ -204,6 +206,8 @@ moe_store_open(moe_job *job, const uint8 *bytes, int64 length, moe_stored *store
     if (code != MOE_OK)
         return code;
     code = moe_inputs_read(job, reader, &stored->inputs);
+    if (code == MOE_OK)
+        code = moe_past_read(job, reader, &stored->kept);
     if (code != MOE_OK)
         return code;
     stored->members = moe_get_i32(reader);

@@ -7,6 +7,7 @@
 #include "postgres.h"
 
 #include "embed/encoder.h"
+#include "extension/model_past.h"
 #include "extension/schema.h"
 #include "gnn/mixture.h"
 #include "kernels/buffer.h"
@@ -29,6 +30,7 @@ typedef struct moe_stored /* a store opened for reading */
     moe_encoder_config encoder;
     moe_model_config model;
     struct moe_inputs *inputs;
+    moe_kept_labels kept;
     moe_mixture *mixture;
     int members;       /* of the graph expert; 0: there is none */
     moe_reader reader; /* at the next member */
@@ -40,7 +42,7 @@ uint64 moe_store_signature(const moe_schema *schema);
 /* Write: begin, then each member, then end. Failures stand in the buffer's job. */
 void moe_store_begin(moe_buffer *buffer, const moe_schema *schema, const struct moe_inputs *inputs,
                      const moe_features *features, const moe_encoder_config *encoder, const moe_model_config *model,
-                     int members);
+                     const moe_data *data, const moe_past_labels *kept, int members);
 void moe_store_member(moe_buffer *buffer, const moe_member *member);
 void moe_store_end(moe_buffer *buffer, const moe_mixture *mixture);
 

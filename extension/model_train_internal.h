@@ -57,7 +57,10 @@ typedef struct moe_input_block
     float *x; /* [n_stale + n_train + n_valid, width] */
 } moe_input_block;
 
-/* Train the graph expert's members, write them to the store, and note what they say of the validation rows. */
-void moe_train_members(moe_train_run *run, const moe_input_block *block);
+/*
+ * Train the graph expert's members, write them to the store, beginning it, and note what they say of the validation
+ * rows. kept: the past labels to store, or NULL.
+ */
+void moe_train_members(moe_train_run *run, const moe_input_block *block, const moe_past_labels *kept);
 
 #endif

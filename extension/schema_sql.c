@@ -6,11 +6,15 @@
  */
 #include "postgres.h"
 
+#include "catalog/namespace.h"
+#include "catalog/pg_namespace.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "lib/stringinfo.h"
 #include "utils/builtins.h"
 #include "utils/date.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
 #include "extension/schema_internal.h"
@@ -35,6 +39,28 @@ moe_sql_begin(void)
     return level;
 }
 
+/* Where pg_catalog is not named, it comes first: nobody's operator, function or type then stands for one of its own. */
+static void
+unname_catalog(void)
+{
+    List *schemas = fetch_search_path(false);
+    StringInfoData path;
+    ListCell *cell;
+
+    if (!list_member_oid(schemas, PG_CATALOG_NAMESPACE))
+        return;
+    initStringInfo(&path);
+    foreach (cell, schemas)
+    {
+        char *name = lfirst_oid(cell) != PG_CATALOG_NAMESPACE ? get_namespace_name(lfirst_oid(cell)) : NULL;
+
+        if (name != NULL)
+            appendStringInfo(&path, "%s%s", path.len ? ", " : "", quote_identifier(name));
+    }
+    set("search_path", path.data);
+    pfree(path.data);
+}
+
 int
 moe_sql_begin_model(const char *search_path)
 {
@@ -43,6 +69,7 @@ moe_sql_begin_model(const char *search_path)
     set("TimeZone", "UTC");
     if (search_path != NULL)
         set("search_path", search_path);
+    unname_catalog();
     return level;
 }
 

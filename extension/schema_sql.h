@@ -14,7 +14,8 @@
 int moe_sql_begin(void);
 /*
  * For a model's own SQL, with constants and types of the user's: until
- * moe_sql_end, TimeZone is UTC and, unless it is NULL, search_path is this.
+ * moe_sql_end, TimeZone is UTC and, unless it is NULL, search_path is this;
+ * pg_catalog is searched first, wherever the path names it.
  */
 int moe_sql_begin_model(const char *search_path);
 void moe_sql_end(int level);

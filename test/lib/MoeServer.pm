@@ -8,6 +8,7 @@ use strict;
 use warnings;
 use File::Temp qw(tempfile);
 use IPC::Run qw(run);
+use MoeSession;
 
 my $script = 'test/server';
 
@@ -17,6 +18,16 @@ sub new
     my $self = bless { name => $name }, $class;
     system($script, 'drop', $name);
     $self->start(map { "$_=$settings{$_}" } sort keys %settings);
+    return $self;
+}
+
+# A hot standby of a running server.
+sub standby
+{
+    my ($class, $name, $primary) = @_;
+    my $self = bless { name => $name }, $class;
+    system($script, 'drop', $name);
+    system($script, 'standby', $name, $primary->{name}) == 0 or die "standby $name did not start";
     return $self;
 }
 
@@ -58,6 +69,15 @@ sub log
     return <$file>;
 }
 
+# Run one of PostgreSQL's programs against the server; returns (exit status, output, errors). Further input on request.
+sub program
+{
+    my ($self, $name, $arguments, $in) = @_;
+    my ($out, $err) = ('', '');
+    run [ $self->bin_dir . "/$name", '-h', $self->socket_dir, '-U', 'postgres', @$arguments ], \($in // ''), \$out, \$err;
+    return ($? >> 8, $out, $err);
+}
+
 # Run SQL through psql's standard input; returns (exit status, output, errors).
 sub psql
 {
@@ -76,6 +96,13 @@ sub query
     my ($status, $out, $err) = $self->psql($sql, @arguments);
     die "query failed: $sql\n$err" if $status != 0;
     return $out;
+}
+
+# A session that stays connected; the arguments are psql's.
+sub session
+{
+    my ($self, @arguments) = @_;
+    return MoeSession->new($self, @arguments);
 }
 
 sub DESTROY
