@@ -1,8 +1,8 @@
 /*
  * label_query_deparse.c: SQL that means the same whoever runs it.
  *
- * Who asks a model runs its population query with their own rights, and its
- * names are looked up in schemas of the maker's. A bare operator would then be
+ * Who asks a model runs its queries with their own rights, and their names
+ * are looked up in schemas of the maker's. A bare operator would then be
  * whatever the maker has put there, perhaps later: `varchar = 'x'` has no
  * operator of its own in pg_catalog, so one made for varchar would be taken.
  * So the analysed query is written back as the server writes views: every
@@ -42,7 +42,7 @@ is_foreign(Oid function, void *context)
     if (superuser_arg(owner))
         return false;
     ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-                    errmsg("the model's WHERE would call function %s of role \"%s\"", format_procedure(function),
+                    errmsg("the model would call function %s of role \"%s\"", format_procedure(function),
                            GetUserNameFromId(owner, false)),
                     errdetail("Whoever asks the model would run it with their own rights."),
                     errhint("Take schema \"%s\" out of search_path, or compare with other types.",
