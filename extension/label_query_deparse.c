@@ -1,8 +1,8 @@
 /*
  * label_query_deparse.c: SQL that means the same whoever runs it.
  *
- * Who asks a model runs its population and its history query with their own rights, and their
- * names are looked up in schemas of the maker's. A bare operator would then be
+ * Who asks a model runs its queries with their own rights, and their names
+ * are looked up in schemas of the maker's. A bare operator would then be
  * whatever the maker has put there, perhaps later: `varchar = 'x'` has no
  * operator of its own in pg_catalog, so one made for varchar would be taken.
  * So the analysed query is written back as the server writes views: every

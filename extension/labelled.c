@@ -16,6 +16,7 @@
 #include "utils/memutils.h"
 
 #include "extension/key.h"
+#include "extension/label_query_internal.h"
 #include "extension/labelled.h"
 #include "extension/moe_ml.h"
 #include "extension/schema_sql.h"
@@ -340,6 +341,23 @@ sort_rows(moe_labelled *out)
     pfree(order);
 }
 
+/*
+ * A model's own training query as it may be run by others than its maker: a predictive query calls none of its maker's
+ * functions. One of the maker's own words is theirs to answer for.
+ */
+static const char *
+own_query(const moe_model_info *info, const char *query)
+{
+    moe_statement *statement = moe_statement_parse(info->definition, 0, (int) strlen(info->definition));
+    moe_label_text text;
+
+    if (statement->kind == MOE_CREATE_MODEL && statement->target == NULL)
+        return query;
+    moe_label_text_init(&text);
+    appendStringInfoString(&text.sql, query);
+    return moe_label_deparse(moe_label_text_check(&text, NULL, 0));
+}
+
 /* Read a query with the parameters that moe_labelled_history gives, or none. */
 static moe_labelled *
 read_query(const moe_predictor *predictor, const char *query, moe_labelled_kind kind, const char *split, int n_values,
@@ -356,7 +374,11 @@ read_query(const moe_predictor *predictor, const char *query, moe_labelled_kind 
     moe_read_only_begin(&scope);
     reader.out = make_labelled(&reader);
     if (kind == MOE_LABELLED_OWN)
+    {
         level = moe_sql_begin_model(predictor->info->search_path);
+        if (n_values == 0)
+            query = own_query(predictor->info, query);
+    }
     SPI_connect();
     plan = SPI_prepare(query, n_values, types);
     if (plan == NULL)

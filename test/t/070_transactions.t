@@ -119,9 +119,10 @@ for my $level ('REPEATABLE READ', 'SERIALIZABLE')
     $writer->query('COMMIT');
     is(join("\n", sort $first_row, split /\n/, $reader->query('FETCH ALL FROM c')), $old_rows, 'an open cursor goes on with the old');
     is($reader->query('SELECT ' . bits_sql('m')), $new, 'and after the commit the new ones hold');
-    $reader->query('COMMIT');
+    $reader->query('COMMIT; BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1');
+    $writer->query(model_sql('CREATE OR REPLACE MODEL m'));
+    is($reader->query('SELECT ' . bits_sql('m')), $old, 'as they do in a transaction of REPEATABLE READ that had begun before');
 }
-$server->query($quiet . model_sql('CREATE OR REPLACE MODEL m'));
 
 # Two-phase commit
 $server->query("$quiet BEGIN; " . model_sql('CREATE MODEL n') . "; PREPARE TRANSACTION 'kept'");
