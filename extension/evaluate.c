@@ -34,9 +34,10 @@ typedef struct evaluation
     moe_samples known;    /* for the entity's own past; filtered by the horizon when used */
 } evaluation;
 
-static const char *const binary_metrics[] = {"auroc", "average_precision", "accuracy", "f1", "log_loss", "brier"};
+static const char *const binary_metrics[] = {"auroc", "average_precision", "accuracy", "f1", "log_loss",
+                                             "brier", "calibration_error"};
 static const char *const regression_metrics[] = {"mae", "rmse", "r2"};
-static const char *const multiclass_metrics[] = {"accuracy", "macro_f1"};
+static const char *const multiclass_metrics[] = {"accuracy", "macro_f1", "log_loss", "brier"};
 
 int
 moe_metric_count(moe_task_type task)
@@ -73,8 +74,10 @@ moe_metric_value(moe_job *job, moe_task_type task, int metric, const float *pred
                     return moe_metric_f1(prediction, label, n);
                 case 4:
                     return moe_metric_log_loss(prediction, label, n);
-                default:
+                case 5:
                     return moe_metric_brier(prediction, label, n);
+                default:
+                    return moe_metric_calibration_error(job, prediction, label, n);
             }
         case MOE_REGRESSION:
             switch (metric)
@@ -87,8 +90,17 @@ moe_metric_value(moe_job *job, moe_task_type task, int metric, const float *pred
                     return moe_metric_r2(prediction, label, n);
             }
         default:
-            return metric == 0 ? moe_metric_class_accuracy(prediction, label, n, classes)
-                               : moe_metric_macro_f1(job, prediction, label, n, classes);
+            switch (metric)
+            {
+                case 0:
+                    return moe_metric_class_accuracy(prediction, label, n, classes);
+                case 1:
+                    return moe_metric_macro_f1(job, prediction, label, n, classes);
+                case 2:
+                    return moe_metric_class_log_loss(prediction, label, n, classes);
+                default:
+                    return moe_metric_class_brier(prediction, label, n, classes);
+            }
     }
 }
 
@@ -226,31 +238,55 @@ collect_known(evaluation *evaluation, const moe_labelled *own, const moe_labelle
     evaluation->known = make_samples(samples, n);
 }
 
-/* Emit one metric's line; the entity's own past may be unknowable (NULL). */
+/* Emit one line: what a metric says of the model and of the two baselines; NaN is NULL. */
 static void
-emit(const evaluation *evaluation, const char *split, const char *regime, int metric, const moe_block *block,
-     const float *model, const float *constant, const float *entity)
+emit(const evaluation *evaluation, const char *split, const char *regime, const char *metric, int64 n,
+     const double figures[3])
 {
-    const moe_model_info *info = evaluation->info;
-    const float *predictions[3] = {model, constant, entity};
     Datum values[7];
     bool nulls[7] = {false};
 
     values[0] = CStringGetTextDatum(split);
     values[1] = CStringGetTextDatum(regime);
-    values[2] = CStringGetTextDatum(moe_metric_name(info->task, metric));
+    values[2] = CStringGetTextDatum(metric);
     for (int i = 0; i < 3; i++)
     {
-        double value = predictions[i] == NULL
-                           ? NAN
-                           : moe_metric_value(evaluation->predictor->job, info->task, metric, predictions[i],
-                                              block->label, block->n, evaluation->width);
-
-        values[3 + i] = Float8GetDatum(value);
-        nulls[3 + i] = isnan(value);
+        values[3 + i] = Float8GetDatum(figures[i]);
+        nulls[3 + i] = isnan(figures[i]);
     }
-    values[6] = Int64GetDatum(block->n);
+    values[6] = Int64GetDatum(n);
     tuplestore_putvalues(evaluation->result->setResult, evaluation->result->setDesc, values, nulls);
+}
+
+/* Emit one metric's line; the entity's own past may be unknowable (NULL). */
+static void
+emit_metric(const evaluation *evaluation, const char *split, const char *regime, int metric, const moe_block *block,
+            const float *const predictions[3])
+{
+    moe_task_type task = evaluation->info->task;
+    double figures[3];
+
+    for (int i = 0; i < 3; i++)
+        figures[i] = predictions[i] == NULL ? NAN
+                                            : moe_metric_value(evaluation->predictor->job, task, metric, predictions[i],
+                                                               block->label, block->n, evaluation->width);
+    emit(evaluation, split, regime, moe_metric_name(task, metric), block->n, figures);
+}
+
+/* Emit the share of labels between lower and upper, where the model has such a range. */
+static void
+emit_coverage(const evaluation *evaluation, const char *split, const char *regime, const moe_block *block,
+              const float *prediction)
+{
+    float *lower = allocate(block->n, sizeof(float));
+    float *upper = allocate(block->n, sizeof(float));
+    double figures[3] = {NAN, NAN, NAN};
+
+    moe_mixture_range(evaluation->predictor->mixture, block->n, prediction, lower, upper);
+    figures[0] = moe_metric_coverage(lower, upper, block->label, block->n);
+    emit(evaluation, split, regime, "coverage", block->n, figures);
+    pfree(lower);
+    pfree(upper);
 }
 
 /* Evaluate one block and emit a line a metric. */
@@ -261,6 +297,7 @@ evaluate_block(evaluation *evaluation, const char *split, const char *regime, co
     moe_job *job = evaluation->predictor->job;
     moe_seeds seeds = {.table = 0, .n = block->n, .row = block->row, .time = block->time, .horizon = block->horizon};
     float *model, *constant, *entity = NULL;
+    const float *predictions[3];
 
     if (block->n == 0)
         return;
@@ -274,8 +311,13 @@ evaluate_block(evaluation *evaluation, const char *split, const char *regime, co
         moe_check(job, moe_baseline_entity(job, info->task, evaluation->width, &evaluation->training,
                                            &evaluation->known, Max(info->window, 1), &seeds, entity));
     }
+    predictions[0] = model;
+    predictions[1] = constant;
+    predictions[2] = entity;
     for (int metric = 0; metric < moe_metric_count(info->task); metric++)
-        emit(evaluation, split, regime, metric, block, model, constant, entity);
+        emit_metric(evaluation, split, regime, metric, block, predictions);
+    if (info->task == MOE_REGRESSION)
+        emit_coverage(evaluation, split, regime, block, model);
 }
 
 /* Evaluate one split under its regimes. Returns the number of rows. */
