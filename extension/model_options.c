@@ -40,9 +40,8 @@ typedef struct option
     const char *choices[6]; /* CHOICE; ends with a NULL */
 } option;
 
-/* What a model has unless the statement says otherwise: see docs/accuracy.md. */
-#define DEFAULT_EXPERTS                                                                                                \
-    (1u << MOE_EXPERT_LINEAR | 1u << MOE_EXPERT_TABULAR | 1u << MOE_EXPERT_RETRIEVAL | 1u << MOE_EXPERT_GRAPH)
+/* All of them, unless the statement says otherwise: see docs/accuracy.md. */
+#define DEFAULT_EXPERTS ((1u << MOE_EXPERT_KINDS) - 1)
 
 #define AT(field) offsetof(moe_model_options, field)
 
@@ -430,7 +429,7 @@ moe_model_options_parse(List *definitions)
     options->ensembles = 4;
     options->experts = DEFAULT_EXPERTS;
     options->max_columns = 1500;
-    options->refit_choice = "on";
+    options->refit_choice = "off";
     options->show = "predictions";
     options->stale_draws = 3;
     options->routing = "top_k";
