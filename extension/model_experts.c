@@ -209,7 +209,7 @@ fit_dense(run *r, const moe_input_block *b, int64 n, const moe_dense_rows *valid
 
 /* A moe_graph_fn for the validation rows, whose predictions are at hand. */
 static moe_code
-recall_graph(void *arg, const moe_seeds *seeds, const bool *disabled, float *prediction)
+recall_graph(void *arg, const moe_seeds *seeds, const float *inputs, const bool *disabled, float *prediction)
 {
     const run *r = arg;
     int64 n = r->labels->validation.n;

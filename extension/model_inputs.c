@@ -153,47 +153,6 @@ moe_inputs_compute(void *arg, const moe_seeds *seeds, const bool *disabled, floa
     return code;
 }
 
-static moe_code
-all_for_graph(void *inputs, const moe_seeds *seeds, float *out)
-{
-    return moe_inputs_compute(inputs, seeds, NULL, out);
-}
-
-/* Inputs of the label history alone; aggregates are not computed for them. */
-static moe_code
-history_for_graph(void *arg, const moe_seeds *seeds, float *out)
-{
-    moe_inputs *inputs = arg;
-    int columns = moe_inputs_columns(inputs);
-    int width = moe_inputs_width(inputs);
-    int64 *from = moe_alloc(inputs->job, seeds->n, sizeof(int64));
-    moe_moments moments = {.n = seeds->n, .row = seeds->row, .time = seeds->time, .horizon = from};
-    float *past = moe_alloc(inputs->job, seeds->n * inputs->n_history, sizeof(float));
-    float *raw = moe_alloc(inputs->job, seeds->n * columns, sizeof(float));
-    float *all = moe_alloc(inputs->job, seeds->n * width, sizeof(float));
-    moe_code code = moe_job_check(inputs->job);
-
-    if (code == MOE_OK)
-    {
-        look_back_from(inputs, seeds, from);
-        code = moe_history_compute(inputs->history, &moments, past);
-    }
-    for (int64 i = 0; code == MOE_OK && i < seeds->n; i++)
-        for (int c = 0; c < columns; c++)
-            raw[i * columns + c] = c < inputs->n_history ? past[i * inputs->n_history + c] : NAN;
-    if (code == MOE_OK)
-        code = moe_normalizer_apply(inputs->normalizer, raw, seeds->n, all);
-    for (int64 i = 0; code == MOE_OK && i < seeds->n; i++)
-        for (int k = 0; k < width; k++)
-            if (inputs->role[k] & MOE_INPUT_HISTORY)
-                *out++ = all[i * width + k];
-    moe_free(inputs->job, from);
-    moe_free(inputs->job, past);
-    moe_free(inputs->job, raw);
-    moe_free(inputs->job, all);
-    return code;
-}
-
 int
 moe_inputs_history_width(const moe_inputs *inputs)
 {
@@ -204,12 +163,21 @@ moe_inputs_history_width(const moe_inputs *inputs)
     return n;
 }
 
-moe_seed_inputs_fn
-moe_inputs_for_graph(const moe_inputs *inputs, int width)
+bool
+moe_inputs_can_pick(const moe_inputs *inputs, int wanted)
 {
-    if (width > 0 && width == moe_inputs_history_width(inputs))
-        return history_for_graph;
-    return width > 0 && width == moe_inputs_width(inputs) ? all_for_graph : NULL;
+    return wanted == 0 || wanted == moe_inputs_history_width(inputs) || wanted == moe_inputs_width(inputs);
+}
+
+void
+moe_inputs_pick(const moe_inputs *inputs, int wanted, int64 n, const float *x, float *out)
+{
+    int width = moe_inputs_width(inputs);
+
+    for (int64 i = 0; i < n; i++, x += width)
+        for (int k = 0; k < width; k++)
+            if (wanted == width || (wanted > 0 && (inputs->role[k] & MOE_INPUT_HISTORY)))
+                *out++ = x[k];
 }
 
 moe_code

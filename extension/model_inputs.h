@@ -53,11 +53,11 @@ const uint8 *moe_inputs_roles(const moe_inputs *inputs);
 moe_code moe_inputs_compute(void *inputs, const moe_seeds *seeds, const bool *disabled, float *out);
 
 /*
- * Inputs as the graph expert takes them (a moe_seed_inputs_fn, whose arg is the inputs): those of the label history, or
- * all. Which of them follows from their number; NULL where there are not so many. 0: none are wanted, and the answer
- * is NULL too.
+ * Of inputs x [n, width], those that the graph expert takes, [n, wanted]: none, those of the label history, or all.
+ * Which of them follows from their number, which must be one that can be picked.
  */
-moe_seed_inputs_fn moe_inputs_for_graph(const moe_inputs *inputs, int width);
+void moe_inputs_pick(const moe_inputs *inputs, int wanted, int64 n, const float *x, float *out);
+bool moe_inputs_can_pick(const moe_inputs *inputs, int wanted);
 int moe_inputs_history_width(const moe_inputs *inputs);
 
 /* The same before normalisation: [n, columns], NaN is NULL. */

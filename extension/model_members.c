@@ -140,25 +140,23 @@ static moe_code
 look_up_inputs(void *arg, const moe_seeds *seeds, float *out)
 {
     const input_source *source = arg;
-    const moe_input_block *b = source->block;
-    moe_inputs *inputs = source->run->inputs;
-    const uint8 *role = moe_inputs_roles(inputs);
-    int64 width = moe_inputs_width(inputs);
-    int wanted = source->run->options->model.seed_inputs;
-    moe_code code = MOE_OK;
+    const run *r = source->run;
+    int64 width = moe_inputs_width(r->inputs);
+    int wanted = r->options->model.seed_inputs;
+    float *computed = moe_alloc(r->job, width, sizeof(float));
+    moe_code code = computed == NULL ? moe_job_code(r->job) : MOE_OK;
 
-    for (int64 i = 0; code == MOE_OK && i < seeds->n; i++, out += wanted)
+    for (int64 i = 0; code == MOE_OK && i < seeds->n; i++)
     {
-        int64 at = place_of(b, seeds->row[i], seeds->time[i]);
+        int64 at = place_of(source->block, seeds->row[i], seeds->time[i]);
         moe_seeds one = {0, 1, seeds->row + i, seeds->time + i, NULL};
-        float *to = out;
 
         if (at < 0)
-            code = moe_inputs_for_graph(inputs, wanted)(inputs, &one, out);
-        for (int64 k = 0; at >= 0 && k < width; k++)
-            if (wanted == width || (role[k] & MOE_INPUT_HISTORY))
-                *to++ = b->x[at * width + k];
+            code = moe_inputs_compute(r->inputs, &one, NULL, computed);
+        if (code == MOE_OK)
+            moe_inputs_pick(r->inputs, wanted, 1, at < 0 ? computed : source->block->x + at * width, out + i * wanted);
     }
+    moe_free(r->job, computed);
     return code;
 }
 

@@ -433,7 +433,7 @@ moe_model_options_parse(List *definitions)
     options->show = "predictions";
     options->stale_draws = 3;
     options->routing = "top_k";
-    options->graph_inputs = "none";
+    options->graph_inputs = "all";
     options->convolution = "sage";
     options->aggregation = "weighted";
     options->composite = "off";

@@ -237,7 +237,7 @@ load_inputs(moe_predictor *predictor, moe_stored *stored)
     parts->inputs = predictor->inputs = stored->inputs;
     parts->kept = stored->kept;
     moe_inputs_bind(parts->inputs, predictor->data, parts->graph);
-    if (stored->model.seed_inputs > 0 && moe_inputs_for_graph(parts->inputs, stored->model.seed_inputs) == NULL)
+    if (!moe_inputs_can_pick(parts->inputs, stored->model.seed_inputs))
         moe_predictor_check_stored(
             predictor, moe_fail(predictor->job, MOE_CORRUPT, "the stored network does not fit the stored inputs"));
 }
@@ -248,7 +248,6 @@ load_members(moe_predictor *predictor, moe_stored *stored)
 {
     struct moe_predictor_parts *parts = predictor->parts;
     const moe_data *data = predictor->data;
-    moe_seed_inputs_fn seed_inputs = moe_inputs_for_graph(parts->inputs, stored->model.seed_inputs);
 
     parts->n_members = stored->members;
     parts->member = palloc0(sizeof(moe_member) * Max(parts->n_members, 1));

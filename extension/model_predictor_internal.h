@@ -22,6 +22,9 @@ struct moe_predictor_parts
     moe_mixture *mixture;
     moe_inputs *inputs;
 
+    const int32 *asked;       /* of the seeds that the graph expert is being asked about, their rows */
+    const float *asked_input; /* and their inputs */
+
     bool has_population; /* population of one time, kept */
     int64 population_time;
     int64 n_population;
@@ -37,6 +40,9 @@ struct moe_predictor_parts
 /* Raise what reading the stored parameters failed with, naming the model. */
 void moe_predictor_check_stored(const moe_predictor *predictor, moe_code code);
 /* A moe_graph_fn over the members; arg: the predictor's parts. */
-moe_code moe_predictor_ask_graph(void *parts, const moe_seeds *seeds, const bool *disabled, float *prediction);
+moe_code moe_predictor_ask_graph(void *parts, const moe_seeds *seeds, const float *inputs, const bool *disabled,
+                                 float *prediction);
+/* A moe_seed_inputs_fn for the members: of the inputs that the graph expert was asked with, those it takes. */
+moe_code moe_predictor_seed_inputs(void *parts, const moe_seeds *seeds, float *out);
 
 #endif

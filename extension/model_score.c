@@ -19,7 +19,18 @@
 #include "extension/moe_ml.h"
 
 moe_code
-moe_predictor_ask_graph(void *arg, const moe_seeds *seeds, const bool *disabled, float *prediction)
+moe_predictor_seed_inputs(void *arg, const moe_seeds *seeds, float *out)
+{
+    const struct moe_predictor_parts *parts = arg;
+    int width = moe_inputs_width(parts->inputs);
+    const float *x = parts->asked_input + (seeds->row - parts->asked) * width;
+
+    moe_inputs_pick(parts->inputs, moe_model_config_of(parts->member[0].model)->seed_inputs, seeds->n, x, out);
+    return MOE_OK;
+}
+
+moe_code
+moe_predictor_ask_graph(void *arg, const moe_seeds *seeds, const float *inputs, const bool *disabled, float *prediction)
 {
     struct moe_predictor_parts *parts = arg;
     const moe_model_config *config = moe_model_config_of(parts->member[0].model);
@@ -28,6 +39,8 @@ moe_predictor_ask_graph(void *arg, const moe_seeds *seeds, const bool *disabled,
     float *one = moe_alloc(job, n, sizeof(float));
     moe_code code = one == NULL ? moe_job_code(job) : MOE_OK;
 
+    parts->asked = seeds->row; /* members ask about stretches of these rows */
+    parts->asked_input = inputs;
     memset(prediction, 0, n * sizeof(float));
     for (int i = 0; code == MOE_OK && i < parts->n_members; i++)
     {

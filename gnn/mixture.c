@@ -238,7 +238,7 @@ ask_expert(const moe_mixture *m, int e, const moe_seeds *seeds, const bool *disa
 {
     const expert *expert = &m->experts[e];
     if (expert->kind == MOE_EXPERT_GRAPH)
-        return m->graph(m->graph_arg, seeds, disabled, out);
+        return m->graph(m->graph_arg, seeds, x, disabled, out);
     moe_dense_rows rows = {.n = seeds->n};
     float *owned;
     rows.x = inputs_of(m, e, seeds->n, x, &owned, &rows.width);

@@ -42,8 +42,9 @@ enum
 
 /* Write the inputs of seeds, [n, width]. disabled: NULL, or a flag a table: as if it had no rows. */
 typedef moe_code (*moe_inputs_fn)(void *arg, const moe_seeds *seeds, const bool *disabled, float *out);
-/* Write the graph expert's predictions, as moe_model_predict does. */
-typedef moe_code (*moe_graph_fn)(void *arg, const moe_seeds *seeds, const bool *disabled, float *prediction);
+/* Write the graph expert's predictions, as moe_model_predict does; inputs [n, width] are those of the seeds. */
+typedef moe_code (*moe_graph_fn)(void *arg, const moe_seeds *seeds, const float *inputs, const bool *disabled,
+                                 float *prediction);
 
 typedef struct moe_mixture moe_mixture;
 
