@@ -260,9 +260,9 @@ load_members(moe_predictor *predictor, moe_stored *stored)
     for (int i = 0; i < parts->n_members; i++)
     {
         moe_predictor_check_stored(predictor, moe_store_next(predictor->job, stored, &parts->member[i]));
-        moe_predictor_check_stored(predictor, moe_member_build(predictor->job, parts->graph, parts->features,
-                                                               &stored->encoder, &stored->model, seed_inputs,
-                                                               parts->inputs, i + 1, &parts->member[i]));
+        moe_predictor_check_stored(
+            predictor, moe_member_build(predictor->job, parts->graph, parts->features, &stored->encoder, &stored->model,
+                                        moe_predictor_seed_inputs, parts, i + 1, &parts->member[i]));
     }
 }
 
