@@ -174,19 +174,30 @@ prepare_inputs(run *r)
     return b;
 }
 
-/* The experts that this training can have: without past labels there is no expert of the history. */
+static void nothing_to_learn_from(const char *what, const char *why) pg_attribute_noreturn();
+
+static void
+nothing_to_learn_from(const char *what, const char *why)
+{
+    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s nothing to learn from: %s", what, why),
+                    errhint("Leave the option experts out, or name others.")));
+}
+
+/* Those that this training can have: without past labels none of the history, without inputs the graph alone. */
 static unsigned
 possible_experts(run *r)
 {
     unsigned experts = r->options->experts;
 
-    if (moe_inputs_need_past(r->inputs) || !(experts & 1u << MOE_EXPERT_HISTORY))
-        return experts;
-    if (r->options->experts_given && experts == 1u << MOE_EXPERT_HISTORY)
-        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-                        errmsg("expert \"history\" has nothing to learn from: a column to fill in has no past labels"),
-                        errhint("Leave the option experts out, or name others.")));
-    return experts & ~(1u << MOE_EXPERT_HISTORY);
+    if (!moe_inputs_need_past(r->inputs))
+        experts &= ~(1u << MOE_EXPERT_HISTORY);
+    if (experts == 0)
+        nothing_to_learn_from("expert \"history\" has", "a column to fill in has no past labels");
+    if (moe_inputs_width(r->inputs) == 0)
+        experts &= 1u << MOE_EXPERT_GRAPH;
+    if (experts == 0)
+        nothing_to_learn_from("these experts have", "no column varies");
+    return experts;
 }
 
 static const char *
@@ -284,6 +295,7 @@ moe_train_experts(run *r)
                       r->result->record.info.history_query == NULL && moe_inputs_need_past(r->inputs) ? &past : NULL);
     moe_mixture_connect(r->mixture, moe_inputs_compute, r->inputs, recall_graph, r);
     router.seed = (uint64) r->options->seed;
+    router.top_k = Min(router.top_k, moe_mixture_experts(r->mixture));
     moe_check(r->job, moe_mixture_route(r->mixture, &router, &held_out, valid.x, &r->report));
     if (r->options->refit && b->n_valid > 0)
         fit_dense(r, b, b->n_train + b->n_valid, &none, seconds);

@@ -315,6 +315,27 @@ moe_inputs_column_name(const moe_inputs *inputs, int column)
 }
 
 bool
+moe_inputs_alike(const moe_inputs *a, const moe_inputs *b)
+{
+    int width = moe_inputs_width(a);
+
+    if (moe_inputs_width(b) != width)
+        return false;
+    for (int i = 0; i < width; i++)
+    {
+        char *name = moe_inputs_column_name(a, moe_normalizer_source(a->normalizer, i));
+        char *other = moe_inputs_column_name(b, moe_normalizer_source(b->normalizer, i));
+
+        if (moe_normalizer_is_flag(a->normalizer, i) != moe_normalizer_is_flag(b->normalizer, i) ||
+            strcmp(name, other) != 0)
+            return false;
+        pfree(name);
+        pfree(other);
+    }
+    return true;
+}
+
+bool
 moe_inputs_is_history(const moe_inputs *inputs, int column)
 {
     return column < inputs->n_history;

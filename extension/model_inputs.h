@@ -73,6 +73,8 @@ bool moe_inputs_is_history(const moe_inputs *inputs, int column);
 int moe_inputs_column_table(const moe_inputs *inputs, int column);
 /* The column of that table whose values it is about; -1: counts, times, and what has no table. */
 int moe_inputs_column_source(const moe_inputs *inputs, int column);
+/* Do inputs stand for the same columns, in the same order? Scales may differ. */
+bool moe_inputs_alike(const moe_inputs *a, const moe_inputs *b);
 /* Hide columns from now on, as if they were NULL: [columns], or NULL: none. Not copied. */
 void moe_inputs_mask(moe_inputs *inputs, const bool *mask);
 

@@ -197,6 +197,21 @@ train_member(run *r, int ensemble, input_source *source)
     moe_member_destroy(&member);
 }
 
+/* Parameters that were trained with other inputs mean nothing to these. */
+static void
+check_warm_start(run *r)
+{
+    int seen = r->options->model.seed_inputs;
+
+    if (!r->warm)
+        return;
+    r->warm = r->stored.model.seed_inputs == seen && (seen == 0 || moe_inputs_alike(r->inputs, r->stored.inputs));
+    if (r->warm)
+        moe_notice("starting from the stored parameters");
+    else
+        moe_notice("starting afresh: the inputs have changed since the last training");
+}
+
 void
 moe_train_members(run *r, const moe_input_block *block, const moe_past_labels *kept)
 {
@@ -215,6 +230,7 @@ moe_train_members(run *r, const moe_input_block *block, const moe_past_labels *k
                     &r->options->encoder, &r->options->model, r->data, kept, wanted ? r->options->ensembles : 0);
     if (!wanted)
         return;
+    check_warm_start(r);
     r->graph_said =
         moe_check_ptr(r->job, moe_alloc(r->job, r->labels->validation.n * r->labels->n_classes, sizeof(float)));
     for (int i = 1; i <= r->options->ensembles; i++)

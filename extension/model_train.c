@@ -329,7 +329,6 @@ warm_start(run *r, Oid relid, moe_stored *stored)
     moe_features_destroy(r->features);
     r->features = stored->features;
     moe_check(job, moe_features_bind(r->features, r->data->tables, r->data->n_tables));
-    moe_notice("starting from the stored parameters");
     return true;
 }
 

@@ -337,9 +337,12 @@ moe_calibration_range(const moe_calibration *calibration, int64_t n, const float
     }
 }
 
+/* One that was never fitted, zeros among them, is stored as the identity that it is. */
 void
-moe_calibration_write(const moe_calibration *calibration, moe_buffer *buffer)
+moe_calibration_write(const moe_calibration *c, moe_buffer *buffer)
 {
+    moe_calibration unfitted = identity(c->task);
+    const moe_calibration *calibration = c->fitted ? c : &unfitted;
     moe_put_u8(buffer, FORMAT);
     moe_put_u8(buffer, (uint8_t) calibration->task);
     moe_put_u8(buffer, calibration->fitted);

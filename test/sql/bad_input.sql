@@ -234,16 +234,16 @@ BEGIN
 EXCEPTION WHEN SQLSTATE 'ZZZZZ' THEN
     RETURN line;
 END $$;
-SELECT damaged(format('UPDATE moe_ml.model_parameter SET data = set_byte(data, %s, get_byte(data, %1$s) # %s) WHERE model = %L', at, 1 << at % 8, :'m')), count(*) > 100
-  FROM moe_ml.model_parameter, generate_series(0, length(data) - 1, CASE WHEN length(data) > 2000 THEN 37 ELSE 1 END) AS at
+SELECT damaged(format('UPDATE moe_ml.model_parameter SET data = set_byte(data, %s, get_byte(data, %1$s) # %s) WHERE model = %L AND part = %s', at, 1 << at % 8, :'m', part)), count(*) > 100
+  FROM moe_ml.model_parameter, generate_series(0, length(data) - 1, CASE WHEN length(data) > 2000 THEN length(data) / 400 ELSE 1 END) AS at
  WHERE model = :'m' GROUP BY 1;
-SELECT damaged(format('UPDATE moe_ml.model_parameter SET data = substr(data, 1, %s) WHERE model = %L', n, :'m')), count(*) > 100
-  FROM moe_ml.model_parameter, generate_series(0, length(data) - 1, 61) AS n WHERE model = :'m' GROUP BY 1;
+SELECT damaged(format('UPDATE moe_ml.model_parameter SET data = substr(data, 1, %s) WHERE model = %L AND part = %s', n, :'m', part)), count(*) > 100
+  FROM moe_ml.model_parameter, generate_series(0, length(data) - 1, 1 + length(data) / 150) AS n WHERE model = :'m' GROUP BY 1;
 SELECT damaged(format(what, :'m')) FROM (VALUES
     ('DELETE FROM moe_ml.model_parameter WHERE model = %L'),
-    ('UPDATE moe_ml.model_parameter SET part = 1 WHERE model = %L'),
-    ('UPDATE moe_ml.model_parameter SET part = -1 WHERE model = %L'),
-    ('INSERT INTO moe_ml.model_parameter SELECT model, 1, data FROM moe_ml.model_parameter WHERE model = %L'),
+    ('UPDATE moe_ml.model_parameter SET part = part + 100 WHERE model = %L'),
+    ('UPDATE moe_ml.model_parameter SET part = -1 - part WHERE model = %L'),
+    ('INSERT INTO moe_ml.model_parameter SELECT model, part + 100, data FROM moe_ml.model_parameter WHERE model = %L'),
     ('UPDATE moe_ml.model_parameter SET data = data || data WHERE model = %L'),
     ('DELETE FROM moe_ml.model WHERE id = %L'),
     ('UPDATE moe_ml.model SET task = ''magic'' WHERE id = %L'),

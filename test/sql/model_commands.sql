@@ -70,7 +70,7 @@ SELECT train('CREATE MODEL m', ', batch_size = many');
 SELECT train('CREATE MODEL m', ', sampling = oldest');
 SELECT train('CREATE MODEL m', ', experts = ''linear, graph'', top_k = 3');
 SELECT train('CREATE MODEL m', ', experts = ''linear, oracle''');
-SELECT train('CREATE MODEL m', ', experts = '''''');
+SELECT train('CREATE MODEL m', ', experts = ''''');
 SELECT train('CREATE MODEL m', ', hops = 1, neighbors = ''8, 4''');
 SELECT train('CREATE MODEL m', ', neighbors = ''8, x''');
 SELECT train('CREATE MODEL m', ', label_window = ''-3 days''');

@@ -326,6 +326,23 @@ a_stored_calibration_reads_back_the_same(void **state)
 }
 
 static void
+one_never_fitted_is_stored_as_the_identity(void **state)
+{
+    moe_job *job = start_job(1);
+    moe_calibration none = {.task = MOE_BINARY}, back;
+    moe_buffer bytes;
+    moe_reader reader;
+    float p = 0.3f;
+    moe_buffer_init(&bytes, job);
+    moe_calibration_write(&none, &bytes);
+    moe_reader_init(&reader, job, bytes.data, bytes.length);
+    assert_int_equal(moe_calibration_read(&reader, &back), MOE_OK);
+    moe_calibration_apply(&back, 1, 1, &p);
+    assert_true(p == 0.3f);
+    moe_job_destroy(job);
+}
+
+static void
 damaged_bytes_are_refused_or_sound(void **state)
 {
     moe_job *maker = start_job(1);
@@ -413,6 +430,7 @@ main(void)
         cmocka_unit_test(ranges_of_few_rows_hold_on_average),
         cmocka_unit_test(equal_predictions_share_a_bin),
         cmocka_unit_test(a_stored_calibration_reads_back_the_same),
+        cmocka_unit_test(one_never_fitted_is_stored_as_the_identity),
         cmocka_unit_test(damaged_bytes_are_refused_or_sound),
         cmocka_unit_test(numbers_that_are_none_are_refused),
         cmocka_unit_test(a_cancelled_fit_is_the_identity),
