@@ -47,6 +47,17 @@ take_rows(moe_input_block *b, int64 at, const moe_samples *samples, int64 n)
     }
 }
 
+/* The longest gap that staleness is simulated by: as asked for, or a tenth of the time that training covers. */
+static int64
+longest_gap(const run *r)
+{
+    const moe_samples *train = &r->labels->train;
+
+    if (r->options->staleness != 0 || r->result->record.info.is_static)
+        return Max(r->options->staleness, 0);
+    return train->time[train->n - 1] / 10 - train->time[0] / 10;
+}
+
 /*
  * Training rows once more, as they looked when data was stale: each `draws` times, with a horizon that lies before the
  * seed time by a gap drawn evenly up to the longest. Together they weigh as much as the rows as they were.
@@ -60,7 +71,7 @@ take_stale_rows(const run *r, moe_input_block *b)
     for (int64 i = 0; i < b->n_stale; i++)
     {
         int64 from = b->n_stale + i % b->n_train;
-        double gap = moe_random_uniform(key, (uint64) i) * (double) r->options->staleness;
+        double gap = moe_random_uniform(key, (uint64) i) * (double) longest_gap(r);
 
         b->row[i] = b->row[from];
         b->time[i] = b->time[from];
@@ -77,7 +88,7 @@ make_block(run *r)
 {
     const moe_labels *labels = r->labels;
     int width = moe_inputs_width(r->inputs);
-    int64 draws = r->options->staleness > 0 ? r->options->stale_draws : 0;
+    int64 draws = longest_gap(r) > 0 ? r->options->stale_draws : 0;
     int64 most = most_rows(r, width) / (1 + draws) + 1;
     moe_input_block *b = palloc0(sizeof(moe_input_block));
     int64 n;
@@ -99,7 +110,7 @@ make_block(run *r)
         moe_notice("the experts over inputs learn from " INT64_FORMAT " of " INT64_FORMAT
                    " training rows; raise moe_ml.memory_limit for more",
                    b->n_train, labels->train.n);
-    moe_check(r->job, moe_inputs_compute(r->inputs, &(moe_seeds){0, n, b->row, b->time, b->horizon}, NULL, b->x));
+    moe_check(r->job, moe_inputs_compute(r->inputs, &(moe_seeds){0, n, b->row, b->time, b->horizon}, NULL, b->x, NULL));
     return b;
 }
 
@@ -196,8 +207,8 @@ expert_name(const run *r, int e)
 }
 
 /*
- * Fit the experts over inputs on rows [first, first + n) of the block, stale ones among them; seconds [experts] are
- * added up. Retrieval does without the stale ones: it would find copies of one seed.
+ * Fit the experts over inputs on n rows of the block that are not stale, and once more on the stale ones as well, for
+ * stale seeds; seconds [experts] are added up. Retrieval has one version: it would find copies of one seed.
  */
 static void
 fit_dense(run *r, const moe_input_block *b, int64 n, const moe_dense_rows *valid, double *seconds)
@@ -205,14 +216,17 @@ fit_dense(run *r, const moe_input_block *b, int64 n, const moe_dense_rows *valid
     for (int e = 0; e < moe_mixture_experts(r->mixture); e++)
     {
         double start = moe_seconds();
-
-        bool plain = moe_mixture_kind(r->mixture, e) == MOE_EXPERT_RETRIEVAL;
-        moe_dense_rows rows = rows_of(r, b, plain ? b->n_stale : 0, n + (plain ? 0 : b->n_stale));
+        uint64 key = moe_key((uint64) r->options->seed, e);
+        moe_dense_rows fresh = rows_of(r, b, b->n_stale, n);
+        moe_dense_rows all = rows_of(r, b, 0, b->n_stale + n);
 
         if (moe_mixture_kind(r->mixture, e) == MOE_EXPERT_GRAPH)
             continue;
         CHECK_FOR_INTERRUPTS();
-        moe_check(r->job, moe_mixture_fit(r->mixture, e, &rows, valid, moe_key((uint64) r->options->seed, e)));
+        fresh.weight = NULL;
+        moe_check(r->job, moe_mixture_fit(r->mixture, e, false, &fresh, valid, key));
+        if (b->n_stale > 0 && moe_mixture_kind(r->mixture, e) != MOE_EXPERT_RETRIEVAL)
+            moe_check(r->job, moe_mixture_fit(r->mixture, e, true, &all, valid, key));
         seconds[e] += moe_seconds() - start;
         r->expert_seconds += moe_seconds() - start;
     }

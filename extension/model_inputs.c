@@ -85,9 +85,9 @@ look_back_from(const moe_inputs *inputs, const moe_seeds *seeds, int64 *from)
     }
 }
 
-/* Columns before normalisation, of at most CHUNK seeds: [n, columns]. */
+/* Columns before normalisation, of at most CHUNK seeds: [n, columns]; stale: NULL, or [n]. */
 static moe_code
-compute_columns(moe_inputs *inputs, const moe_seeds *seeds, const bool *disabled, float *out)
+compute_columns(moe_inputs *inputs, const moe_seeds *seeds, const bool *disabled, float *out, bool *stale)
 {
     int64 from[CHUNK];
     moe_moments moments = {.n = seeds->n, .row = seeds->row, .time = seeds->time, .horizon = from};
@@ -99,6 +99,8 @@ compute_columns(moe_inputs *inputs, const moe_seeds *seeds, const bool *disabled
     moe_code code = moe_job_check(inputs->job);
 
     look_back_from(inputs, seeds, from);
+    for (int64 i = 0; stale != NULL && i < seeds->n; i++)
+        stale[i] = from[i] < seeds->time[i];
     if (code == MOE_OK)
         code = moe_aggregates_compute(inputs->aggregates, &moments, disabled, aggregates);
     if (code == MOE_OK && inputs->n_history > 0 && !forget)
@@ -133,7 +135,7 @@ chunk_of(const moe_seeds *seeds, int64 first)
 }
 
 moe_code
-moe_inputs_compute(void *arg, const moe_seeds *seeds, const bool *disabled, float *out)
+moe_inputs_compute(void *arg, const moe_seeds *seeds, const bool *disabled, float *out, bool *stale)
 {
     moe_inputs *inputs = arg;
     int64 columns = moe_inputs_columns(inputs);
@@ -145,7 +147,7 @@ moe_inputs_compute(void *arg, const moe_seeds *seeds, const bool *disabled, floa
     {
         moe_seeds part = chunk_of(seeds, first);
 
-        code = compute_columns(inputs, &part, disabled, raw);
+        code = compute_columns(inputs, &part, disabled, raw, stale ? stale + first : NULL);
         if (code == MOE_OK)
             code = moe_normalizer_apply(inputs->normalizer, raw, part.n, out + first * width);
     }
@@ -183,7 +185,7 @@ moe_inputs_pick(const moe_inputs *inputs, int wanted, int64 n, const float *x, f
 moe_code
 moe_inputs_raw(moe_inputs *inputs, const moe_seeds *seeds, float *out)
 {
-    return compute_columns(inputs, seeds, NULL, out);
+    return compute_columns(inputs, seeds, NULL, out, NULL);
 }
 
 /* What each input is good for. */
@@ -229,7 +231,7 @@ fit_normalizer(moe_inputs *inputs, const moe_seeds *seeds)
     {
         moe_seeds part = chunk_of(&sample, first);
 
-        moe_check(inputs->job, compute_columns(inputs, &part, NULL, raw + first * columns));
+        moe_check(inputs->job, compute_columns(inputs, &part, NULL, raw + first * columns, NULL));
     }
     moe_check(inputs->job, moe_normalizer_fit(inputs->job, raw, n, (int) columns, &inputs->normalizer));
     moe_free(inputs->job, raw);

@@ -48,9 +48,9 @@ int moe_inputs_width(const moe_inputs *inputs);
 const uint8 *moe_inputs_roles(const moe_inputs *inputs);
 /*
  * The inputs of seeds, [n, width]; a moe_inputs_fn (gnn/mixture.h), whose arg is the inputs. disabled: NULL, or a
- * flag for each table and a last one for the label history. Does not raise.
+ * flag for each table and a last one for the label history. stale: NULL, or [n]. Does not raise.
  */
-moe_code moe_inputs_compute(void *inputs, const moe_seeds *seeds, const bool *disabled, float *out);
+moe_code moe_inputs_compute(void *inputs, const moe_seeds *seeds, const bool *disabled, float *out, bool *stale);
 
 /*
  * Of inputs x [n, width], those that the graph expert takes, [n, wanted]: none, those of the label history, or all.

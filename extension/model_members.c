@@ -152,7 +152,7 @@ look_up_inputs(void *arg, const moe_seeds *seeds, float *out)
         moe_seeds one = {0, 1, seeds->row + i, seeds->time + i, NULL};
 
         if (at < 0)
-            code = moe_inputs_compute(r->inputs, &one, NULL, computed);
+            code = moe_inputs_compute(r->inputs, &one, NULL, computed, NULL);
         if (code == MOE_OK)
             moe_inputs_pick(r->inputs, wanted, 1, at < 0 ? computed : source->block->x + at * width, out + i * wanted);
     }

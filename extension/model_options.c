@@ -391,7 +391,9 @@ derive(moe_model_options *options, List *definitions)
     }
     if (options->label_window)
         options->labels.label_window = read_interval(definition_of(definitions, "label_window"), options->label_window);
-    if (options->staleness_text)
+    if (options->staleness_text && pg_strcasecmp(options->staleness_text, "off") == 0)
+        options->staleness = -1;
+    else if (options->staleness_text)
         options->staleness = read_interval(definition_of(definitions, "staleness"), options->staleness_text);
     if (options->expert_names)
         read_experts(options, definition_of(definitions, "experts"));

@@ -28,7 +28,7 @@ typedef struct moe_model_options
     bool experts_given; /* by the statement */
     int max_columns;    /* of the inputs, before normalisation */
     bool refit;         /* dense experts learn from the validation rows too, in the end */
-    int64 staleness;    /* simulated in training: the longest gap, microseconds; 0: none is */
+    int64 staleness;    /* simulated in training: the longest gap, microseconds; 0: by rule; -1: none */
     int stale_draws;    /* of each training row */
     bool show_experts;  /* as a column */
     moe_router_config router;

@@ -30,6 +30,7 @@ typedef struct expert
 {
     moe_expert_kind kind;
     moe_dense_expert *dense; /* NULL for the graph, and until fitted */
+    moe_dense_expert *stale; /* answers for stale seeds; NULL: dense does */
 } expert;
 
 struct moe_mixture
@@ -103,8 +104,12 @@ moe_mixture_destroy(moe_mixture *m)
     if (m == NULL)
         return;
     for (int e = 0; e < m->n; e++)
+    {
         if (m->experts[e].dense != NULL)
             moe_dense_expert_destroy(m->experts[e].dense);
+        if (m->experts[e].stale != NULL)
+            moe_dense_expert_destroy(m->experts[e].stale);
+    }
     if (m->router != NULL)
         moe_router_destroy(m->router);
     moe_free(m->job, m->role);
@@ -135,7 +140,9 @@ moe_mixture_kind(const moe_mixture *m, int e)
 int64_t
 moe_mixture_parameters(const moe_mixture *m, int e)
 {
-    return m->experts[e].dense == NULL ? 0 : moe_dense_expert_parameters(m->experts[e].dense);
+    const expert *expert = &m->experts[e];
+    return (expert->dense == NULL ? 0 : moe_dense_expert_parameters(expert->dense)) +
+           (expert->stale == NULL ? 0 : moe_dense_expert_parameters(expert->stale));
 }
 
 int
@@ -201,8 +208,10 @@ bend_labels(const moe_mixture *m, moe_dense_rows *rows, float **owned)
 }
 
 moe_code
-moe_mixture_fit(moe_mixture *m, int e, const moe_dense_rows *train, const moe_dense_rows *valid, uint64_t seed)
+moe_mixture_fit(moe_mixture *m, int e, bool stale, const moe_dense_rows *train, const moe_dense_rows *valid,
+                uint64_t seed)
 {
+    moe_dense_expert **place = stale ? &m->experts[e].stale : &m->experts[e].dense;
     moe_dense_rows seen = *train;
     moe_dense_rows held = *valid;
     moe_dense_expert *fitted = NULL;
@@ -226,15 +235,16 @@ moe_mixture_fit(moe_mixture *m, int e, const moe_dense_rows *train, const moe_de
     moe_free(m->job, labels_held);
     if (code != MOE_OK)
         return code;
-    if (m->experts[e].dense != NULL)
-        moe_dense_expert_destroy(m->experts[e].dense);
-    m->experts[e].dense = fitted;
+    if (*place != NULL)
+        moe_dense_expert_destroy(*place);
+    *place = fitted;
     return MOE_OK;
 }
 
-/* One expert's predictions for seeds with their inputs. */
+/* One expert's predictions for seeds with their inputs; stale: by the version for such seeds, if it has one. */
 static moe_code
-ask_expert(const moe_mixture *m, int e, const moe_seeds *seeds, const bool *disabled, const float *x, float *out)
+ask_expert(const moe_mixture *m, int e, bool stale, const moe_seeds *seeds, const bool *disabled, const float *x,
+           float *out)
 {
     const expert *expert = &m->experts[e];
     if (expert->kind == MOE_EXPERT_GRAPH)
@@ -244,7 +254,7 @@ ask_expert(const moe_mixture *m, int e, const moe_seeds *seeds, const bool *disa
     rows.x = inputs_of(m, e, seeds->n, x, &owned, &rows.width);
     moe_code code = moe_job_check(m->job);
     if (code == MOE_OK)
-        code = moe_dense_expert_predict(expert->dense, &rows, out);
+        code = moe_dense_expert_predict(stale && expert->stale != NULL ? expert->stale : expert->dense, &rows, out);
     for (int64_t i = 0; code == MOE_OK && is_bent(m, e) && i < seeds->n; i++)
         out[i] = (float) straighten(m, out[i]);
     moe_free(m->job, owned);
@@ -352,7 +362,7 @@ moe_mixture_route(moe_mixture *m, const moe_router_config *config, const moe_sam
     for (int e = 0; e < m->n && code == MOE_OK; e++)
     {
         each[e] = moe_alloc(m->job, held_out->n * m->outputs, sizeof *each[e]);
-        code = each[e] == NULL ? moe_job_code(m->job) : ask_expert(m, e, &seeds, NULL, x, each[e]);
+        code = each[e] == NULL ? moe_job_code(m->job) : ask_expert(m, e, false, &seeds, NULL, x, each[e]);
     }
     if (code == MOE_OK)
         code = fit_router(m, config, held_out, x, each, report);
@@ -364,6 +374,7 @@ moe_mixture_route(moe_mixture *m, const moe_router_config *config, const moe_sam
 typedef struct batch
 {
     float *x;     /* [BATCH, width] */
+    bool *stale;  /* [BATCH] */
     float *gates; /* [BATCH, experts] */
     float *chosen_x;
     int32_t *chosen; /* rows that need an expert */
@@ -377,7 +388,7 @@ typedef struct batch
 static void
 free_batch(const moe_mixture *m, batch *b)
 {
-    void *owned[] = {b->x, b->gates, b->chosen_x, b->chosen, b->row, b->time, b->horizon, b->said};
+    void *owned[] = {b->x, b->stale, b->gates, b->chosen_x, b->chosen, b->row, b->time, b->horizon, b->said};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
         moe_free(m->job, owned[i]);
     free_each(m, b->each);
@@ -389,6 +400,7 @@ allocate_batch(const moe_mixture *m, int64_t n, batch *b)
     moe_job *job = m->job;
     *b = (batch){0};
     b->x = moe_alloc(job, n * m->width, sizeof *b->x);
+    b->stale = moe_alloc(job, n, sizeof *b->stale);
     b->gates = moe_alloc(job, n * m->n, sizeof *b->gates);
     b->chosen_x = moe_alloc(job, n * m->width, sizeof *b->chosen_x);
     b->chosen = moe_alloc(job, n, sizeof *b->chosen);
@@ -401,14 +413,18 @@ allocate_batch(const moe_mixture *m, int64_t n, batch *b)
     return moe_job_code(job);
 }
 
-/* Have an expert predict the rows of a batch that need it, into its place of b->each. */
+/*
+ * Have an expert predict the rows of a batch that need it, stale ones or the others, into its place of b->each. An
+ * expert of one version takes all of them with the others.
+ */
 static moe_code
-ask_for_rows(const moe_mixture *m, int e, const moe_seeds *seeds, const bool *disabled, bool all, batch *b)
+ask_for_rows(const moe_mixture *m, int e, bool stale, const moe_seeds *seeds, const bool *disabled, bool all, batch *b)
 {
+    bool versions = m->experts[e].stale != NULL;
     int64_t n = 0;
     for (int64_t i = 0; i < seeds->n; i++)
     {
-        if (!all && !(b->gates[i * m->n + e] > 0))
+        if ((!all && !(b->gates[i * m->n + e] > 0)) || (versions ? b->stale[i] != stale : stale))
             continue;
         b->row[n] = seeds->row[i];
         b->time[n] = seeds->time[i];
@@ -425,7 +441,7 @@ ask_for_rows(const moe_mixture *m, int e, const moe_seeds *seeds, const bool *di
             memcpy(b->chosen_x + k * m->width, b->x + (int64_t) b->chosen[k] * m->width, m->width * sizeof *b->x);
         x = b->chosen_x;
     }
-    moe_code code = ask_expert(m, e, &own, disabled, x, b->said);
+    moe_code code = ask_expert(m, e, stale, &own, disabled, x, b->said);
     for (int64_t k = 0; k < n && code == MOE_OK; k++)
         memcpy(b->each[e] + (int64_t) b->chosen[k] * m->outputs, b->said + k * m->outputs,
                m->outputs * sizeof *b->said);
@@ -436,11 +452,12 @@ static moe_code
 predict_batch(moe_mixture *m, const moe_seeds *seeds, const bool *disabled, bool all, batch *b, float *prediction)
 {
     const float *said[MOE_EXPERT_KINDS];
-    moe_code code = m->width > 0 ? m->inputs(m->inputs_arg, seeds, disabled, b->x) : MOE_OK;
+    moe_code code = m->width > 0 ? m->inputs(m->inputs_arg, seeds, disabled, b->x, b->stale) : MOE_OK;
     if (code == MOE_OK)
         code = gates_of(m, seeds->n, b->x, b->gates);
     for (int e = 0; e < m->n && code == MOE_OK; e++)
-        code = ask_for_rows(m, e, seeds, disabled, all, b);
+        for (int stale = 0; stale < 2 && code == MOE_OK; stale++)
+            code = ask_for_rows(m, e, stale, seeds, disabled, all, b);
     if (code != MOE_OK)
         return code;
     for (int e = 0; e < m->n; e++)
@@ -496,12 +513,34 @@ moe_mixture_write(const moe_mixture *m, moe_buffer *buffer)
     moe_put_i64(buffer, m->width);
     moe_put_bytes(buffer, m->role, m->width);
     for (int e = 0; e < m->n; e++)
-        if (m->experts[e].kind != MOE_EXPERT_GRAPH)
-            moe_dense_expert_write(m->experts[e].dense, buffer);
+    {
+        const expert *expert = &m->experts[e];
+        if (expert->kind == MOE_EXPERT_GRAPH)
+            continue;
+        moe_dense_expert_write(expert->dense, buffer);
+        moe_put_u8(buffer, expert->stale != NULL);
+        if (expert->stale != NULL)
+            moe_dense_expert_write(expert->stale, buffer);
+    }
     moe_put_u8(buffer, m->router != NULL);
     if (m->router != NULL)
         moe_router_write(m->router, buffer);
     moe_calibration_write(&m->calibration, buffer);
+}
+
+/* Read one version of an expert, which must fit. */
+static moe_code
+read_version(moe_reader *reader, const moe_mixture *m, const expert *expert, moe_dense_expert **out)
+{
+    int width = expert->kind == MOE_EXPERT_HISTORY ? m->n_history : m->width;
+    moe_code code = moe_dense_expert_read(m->job, reader, out);
+    if (code != MOE_OK)
+        return code;
+    const moe_dense_task *task = moe_dense_expert_task(*out);
+    if (moe_dense_expert_kind(*out) == dense_kinds[expert->kind] && moe_dense_expert_width(*out) == width &&
+        task->task == m->task.task && task->n_classes == m->task.n_classes)
+        return MOE_OK;
+    return moe_fail(m->job, MOE_CORRUPT, "a stored expert does not fit its mixture");
 }
 
 /* Read the experts, the router and the calibration of a mixture whose shape is known. */
@@ -512,15 +551,11 @@ read_parts(moe_reader *reader, moe_mixture *m)
     for (int e = 0; e < m->n && code == MOE_OK; e++)
     {
         expert *expert = &m->experts[e];
-        int width = expert->kind == MOE_EXPERT_HISTORY ? m->n_history : m->width;
         if (expert->kind == MOE_EXPERT_GRAPH)
             continue;
-        code = moe_dense_expert_read(m->job, reader, &expert->dense);
-        if (code == MOE_OK && (moe_dense_expert_kind(expert->dense) != dense_kinds[expert->kind] ||
-                               moe_dense_expert_width(expert->dense) != width ||
-                               moe_dense_expert_task(expert->dense)->task != m->task.task ||
-                               moe_dense_expert_task(expert->dense)->n_classes != m->task.n_classes))
-            code = moe_fail(m->job, MOE_CORRUPT, "a stored expert does not fit its mixture");
+        code = read_version(reader, m, expert, &expert->dense);
+        if (code == MOE_OK && moe_get_u8(reader) != 0)
+            code = read_version(reader, m, expert, &expert->stale);
     }
     if (code == MOE_OK && moe_get_u8(reader) != 0)
         code = moe_router_read(m->job, reader, &m->router);

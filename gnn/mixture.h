@@ -40,8 +40,11 @@ enum
     MOE_INPUT_CHEAP = 2    /* the router may see it */
 };
 
-/* Write the inputs of seeds, [n, width]. disabled: NULL, or a flag a table: as if it had no rows. */
-typedef moe_code (*moe_inputs_fn)(void *arg, const moe_seeds *seeds, const bool *disabled, float *out);
+/*
+ * Write the inputs of seeds, [n, width], and for each whether what it may see is staler than training ever saw.
+ * disabled: NULL, or a flag a table: as if it had no rows.
+ */
+typedef moe_code (*moe_inputs_fn)(void *arg, const moe_seeds *seeds, const bool *disabled, float *out, bool *stale);
 /* Write the graph expert's predictions, as moe_model_predict does; inputs [n, width] are those of the seeds. */
 typedef moe_code (*moe_graph_fn)(void *arg, const moe_seeds *seeds, const float *inputs, const bool *disabled,
                                  float *prediction);
@@ -64,9 +67,12 @@ moe_expert_kind moe_mixture_kind(const moe_mixture *mixture, int expert);
 int64_t moe_mixture_parameters(const moe_mixture *mixture, int expert); /* 0 for the graph, whose are elsewhere */
 int moe_mixture_width(const moe_mixture *mixture);
 
-/* Fit one dense expert (not the graph), replacing what it learned before. */
-moe_code moe_mixture_fit(moe_mixture *mixture, int expert, const moe_dense_rows *train, const moe_dense_rows *valid,
-                         uint64_t seed);
+/*
+ * Fit one dense expert (not the graph), replacing what it learned before. stale: the version of it that answers for
+ * stale seeds, from rows among which some are; without one, the expert answers for them as for others.
+ */
+moe_code moe_mixture_fit(moe_mixture *mixture, int expert, bool stale, const moe_dense_rows *train,
+                         const moe_dense_rows *valid, uint64_t seed);
 
 typedef struct moe_mixture_report
 {
