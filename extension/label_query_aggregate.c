@@ -184,7 +184,7 @@ is_timed_elsewhere(const moe_label_writer *writer, const moe_label_aggregate *ag
 {
     const moe_schema *schema = writer->schema;
 
-    if (aggregate->side != MOE_SIDE_WHERE || schema->tables[aggregate->table].time >= 0)
+    if (schema->tables[aggregate->table].time >= 0)
         return false;
     for (int e = 0; e < schema->n_edges; e++)
     {
@@ -204,7 +204,8 @@ is_timed_elsewhere(const moe_label_writer *writer, const moe_label_aggregate *ag
 bool
 moe_label_is_since(const moe_label_writer *writer, const moe_label_aggregate *aggregate)
 {
-    if (!aggregate->presence || writer->moment || is_timed_elsewhere(writer, aggregate))
+    if (!aggregate->presence || writer->moment ||
+        (aggregate->side == MOE_SIDE_WHERE && is_timed_elsewhere(writer, aggregate)))
         return false;
     for (int step = 1; step < aggregate->n_steps; step++)
         if (is_timed_step(writer, aggregate, step))
@@ -244,7 +245,7 @@ moe_label_write_aggregate(moe_label_writer *writer, const moe_label_aggregate *a
     const char *row_time = NULL;
     StringInfoData keys, joins;
 
-    writer->past = aggregate->side == MOE_SIDE_WHERE && (grid || writer->moment) ? as_of : NULL;
+    writer->past = aggregate->side != MOE_SIDE_WHERE ? writer->closed : grid || writer->moment ? as_of : NULL;
     writer->row_table = aggregate->table;
     if (aggregate->time_table >= 0)
         time = moe_schema_time_expression(schema, aggregate->time_table,

@@ -16,7 +16,8 @@
  * is made with the moment in place of the grid.
  *
  * What looks at the past (WHERE) sees it as it was: late columns are NULL
- * where they were not yet known, and no path leads over a later row.
+ * where they were not yet known, and no path leads over a later row. So do
+ * labels of the past: each is what it was when its window closed.
  */
 #include "postgres.h"
 
@@ -245,6 +246,7 @@ moe_label_history_sql(const moe_label_context *context, const moe_seed_times *ti
     moe_label_writer writer;
 
     start_writer(&writer, context, text, NULL);
+    writer.closed = moe_label_shifted(context->schema, "s.as_of", times->step, times->unit);
     write_past_seeds(&writer, times);
     write_labels(&writer);
 }

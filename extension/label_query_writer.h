@@ -17,7 +17,8 @@ typedef struct moe_label_writer
     moe_label_text *text;
     StringInfo sql;
     const char *moment; /* as_of as an expression; NULL: the grid's */
-    const char *past;   /* within WHERE: the moment that it is told at, as an expression */
+    const char *closed; /* of past labels: the moment that each is known at, as an expression; NULL: nothing is late */
+    const char *past;   /* the moment that what is being written is told at: within WHERE, and in past labels */
     int row_table;      /* of the columns within an aggregate */
     bool n_ctes;
     bool conditions; /* WHERE has been written */
@@ -26,7 +27,7 @@ typedef struct moe_label_writer
 /* label_query_condition.c */
 /* A column's quoted name. */
 const char *moe_label_column_sql(const moe_schema *schema, int table, int column);
-/* A column's value; within WHERE as it was known then. */
+/* A column's value; within WHERE and past labels as it was known then. */
 char *moe_label_value_sql(const moe_label_writer *writer, int table, const char *alias, const char *name);
 /* An operand, in parentheses unless it binds tighter than any operator. row_alias: as in moe_label_write_condition. */
 void moe_label_write_operand(moe_label_writer *writer, const moe_node *node, const char *row_alias);

@@ -112,13 +112,14 @@ recall(moe_predictor *predictor, int64 n, const int64 *time, const int64 *horizo
 void
 moe_predictor_recall(moe_predictor *predictor, int64 n, const int64 *time, const int64 *horizon)
 {
-    MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "moe_ml past labels", ALLOCSET_DEFAULT_SIZES);
-    MemoryContext old = MemoryContextSwitchTo(context);
+    MemoryContext context, old;
     Oid caller;
     int security;
 
     if (!moe_inputs_need_past(predictor->parts->inputs))
         return;
+    context = AllocSetContextCreate(CurrentMemoryContext, "moe_ml past labels", ALLOCSET_DEFAULT_SIZES);
+    old = MemoryContextSwitchTo(context);
     GetUserIdAndSecContext(&caller, &security);
     SetUserIdAndSecContext(predictor->parts->user, security | SECURITY_LOCAL_USERID_CHANGE);
     recall(predictor, n, time, horizon);

@@ -116,6 +116,16 @@ SELECT moe_ml.execute($$CREATE MODEL quick PREDICT sum(orders.amount, 0, 30, day
 SELECT count(*) AS predictions, (SELECT count(*) FROM moe_ml.training_history WHERE name = 'quick') AS epochs,
        (SELECT count(*) FILTER (WHERE about IS NOT NULL) <= 5 FROM moe_ml.input_names('quick')) AS few_columns FROM quick;
 SELECT moe_ml.execute('REFRESH MODEL quick');
+-- Past labels of one's own are kept with the model, by keys of any number of columns.
+CREATE TABLE seats (hall text, number integer, rows_back integer, PRIMARY KEY (hall, number));
+INSERT INTO seats SELECT 'hall "' || i % 2 || '", left', i, i % 9 FROM generate_series(1, 40) AS i;
+SELECT moe_ml.execute($$CREATE MODEL sold PREDICT y FOR EACH seats AT at WITH (epochs = 1, channels = 8, ensembles = 1)
+    AS SELECT hall, number, date '2024-01-01' + 7 * k AS at, number % 4 = 0 AS y FROM seats, generate_series(1, 20) AS k$$);
+SELECT count(*), round(exp(min(i.input[n.number]))) - 1 AS fewest, round(exp(max(i.input[n.number]))) - 1 AS most
+FROM moe_ml.inputs('sold', $$SELECT hall, number, date '2024-05-14' AS as_of FROM experts_test.seats$$) AS i, moe_ml.input_names('sold') AS n
+WHERE n.name = 'number of past labels';
+SELECT count(*), moe_ml.predict('sold', ROW('hall "1", left', 3)) IS NOT NULL AS predicts FROM sold;
+
 -- One expert a row: the others weigh nothing.
 SELECT moe_ml.execute($$CREATE MODEL alone PREDICT sum(orders.amount, 0, 30, days) FOR EACH customers
     WITH (experts = 'history, linear, retrieval, arm', top_k = 1, show = experts, validation_from = '2024-05-01', test_from = '2024-11-01')$$);
