@@ -95,7 +95,7 @@ SELECT moe_ml.execute($$CREATE MODEL cost PREDICT sum(failures.cost, 0, 60, days
     WITH (epochs = 3, channels = 8, ensembles = 1)$$);
 SELECT split, regime, metric, model IS NOT NULL AS model, constant IS NOT NULL AS constant FROM moe_ml.evaluate('cost') WHERE split = 'validation' ORDER BY metric;
 SELECT moe_ml.execute($$CREATE MODEL kind PREDICT machines.model FOR EACH machines WITH (epochs = 3, channels = 8, ensembles = 1)$$);
-SELECT split, metric, model BETWEEN 0 AND 1 AS model, constant BETWEEN 0 AND 1 AS constant, entity_mean FROM moe_ml.evaluate('kind') ORDER BY split, metric;
+SELECT split, metric, model BETWEEN 0 AND 1 OR metric = 'log_loss' AS model, constant BETWEEN 0 AND 1 OR metric = 'log_loss' AS constant, entity_mean FROM moe_ml.evaluate('kind') ORDER BY split, metric;
 SELECT moe_ml.evaluate('kind', $$SELECT 1 AS machine_id, timestamp '2024-01-01' AS as_of, 'type 9' AS label$$);
 SELECT key, label, class ~ '^type [0-3]$' AS class, prediction BETWEEN 0.25 AND 1 AS score
 FROM moe_ml.predictions('kind', $$SELECT 1 AS machine_id, timestamp '2024-01-01' AS as_of, 'type 1' AS label$$);
