@@ -59,8 +59,9 @@ longest_gap(const run *r)
 }
 
 /*
- * Training rows once more, as they looked when data was stale: each `draws` times, with a horizon that lies before the
- * seed time by a gap drawn evenly up to the longest. Together they weigh as much as the rows as they were.
+ * Training rows once more, as they looked when data was stale: each `draws` times (or as many as there is room for),
+ * with a horizon that lies before the seed time by a gap drawn evenly up to the longest. Together they weigh as much as
+ * the rows as they were.
  */
 static void
 take_stale_rows(const run *r, moe_input_block *b)
@@ -70,14 +71,14 @@ take_stale_rows(const run *r, moe_input_block *b)
 
     for (int64 i = 0; i < b->n_stale; i++)
     {
-        int64 from = b->n_stale + i % b->n_train;
+        int64 from = b->n_stale + (b->n_stale < b->n_train ? i * b->n_train / b->n_stale : i % b->n_train);
         double gap = moe_random_uniform(key, (uint64) i) * (double) longest_gap(r);
 
         b->row[i] = b->row[from];
         b->time[i] = b->time[from];
         b->label[i] = b->label[from];
         b->horizon[i] = b->time[from] - (int64) gap;
-        b->weight[i] = share / (float) (b->n_stale / b->n_train);
+        b->weight[i] = share * (float) b->n_train / (float) b->n_stale;
     }
     for (int64 i = b->n_stale; i < b->n_stale + b->n_train; i++)
         b->weight[i] = share;
@@ -89,13 +90,15 @@ make_block(run *r)
     const moe_labels *labels = r->labels;
     int width = moe_inputs_width(r->inputs);
     int64 draws = longest_gap(r) > 0 ? r->options->stale_draws : 0;
-    int64 most = most_rows(r, width) / (1 + draws) + 1;
+    int64 most = most_rows(r, width);
     moe_input_block *b = palloc0(sizeof(moe_input_block));
-    int64 n;
+    int64 room, n;
 
     b->n_valid = Min(labels->validation.n, most / 4);
-    b->n_train = Min(labels->train.n, most - b->n_valid);
-    b->n_stale = b->n_train * draws;
+    room = most - b->n_valid;
+    b->n_train = Min(labels->train.n, draws > 0 ? (room + 1) / 2 : room);
+    room -= b->n_train;
+    b->n_stale = draws == 0 ? 0 : room < b->n_train ? room : b->n_train * Min(draws, room / b->n_train);
     n = b->n_stale + b->n_train + b->n_valid;
     b->row = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(int32) * Max(n, 1));
     b->time = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(int64) * Max(n, 1));

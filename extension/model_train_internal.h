@@ -47,7 +47,7 @@ void moe_train_experts(moe_train_run *run);
 /* Rows with their inputs: training's as they looked when data was stale, training's, then validation's. */
 typedef struct moe_input_block
 {
-    int64 n_stale; /* a multiple of n_train */
+    int64 n_stale; /* a multiple of n_train, or less */
     int64 n_train, n_valid;
     int32 *row;
     int64 *time;

@@ -11,48 +11,19 @@
  * middle this is a line, far out a logarithm, so that a few huge labels are
  * within reach of what fits the many small ones. Networks bend by themselves.
  */
-#include "gnn/mixture.h"
+#include "gnn/mixture_private.h"
 
 #include <math.h>
 #include <string.h>
 
 #include "gnn/metrics.h"
 
-#define BATCH     4096
-#define FORMAT    1
-#define MAX_WIDTH 65536
+#define BATCH 4096
 
 static const char *const expert_names[MOE_EXPERT_KINDS] = {"history", "linear", "tabular", "retrieval", "arm", "graph"};
-static const moe_dense_kind dense_kinds[MOE_EXPERT_KINDS] = {MOE_DENSE_LINEAR,    MOE_DENSE_LINEAR, MOE_DENSE_TABULAR,
-                                                             MOE_DENSE_RETRIEVAL, MOE_DENSE_ARM,    MOE_DENSE_KINDS};
 
-typedef struct expert
-{
-    moe_expert_kind kind;
-    moe_dense_expert *dense; /* NULL for the graph, and until fitted */
-    moe_dense_expert *stale; /* answers for stale seeds; NULL: dense does */
-} expert;
-
-struct moe_mixture
-{
-    moe_job *job;
-    moe_dense_task task;
-    double shift, scale; /* of the bending */
-    int outputs;
-    int width;
-    uint8_t *role; /* [width] */
-    int n_history; /* inputs with that role */
-    int n_cheap;
-    int n;
-    expert experts[MOE_EXPERT_KINDS];
-    moe_router *router; /* NULL until fitted: equal weights */
-    moe_calibration calibration;
-
-    moe_inputs_fn inputs;
-    void *inputs_arg;
-    moe_graph_fn graph;
-    void *graph_arg;
-};
+const moe_dense_kind moe_mixture_dense_kinds[MOE_EXPERT_KINDS] = {
+    MOE_DENSE_LINEAR, MOE_DENSE_LINEAR, MOE_DENSE_TABULAR, MOE_DENSE_RETRIEVAL, MOE_DENSE_ARM, MOE_DENSE_KINDS};
 
 const char *
 moe_expert_name(moe_expert_kind kind)
@@ -65,7 +36,7 @@ moe_mixture_create(moe_job *job, const moe_dense_task *task, double shift, doubl
                    const uint8_t *role, moe_mixture **out)
 {
     *out = NULL;
-    if (kinds == 0 || kinds >= 1u << MOE_EXPERT_KINDS || width < 0 || width > MAX_WIDTH)
+    if (kinds == 0 || kinds >= 1u << MOE_EXPERT_KINDS || width < 0 || width > MOE_MIXTURE_WIDTH)
         return moe_fail(job, MOE_INVALID, "no such experts, or too many inputs");
     if (!isfinite(shift) || !isfinite(scale) || !(scale > 0))
         return moe_fail(job, MOE_INVALID, "labels cannot be scaled by %g", scale);
@@ -140,7 +111,7 @@ moe_mixture_kind(const moe_mixture *m, int e)
 int64_t
 moe_mixture_parameters(const moe_mixture *m, int e)
 {
-    const expert *expert = &m->experts[e];
+    const moe_mixture_expert *expert = &m->experts[e];
     return (expert->dense == NULL ? 0 : moe_dense_expert_parameters(expert->dense)) +
            (expert->stale == NULL ? 0 : moe_dense_expert_parameters(expert->stale));
 }
@@ -180,7 +151,7 @@ inputs_of(const moe_mixture *m, int e, int64_t n, const float *x, float **owned,
 static bool
 is_bent(const moe_mixture *m, int e)
 {
-    return m->task.task == MOE_REGRESSION && dense_kinds[m->experts[e].kind] == MOE_DENSE_LINEAR;
+    return m->task.task == MOE_REGRESSION && moe_mixture_dense_kinds[m->experts[e].kind] == MOE_DENSE_LINEAR;
 }
 
 static double
@@ -228,7 +199,8 @@ moe_mixture_fit(moe_mixture *m, int e, bool stale, const moe_dense_rows *train, 
     }
     moe_code code = moe_job_check(m->job);
     if (code == MOE_OK)
-        code = moe_dense_expert_fit(m->job, dense_kinds[m->experts[e].kind], &task, &seen, &held, seed, &fitted);
+        code = moe_dense_expert_fit(m->job, moe_mixture_dense_kinds[m->experts[e].kind], &task, &seen, &held, seed,
+                                    &fitted);
     moe_free(m->job, owned);
     moe_free(m->job, owned_held);
     moe_free(m->job, labels);
@@ -246,7 +218,7 @@ static moe_code
 ask_expert(const moe_mixture *m, int e, bool stale, const moe_seeds *seeds, const bool *disabled, const float *x,
            float *out)
 {
-    const expert *expert = &m->experts[e];
+    const moe_mixture_expert *expert = &m->experts[e];
     if (expert->kind == MOE_EXPERT_GRAPH)
         return m->graph(m->graph_arg, seeds, x, disabled, out);
     moe_dense_rows rows = {.n = seeds->n};
@@ -309,6 +281,7 @@ fit_router(moe_mixture *m, const moe_router_config *config, const moe_samples *h
     moe_router_config own = *config;
     moe_code code = moe_job_check(m->job);
     own.experts = m->n;
+    own.top_k = own.top_k < m->n ? own.top_k : m->n;
     for (int e = 0; e < m->n; e++)
     {
         rows.prediction[e] = each[e];
@@ -494,119 +467,4 @@ void
 moe_mixture_range(const moe_mixture *m, int64_t n, const float *prediction, float *lower, float *upper)
 {
     moe_calibration_range(&m->calibration, n, prediction, lower, upper);
-}
-
-void
-moe_mixture_write(const moe_mixture *m, moe_buffer *buffer)
-{
-    unsigned kinds = 0;
-    for (int e = 0; e < m->n; e++)
-        kinds |= 1u << m->experts[e].kind;
-    moe_put_u8(buffer, FORMAT);
-    moe_put_i32(buffer, m->task.task);
-    moe_put_i32(buffer, m->task.n_classes);
-    moe_put_f64(buffer, m->task.low);
-    moe_put_f64(buffer, m->task.high);
-    moe_put_f64(buffer, m->shift);
-    moe_put_f64(buffer, m->scale);
-    moe_put_i32(buffer, (int32_t) kinds);
-    moe_put_i64(buffer, m->width);
-    moe_put_bytes(buffer, m->role, m->width);
-    for (int e = 0; e < m->n; e++)
-    {
-        const expert *expert = &m->experts[e];
-        if (expert->kind == MOE_EXPERT_GRAPH)
-            continue;
-        moe_dense_expert_write(expert->dense, buffer);
-        moe_put_u8(buffer, expert->stale != NULL);
-        if (expert->stale != NULL)
-            moe_dense_expert_write(expert->stale, buffer);
-    }
-    moe_put_u8(buffer, m->router != NULL);
-    if (m->router != NULL)
-        moe_router_write(m->router, buffer);
-    moe_calibration_write(&m->calibration, buffer);
-}
-
-/* Read one version of an expert, which must fit. */
-static moe_code
-read_version(moe_reader *reader, const moe_mixture *m, const expert *expert, moe_dense_expert **out)
-{
-    int width = expert->kind == MOE_EXPERT_HISTORY ? m->n_history : m->width;
-    moe_code code = moe_dense_expert_read(m->job, reader, out);
-    if (code != MOE_OK)
-        return code;
-    const moe_dense_task *task = moe_dense_expert_task(*out);
-    if (moe_dense_expert_kind(*out) == dense_kinds[expert->kind] && moe_dense_expert_width(*out) == width &&
-        task->task == m->task.task && task->n_classes == m->task.n_classes)
-        return MOE_OK;
-    return moe_fail(m->job, MOE_CORRUPT, "a stored expert does not fit its mixture");
-}
-
-/* Read the experts, the router and the calibration of a mixture whose shape is known. */
-static moe_code
-read_parts(moe_reader *reader, moe_mixture *m)
-{
-    moe_code code = MOE_OK;
-    for (int e = 0; e < m->n && code == MOE_OK; e++)
-    {
-        expert *expert = &m->experts[e];
-        if (expert->kind == MOE_EXPERT_GRAPH)
-            continue;
-        code = read_version(reader, m, expert, &expert->dense);
-        if (code == MOE_OK && moe_get_u8(reader) != 0)
-            code = read_version(reader, m, expert, &expert->stale);
-    }
-    if (code == MOE_OK && moe_get_u8(reader) != 0)
-        code = moe_router_read(m->job, reader, &m->router);
-    if (code == MOE_OK && m->router != NULL &&
-        (moe_router_experts(m->router) != m->n || moe_router_width(m->router) != m->n_cheap))
-        code = moe_fail(m->job, MOE_CORRUPT, "the stored router does not fit its mixture");
-    if (code == MOE_OK)
-        code = moe_calibration_read(reader, &m->calibration);
-    if (code == MOE_OK && m->calibration.task != m->task.task)
-        code = moe_fail(m->job, MOE_CORRUPT, "the stored calibration is of another task");
-    return code;
-}
-
-moe_code
-moe_mixture_read(moe_job *job, moe_reader *reader, moe_mixture **out)
-{
-    *out = NULL;
-    uint8_t format = moe_get_u8(reader);
-    moe_dense_task task = {.task = (moe_task_type) moe_get_i32(reader)};
-    task.n_classes = moe_get_i32(reader);
-    task.low = moe_get_f64(reader);
-    task.high = moe_get_f64(reader);
-    double shift = moe_get_f64(reader);
-    double scale = moe_get_f64(reader);
-    int32_t kinds = moe_get_i32(reader);
-    int64_t width = moe_get_count(reader, 1);
-    moe_code code = moe_reader_code(reader);
-    if (code != MOE_OK)
-        return code;
-    bool multiclass = task.task == MOE_MULTICLASS;
-    if (format != FORMAT || task.task < MOE_BINARY || task.task > MOE_MULTICLASS || !(task.low <= task.high) ||
-        !isfinite(shift) || !isfinite(scale) || !(scale > 0) ||
-        (multiclass ? task.n_classes < 2 || task.n_classes > 4096 : task.n_classes != 1) || kinds < 1 ||
-        kinds >= 1 << MOE_EXPERT_KINDS || width > MAX_WIDTH)
-        return moe_fail(job, MOE_CORRUPT, "the stored mixture is damaged");
-    uint8_t *role = moe_alloc(job, width, sizeof *role);
-    if (role == NULL)
-        return moe_job_code(job);
-    moe_get_bytes(reader, role, width);
-    code = moe_reader_code(reader);
-    moe_mixture *m = NULL;
-    if (code == MOE_OK)
-        code = moe_mixture_create(job, &task, shift, scale, (unsigned) kinds, (int) width, role, &m);
-    moe_free(job, role);
-    if (code == MOE_OK)
-        code = read_parts(reader, m);
-    if (code != MOE_OK)
-    {
-        moe_mixture_destroy(m);
-        return code;
-    }
-    *out = m;
-    return MOE_OK;
 }

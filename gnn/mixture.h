@@ -83,7 +83,7 @@ typedef struct moe_mixture_report
 
 /*
  * Fit router and calibration on held-out rows: seeds with their inputs and labels. n may be 0: equal weights,
- * no calibration. config->experts is set here.
+ * no calibration. config->experts is set here, and top_k to no more than there are.
  */
 moe_code moe_mixture_route(moe_mixture *mixture, const moe_router_config *config, const moe_samples *held_out,
                            const float *inputs, moe_mixture_report *report);

@@ -1,0 +1,372 @@
+/*
+ * test_mixture.c: experts side by side, gates from cheap inputs, one prediction.
+ */
+#include "test/unit/core.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "gnn/mixture.h"
+#include "kernels/blas.h"
+
+#define WIDTH              6
+#define ROWS               600
+#define MICROSECONDS_A_DAY INT64_C(86400000000)
+
+/* Seeds whose inputs are numbers drawn by row; a seed is stale where its horizon lies before its time. */
+typedef struct world
+{
+    moe_job *job;
+    moe_task_type task;
+    int64_t graph_rows; /* that the graph expert was asked about */
+    int64_t n;
+    int32_t row[ROWS];
+    int64_t time[ROWS];
+    int64_t horizon[ROWS];
+    float label[ROWS];
+    float x[ROWS * WIDTH];
+} world;
+
+static const uint8_t roles[WIDTH] = {MOE_INPUT_HISTORY | MOE_INPUT_CHEAP, MOE_INPUT_HISTORY, MOE_INPUT_CHEAP, 0, 0, 0};
+
+static double
+truth(const world *w, int32_t row)
+{
+    double signal = moe_random_normal(5, (uint64_t) row * WIDTH) + 2 * moe_random_normal(5, (uint64_t) row * WIDTH + 3);
+    return w->task == MOE_REGRESSION ? 20 + 5 * signal : signal;
+}
+
+static moe_code
+give_inputs(void *arg, const moe_seeds *seeds, const bool *disabled, float *out, bool *stale)
+{
+    for (int64_t i = 0; i < seeds->n; i++)
+    {
+        for (int c = 0; c < WIDTH; c++)
+            out[i * WIDTH + c] = (float) moe_random_normal(5, (uint64_t) seeds->row[i] * WIDTH + c);
+        if (stale != NULL)
+            stale[i] = seeds->horizon != NULL && seeds->horizon[i] < seeds->time[i];
+    }
+    return MOE_OK;
+}
+
+/* A graph expert that knows the truth, and counts how often it is asked. */
+static moe_code
+tell_truth(void *arg, const moe_seeds *seeds, const float *inputs, const bool *disabled, float *prediction)
+{
+    world *w = arg;
+    w->graph_rows += seeds->n;
+    for (int64_t i = 0; i < seeds->n; i++)
+    {
+        double y = truth(w, seeds->row[i]);
+        prediction[i] = (float) (w->task == MOE_BINARY ? 1 / (1 + exp(-4 * y)) : y);
+    }
+    return MOE_OK;
+}
+
+static void
+make_world(world *w, moe_job *job, moe_task_type task)
+{
+    *w = (world){.job = job, .task = task, .n = ROWS};
+    for (int i = 0; i < ROWS; i++)
+    {
+        w->row[i] = i;
+        w->time[i] = (i / 20 + 1) * MICROSECONDS_A_DAY;
+        w->horizon[i] = w->time[i];
+        w->label[i] = (float) (task == MOE_BINARY ? truth(w, i) > 0 : truth(w, i));
+    }
+    moe_seeds seeds = {0, ROWS, w->row, w->time, NULL};
+    assert_int_equal(give_inputs(w, &seeds, NULL, w->x, NULL), MOE_OK);
+}
+
+static moe_dense_rows
+dense_rows(const world *w, int64_t first, int64_t n)
+{
+    return (moe_dense_rows){.n = n, .width = WIDTH, .x = w->x + first * WIDTH, .label = w->label + first};
+}
+
+/* A mixture fitted on the first half of the rows and routed on the second. */
+static moe_mixture *
+make_mixture(world *w, unsigned kinds, moe_mixture_report *report)
+{
+    bool regression = w->task == MOE_REGRESSION;
+    moe_dense_task task = {w->task, 1, regression ? -100 : 0, regression ? 100 : 0};
+    moe_dense_rows train = dense_rows(w, 0, ROWS / 2), none = {.width = WIDTH};
+    moe_samples held_out = {ROWS / 2, w->row + ROWS / 2, w->time + ROWS / 2, w->label + ROWS / 2};
+    moe_router_config config;
+    moe_mixture_report unused;
+    moe_mixture *m;
+    moe_router_config_defaults(&config, MOE_EXPERT_KINDS);
+    assert_int_equal(
+        moe_mixture_create(w->job, &task, regression ? 20 : 0, regression ? 5 : 1, kinds, WIDTH, roles, &m), MOE_OK);
+    moe_mixture_connect(m, give_inputs, w, tell_truth, w);
+    for (int e = 0; e < moe_mixture_experts(m); e++)
+        if (moe_mixture_kind(m, e) != MOE_EXPERT_GRAPH)
+            assert_int_equal(moe_mixture_fit(m, e, false, &train, &none, 1), MOE_OK);
+    assert_int_equal(
+        moe_mixture_route(m, &config, &held_out, w->x + ROWS / 2 * WIDTH, report == NULL ? &unused : report), MOE_OK);
+    return m;
+}
+
+static moe_job *
+open_job(int threads)
+{
+    moe_job *job = start_job(threads);
+    assert_int_equal(moe_blas_open(job), MOE_OK);
+    return job;
+}
+
+static void
+predict(world *w, moe_mixture *m, int64_t first, int64_t n, float *out, float *gates, float *const *each)
+{
+    moe_seeds seeds = {0, n, w->row + first, w->time + first, w->horizon + first};
+    assert_int_equal(moe_mixture_predict(m, &seeds, NULL, out, gates, each), MOE_OK);
+}
+
+#define LINEAR  (1u << MOE_EXPERT_LINEAR)
+#define HISTORY (1u << MOE_EXPERT_HISTORY)
+#define GRAPH   (1u << MOE_EXPERT_GRAPH)
+
+static void
+a_prediction_is_the_mean_of_what_experts_say_by_their_gates(void **state)
+{
+    moe_job *job = open_job(2);
+    world *w = moe_alloc(job, 1, sizeof *w);
+    make_world(w, job, MOE_REGRESSION);
+    moe_mixture *m = make_mixture(w, HISTORY | LINEAR | GRAPH, NULL);
+    float out[ROWS], gates[3 * ROWS], said[3][ROWS], *each[] = {said[0], said[1], said[2]};
+    predict(w, m, 0, ROWS, out, gates, each);
+    for (int i = 0; i < ROWS; i++)
+    {
+        double sum = 0, weights = 0;
+        for (int e = 0; e < 3; e++)
+        {
+            sum += (double) gates[3 * i + e] * said[e][i];
+            weights += gates[3 * i + e];
+        }
+        assert_float_equal(weights, 1, 1e-6);
+        assert_float_equal(out[i], sum, 1e-4);
+    }
+    moe_mixture_destroy(m);
+    moe_job_destroy(job);
+}
+
+static void
+an_expert_that_is_not_needed_is_not_asked(void **state)
+{
+    moe_job *job = open_job(1);
+    world *w = moe_alloc(job, 1, sizeof *w);
+    make_world(w, job, MOE_REGRESSION);
+    moe_mixture_report report;
+    moe_mixture *m = make_mixture(w, HISTORY | GRAPH, &report);
+    float out[ROWS], gates[2 * ROWS];
+    int64_t needed = 0;
+    /* The graph knows the truth and the history little: the router sends nearly all weight to the graph. */
+    assert_true(report.router.load[1] > 0.8 && report.metric[1] < report.metric[0]);
+    w->graph_rows = 0;
+    predict(w, m, 0, ROWS, out, gates, NULL);
+    for (int i = 0; i < ROWS; i++)
+        needed += gates[2 * i + 1] > 0;
+    assert_int_equal(w->graph_rows, needed);
+    moe_mixture_destroy(m);
+
+    /* One that always takes a single expert. */
+    moe_router_config config;
+    moe_router_config_defaults(&config, 2);
+    config.top_k = 1;
+    m = make_mixture(w, HISTORY | GRAPH, NULL);
+    moe_samples held_out = {ROWS / 2, w->row + ROWS / 2, w->time + ROWS / 2, w->label + ROWS / 2};
+    assert_int_equal(moe_mixture_route(m, &config, &held_out, w->x + ROWS / 2 * WIDTH, &report), MOE_OK);
+    w->graph_rows = 0;
+    predict(w, m, 0, ROWS, out, gates, NULL);
+    for (int i = 0; i < ROWS; i++)
+        assert_true(gates[2 * i] == 0 || gates[2 * i + 1] == 0);
+    assert_int_equal(w->graph_rows, ROWS);
+    moe_mixture_destroy(m);
+    moe_job_destroy(job);
+}
+
+static void
+a_seed_alone_has_the_bits_it_has_among_others_for_any_number_of_threads(void **state)
+{
+    static const int threads[] = {1, 2, 7};
+    static float first[ROWS];
+    for (int t = 0; t < 3; t++)
+    {
+        moe_job *job = open_job(threads[t]);
+        world *w = moe_alloc(job, 1, sizeof *w);
+        make_world(w, job, MOE_BINARY);
+        moe_mixture *m = make_mixture(w, (1u << MOE_EXPERT_KINDS) - 1, NULL);
+        float all[ROWS], one;
+        predict(w, m, 0, ROWS, all, NULL, NULL);
+        for (int i = 0; i < ROWS; i += 53)
+        {
+            predict(w, m, i, 1, &one, NULL, NULL);
+            assert_memory_equal(&one, &all[i], sizeof one);
+        }
+        if (t == 0)
+            memcpy(first, all, sizeof all);
+        assert_memory_equal(first, all, sizeof all);
+        moe_mixture_destroy(m);
+        moe_job_destroy(job);
+    }
+}
+
+static void
+stale_seeds_are_answered_by_the_version_for_them_and_no_others(void **state)
+{
+    moe_job *job = open_job(2);
+    world *w = moe_alloc(job, 1, sizeof *w);
+    make_world(w, job, MOE_REGRESSION);
+    moe_mixture *m = make_mixture(w, LINEAR, NULL);
+    float plain[ROWS], mixed[ROWS];
+    predict(w, m, 0, ROWS, plain, NULL, NULL);
+    /* The version for stale seeds learns the opposite. */
+    moe_dense_rows rows = dense_rows(w, 0, ROWS / 2), none = {.width = WIDTH};
+    float *label = moe_alloc(job, ROWS / 2, sizeof *label);
+    for (int i = 0; i < ROWS / 2; i++)
+        label[i] = 40 - w->label[i];
+    rows.label = label;
+    assert_int_equal(moe_mixture_fit(m, 0, true, &rows, &none, 1), MOE_OK);
+    for (int i = 0; i < ROWS; i += 3)
+        w->horizon[i] = w->time[i] - 1;
+    predict(w, m, 0, ROWS, mixed, NULL, NULL);
+    for (int i = 0; i < ROWS; i++)
+        if (i % 3 == 0)
+            assert_float_equal(mixed[i], 40 - plain[i], 1);
+        else
+            assert_memory_equal(&mixed[i], &plain[i], sizeof(float));
+    moe_mixture_destroy(m);
+    moe_job_destroy(job);
+}
+
+static void
+numbers_far_out_are_learned_and_kept_within_the_labels_range(void **state)
+{
+    moe_job *job = open_job(2);
+    world *w = moe_alloc(job, 1, sizeof *w);
+    make_world(w, job, MOE_REGRESSION);
+    for (int i = 0; i < ROWS; i++)
+        w->label[i] = (float) fmin(exp(w->label[i] / 8), 100);
+    moe_mixture *m = make_mixture(w, LINEAR, NULL);
+    float out[ROWS];
+    double error = 0, constant = 0;
+    predict(w, m, 0, ROWS, out, NULL, NULL);
+    for (int i = 0; i < ROWS; i++)
+    {
+        assert_true(out[i] >= -100 && out[i] <= 100);
+        error += fabs(out[i] - w->label[i]);
+        constant += fabs(12.18 - w->label[i]); /* exp(20 / 8), the median */
+    }
+    assert_true(error < 0.4 * constant);
+    moe_mixture_destroy(m);
+    moe_job_destroy(job);
+}
+
+static void
+without_held_out_rows_weights_are_equal_and_there_is_no_range(void **state)
+{
+    moe_job *job = open_job(1);
+    world *w = moe_alloc(job, 1, sizeof *w);
+    make_world(w, job, MOE_REGRESSION);
+    moe_mixture_report report;
+    moe_mixture *m = make_mixture(w, LINEAR | GRAPH, NULL);
+    moe_router_config config;
+    moe_samples none = {0};
+    float out[10], gates[20], lower[10], upper[10];
+    moe_router_config_defaults(&config, 2);
+    assert_int_equal(moe_mixture_route(m, &config, &none, NULL, &report), MOE_OK);
+    assert_true(isnan(report.mixed) && isnan(report.metric[0]));
+    predict(w, m, 0, 10, out, gates, NULL);
+    moe_mixture_range(m, 10, out, lower, upper);
+    for (int i = 0; i < 10; i++)
+        assert_true(gates[2 * i] == 0.5f && gates[2 * i + 1] == 0.5f && isnan(lower[i]) && isnan(upper[i]));
+    moe_mixture_destroy(m);
+    moe_job_destroy(job);
+}
+
+static moe_buffer
+bytes_of(moe_job *job, const moe_mixture *m)
+{
+    moe_buffer bytes;
+    moe_buffer_init(&bytes, job);
+    moe_mixture_write(m, &bytes);
+    assert_int_equal(moe_job_code(job), MOE_OK);
+    return bytes;
+}
+
+static void
+what_is_read_back_predicts_the_same_bits(void **state)
+{
+    moe_job *job = open_job(2);
+    world *w = moe_alloc(job, 1, sizeof *w);
+    make_world(w, job, MOE_REGRESSION);
+    moe_mixture *m = make_mixture(w, (1u << MOE_EXPERT_KINDS) - 1, NULL), *again;
+    moe_dense_rows rows = dense_rows(w, 0, ROWS / 2), none = {.width = WIDTH};
+    assert_int_equal(moe_mixture_fit(m, 1, true, &rows, &none, 2), MOE_OK);
+    moe_buffer bytes = bytes_of(job, m);
+    moe_reader reader;
+    moe_reader_init(&reader, job, bytes.data, bytes.length);
+    assert_int_equal(moe_mixture_read(job, &reader, &again), MOE_OK);
+    assert_int_equal(reader.position, bytes.length);
+    moe_mixture_connect(again, give_inputs, w, tell_truth, w);
+    float before[ROWS], after[ROWS];
+    w->horizon[7] = 0;
+    predict(w, m, 0, ROWS, before, NULL, NULL);
+    predict(w, again, 0, ROWS, after, NULL, NULL);
+    assert_memory_equal(before, after, sizeof before);
+    moe_buffer second = bytes_of(job, again);
+    assert_int_equal(second.length, bytes.length);
+    assert_memory_equal(second.data, bytes.data, (size_t) bytes.length);
+    moe_job_destroy(job);
+}
+
+static void
+damaged_bytes_are_refused_or_give_numbers(void **state)
+{
+    moe_job *job = open_job(1);
+    world *w = moe_alloc(job, 1, sizeof *w);
+    make_world(w, job, MOE_BINARY);
+    moe_buffer bytes = bytes_of(job, make_mixture(w, HISTORY | LINEAR | GRAPH, NULL));
+    for (int64_t i = 0; i < bytes.length; i++)
+        for (int cut = 0; cut < 2; cut++)
+        {
+            moe_job *other = open_job(1);
+            moe_reader reader;
+            moe_mixture *m;
+            float out[3] = {0};
+            bytes.data[i] ^= (uint8_t) (cut ? 0 : 1 << i % 8);
+            moe_reader_init(&reader, other, bytes.data, cut ? i : bytes.length);
+            if (moe_mixture_read(other, &reader, &m) == MOE_OK)
+            {
+                moe_seeds seeds = {0, 3, w->row, w->time, NULL};
+                assert_false(cut);
+                if (moe_mixture_width(m) == WIDTH)
+                {
+                    moe_mixture_connect(m, give_inputs, w, tell_truth, w);
+                    if (moe_mixture_predict(m, &seeds, NULL, out, NULL, NULL) == MOE_OK)
+                        assert_true(isfinite(out[0]));
+                }
+            }
+            else
+                assert_true(moe_job_code(other) == MOE_CORRUPT || moe_job_code(other) == MOE_INVALID);
+            bytes.data[i] ^= (uint8_t) (cut ? 0 : 1 << i % 8);
+            moe_job_destroy(other);
+        }
+    moe_job_destroy(job);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_prediction_is_the_mean_of_what_experts_say_by_their_gates),
+        cmocka_unit_test(an_expert_that_is_not_needed_is_not_asked),
+        cmocka_unit_test(a_seed_alone_has_the_bits_it_has_among_others_for_any_number_of_threads),
+        cmocka_unit_test(stale_seeds_are_answered_by_the_version_for_them_and_no_others),
+        cmocka_unit_test(numbers_far_out_are_learned_and_kept_within_the_labels_range),
+        cmocka_unit_test(without_held_out_rows_weights_are_equal_and_there_is_no_range),
+        cmocka_unit_test(what_is_read_back_predicts_the_same_bits),
+        cmocka_unit_test(damaged_bytes_are_refused_or_give_numbers),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
