@@ -19,6 +19,8 @@
 #define BOTTOM 44.0
 #define TICKS  5
 
+#define SCALED 440.0 /* drawings up to this width shrink with the page; wider ones scroll */
+
 #define BAR_ROW     34.0
 #define BAR_COLUMNS 50 /* of a label */
 
@@ -37,16 +39,16 @@ const char *const moe_html_style =
     "overflow-wrap:anywhere;max-height:20em;overflow-y:auto;font:13px/1.5 ui-monospace,monospace}\n"
     ".grid{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,340px),1fr));gap:20px 28px}\n"
     "figure{margin:0;min-width:0}figcaption{font-weight:600;margin:0 0 6px}\n"
-    "svg{display:block;width:100%;height:auto;max-width:520px;font:12px system-ui,sans-serif}\n"
+    "svg{display:block;width:100%;height:auto;max-width:520px;font:13px system-ui,sans-serif}\n"
     ".scroll{overflow-x:auto}.scroll svg{max-width:none;width:auto}.scroll "
     "table{width:auto;min-width:min(100%,520px)}\n"
     "table{border-collapse:collapse;width:100%;font-size:14px}caption{text-align:left;font-weight:600;padding:0 0 "
     "6px}\n"
-    "th,td{text-align:left;padding:5px 8px;border-bottom:1px solid var(--line);vertical-align:top;"
-    "overflow-wrap:anywhere}\n"
+    "th,td{text-align:left;padding:5px 8px;border-bottom:1px solid var(--line);vertical-align:top}\n"
     "th{color:var(--soft);font-weight:500}td.number,th.number{text-align:right;white-space:nowrap;"
-    "font-variant-numeric:tabular-nums}td.best{font-weight:700}\n"
-    ".facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,200px),1fr));gap:10px 24px;margin:0}\n"
+    "font-variant-numeric:tabular-nums}td.best{font-weight:700}"
+    "@media (max-width:480px){table{font-size:13px}th,td{padding:5px 4px}section{padding:14px 12px}}\n"
+    ".facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,150px),1fr));gap:10px 24px;margin:0}\n"
     ".facts div{min-width:0}dt{color:var(--soft);font-size:13px}dd{margin:0;overflow-wrap:anywhere}\n"
     ".legend{list-style:none;display:flex;flex-wrap:wrap;gap:2px 14px;margin:6px 0 0;padding:0;font-size:13px}\n"
     ".legend i{display:inline-block;width:12px;height:3px;margin-right:6px;vertical-align:middle}\n"
@@ -58,7 +60,8 @@ const char *const moe_html_style =
     ".l1{stroke:var(--c1)}.l2{stroke:var(--c2)}.l3{stroke:var(--c3)}.l4{stroke:var(--c4)}.l5{stroke:var(--c5)}"
     ".l6{stroke:var(--c6)}.ld{stroke:var(--soft);stroke-width:1.5;stroke-dasharray:5 4}\n"
     ".d1{fill:var(--c1)}.d2{fill:var(--c2)}.d3{fill:var(--c3)}.d4{fill:var(--c4)}.d5{fill:var(--c5)}.d6{fill:var(--c6)}"
-    ".ds{fill:var(--c1);fill-opacity:.35}.bar{fill:var(--bar)}.less{fill:var(--c2)}\n"
+    ".ds{fill:var(--c1);fill-opacity:.35}.bar{fill:var(--bar)}.less{fill:var(--c2)}.quiet{fill:var(--soft);fill-"
+    "opacity:.6}\n"
     ".cell{fill:var(--bar)}.frame{fill:none;stroke:var(--line)}\n"
     ".box{fill:var(--page);stroke:var(--soft)}.entity{stroke:var(--c1);stroke-width:2}"
     ".edge{fill:none;stroke:var(--soft);stroke-width:1.3}.head{fill:var(--soft)}\n"
@@ -82,8 +85,6 @@ step_of(const moe_axis *axis)
 static void
 widen(moe_axis *axis)
 {
-    double step;
-
     if (!(axis->high - axis->low > 1e-9 * Max(fabs(axis->low), fabs(axis->high))))
     {
         double by = axis->whole || axis->low == 0 ? 1 : fabs(axis->low) / 10;
@@ -91,11 +92,11 @@ widen(moe_axis *axis)
         axis->low -= axis->whole ? 0 : by;
         axis->high += by;
     }
+    axis->step = step_of(axis);
     if (axis->whole)
         return;
-    step = step_of(axis);
-    axis->low = floor(axis->low / step + 1e-9) * step;
-    axis->high = ceil(axis->high / step - 1e-9) * step;
+    axis->low = floor(axis->low / axis->step + 1e-9) * axis->step;
+    axis->high = ceil(axis->high / axis->step - 1e-9) * axis->step;
 }
 
 static double
@@ -150,7 +151,7 @@ tick_text(double value, double step)
 static void
 draw_x_axis(const moe_chart *chart)
 {
-    double step = step_of(&chart->x);
+    double step = chart->x.step;
 
     for (double t = ceil(chart->x.low / step - 1e-9); t * step <= chart->x.high + step * 1e-9; t++)
         appendStringInfo(chart->out, "<text class=\"s m\" x=\"%g\" y=\"%g\">%s</text>\n", x_of(chart, t * step),
@@ -162,7 +163,7 @@ draw_x_axis(const moe_chart *chart)
 static void
 draw_y_axis(const moe_chart *chart)
 {
-    double step = step_of(&chart->y);
+    double step = chart->y.step;
 
     for (double t = ceil(chart->y.low / step - 1e-9); t * step <= chart->y.high + step * 1e-9; t++)
     {
@@ -253,7 +254,13 @@ draw_bar(StringInfo out, const moe_bar *bar, const moe_axis *axis, double top, b
         moe_html_number(out, bar->value);
     appendStringInfoString(out, "</text>");
     appendStringInfo(out, "<rect class=\"%s\" x=\"%g\" y=\"%g\" width=\"%g\" height=\"9\" rx=\"2\"/>\n",
-                     end < zero ? "less" : "bar", Min(zero, end), top + 17, tenth(Max(fabs(end - zero), 0.5)));
+                     end < zero   ? "less"
+                     : bar->quiet ? "quiet"
+                                  : "bar",
+                     Min(zero, end), top + 17, tenth(Max(fabs(end - zero), 0.5)));
+    if (axis->low < 0)
+        appendStringInfo(out, "<line class=\"axis\" x1=\"%g\" x2=\"%g\" y1=\"%g\" y2=\"%g\"/>\n", zero, zero, top + 15,
+                         top + 28);
 }
 
 void
@@ -273,13 +280,6 @@ moe_html_bars(StringInfo out, const char *title, const moe_bar *bars, int n, boo
                      title);
     for (int i = 0; i < n; i++)
         draw_bar(out, &bars[i], &axis, BAR_ROW * i, share);
-    if (axis.low < 0)
-    {
-        double zero = place(&axis, 0, 1, WIDTH - 1);
-
-        appendStringInfo(out, "<line class=\"axis\" x1=\"%g\" x2=\"%g\" y1=\"14\" y2=\"%g\"/>\n", zero, zero,
-                         BAR_ROW * n - 5);
-    }
     appendStringInfoString(out, "</svg>\n");
     end_figure(out, note);
 }
@@ -289,9 +289,8 @@ moe_html_drawing(StringInfo out, const char *title, double width, double height)
 {
     begin_figure(out, title);
     appendStringInfo(out,
-                     "<div class=\"scroll\"><svg viewBox=\"0 0 %g %g\" width=\"%g\" height=\"%g\" role=\"img\" "
-                     "aria-label=\"%s\">\n",
-                     width, height, width, height, title);
+                     "<div%s><svg viewBox=\"0 0 %g %g\" width=\"%g\" height=\"%g\" role=\"img\" aria-label=\"%s\">\n",
+                     width > SCALED ? " class=\"scroll\"" : "", width, height, width, height, title);
 }
 
 void

@@ -6,10 +6,10 @@
 #include "extension/report.h"
 
 #define LARGEST 8 /* classes with a row of their own; the others share one */
-#define CELL    44.0
-#define LABELS  128.0 /* left of the cells */
+#define CELL    36.0
+#define LABELS  104.0 /* left of the cells */
 #define HEAD    26.0
-#define COLUMNS 17 /* of a class's name */
+#define COLUMNS 11 /* of a class's name */
 
 typedef struct class_size
 {
@@ -79,9 +79,9 @@ put_row(const moe_report *report, const confusion *c, int row)
 
     for (int k = 0; k < c->n; k++)
         sum += c->count[row][k];
-    appendStringInfo(out, "<text class=\"e\" x=\"%g\" y=\"%g\">", LABELS - 26, top + CELL / 2 + 4);
+    appendStringInfo(out, "<text class=\"e\" x=\"%g\" y=\"%g\">", LABELS - 20, top + CELL / 2 + 4);
     put_name(report, c, row);
-    appendStringInfo(out, "</text><text class=\"s e\" x=\"%g\" y=\"%g\">%d</text>\n", LABELS - 6, top + CELL / 2 + 4,
+    appendStringInfo(out, "</text><text class=\"s e\" x=\"%g\" y=\"%g\">%d</text>\n", LABELS - 5, top + CELL / 2 + 4,
                      row + 1);
     for (int k = 0; k < c->n; k++)
     {
@@ -93,7 +93,10 @@ put_row(const moe_report *report, const confusion *c, int row)
                          x + 1, top + 1, CELL - 2, CELL - 2, 0.06 + 0.54 * share);
         appendStringInfo(out, "<text class=\"m%s\" x=\"%g\" y=\"%g\">", row == k ? " b" : "", x + CELL / 2,
                          top + CELL / 2 + 4);
-        moe_html_count(out, c->count[row][k]);
+        if (c->count[row][k] < 10000)
+            appendStringInfo(out, INT64_FORMAT, c->count[row][k]);
+        else
+            appendStringInfo(out, INT64_FORMAT "k", c->count[row][k] / 1000);
         appendStringInfoString(out, "</text>\n");
     }
 }
@@ -114,6 +117,6 @@ moe_report_confusion(const moe_report *report, const int *told)
     for (int row = 0; row < c->n; row++)
         put_row(report, c, row);
     moe_html_drawing_end(report->out,
-                         "Rows: the actual class; columns, by the same numbers: the class told. The darker, "
+                         "Rows: the actual class; columns, by the same numbers: the class predicted. The more colour, "
                          "the larger a share of the row.");
 }

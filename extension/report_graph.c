@@ -14,12 +14,12 @@
 #include "extension/report.h"
 #include "extension/subject.h"
 
-#define BOX_WIDTH  168.0
+#define BOX_WIDTH  160.0
 #define BOX_HEIGHT 58.0
 #define GAP        20.0 /* between boxes of a layer */
-#define LANE       84.0 /* between layers */
+#define LANE       68.0 /* between layers */
 #define MARGIN     8.0
-#define COLUMNS    21 /* of a name in a box */
+#define COLUMNS    18 /* of a name in a box */
 
 typedef struct spot
 {
@@ -228,13 +228,14 @@ void
 moe_report_graph(const moe_report *report)
 {
     layout l = {.schema = report->predictor->schema};
-    bool bows = false;
+    bool bows = false; /* to the right of the last layer */
 
     l.spots = palloc0_array(spot, l.schema->n_tables);
     find_layers(&l);
     place_boxes(&l);
     for (int e = 0; e < l.schema->n_edges; e++)
-        bows |= l.spots[l.schema->edges[e].child].layer == l.spots[l.schema->edges[e].parent].layer;
+        bows |= l.spots[l.schema->edges[e].child].layer == l.layers - 1 &&
+                l.spots[l.schema->edges[e].parent].layer == l.layers - 1;
     moe_html_section(report->out, "What it reads");
     moe_html_drawing(report->out, "Tables and foreign keys",
                      2 * MARGIN + l.layers * BOX_WIDTH + (l.layers - 1) * LANE + (bows ? 60 : 0),

@@ -74,11 +74,10 @@ put_metric(StringInfo out, int row)
     for (int i = 0; i < COMPARED; i++)
         values[i] = moe_report_number(row, MODEL + i);
     best = best_of(values, way);
-    appendStringInfoString(out, "<tr>");
-    moe_html_td(out, metric);
+    appendStringInfo(out, "<tr><td>%s%s</td>", metric, way == HIGHER ? " &#x2191;" : way == LOWER ? " &#x2193;" : "");
     for (int i = 0; i < COMPARED; i++)
         moe_html_td_number(out, values[i], i == best);
-    appendStringInfo(out, "<td class=\"soft\">%s</td></tr>\n", way == HIGHER ? "higher" : way == LOWER ? "lower" : "");
+    appendStringInfoString(out, "</tr>\n");
 }
 
 /* What a regime is, for who has not read the manual. */
@@ -97,7 +96,7 @@ put_block(StringInfo out, int from, int to)
     appendStringInfo(out, " %s rows%s</caption>\n<thead><tr>", moe_report_text(from, SPLIT),
                      regime_text(moe_report_text(from, REGIME)));
     appendStringInfoString(out, "<th>metric</th><th class=\"number\">model</th><th class=\"number\">constant</th>"
-                                "<th class=\"number\">own past</th><th>better</th></tr></thead>\n<tbody>\n");
+                                "<th class=\"number\">own past</th></tr></thead>\n<tbody>\n");
     for (int row = from; row < to; row++)
         put_metric(out, row);
     appendStringInfoString(out, "</tbody></table></div>\n");
@@ -115,7 +114,7 @@ put_bars(StringInfo out, int row)
         double value = moe_report_number(row, MODEL + i);
 
         if (!isnan(value))
-            bars[n++] = (moe_bar){bars[i].label, value};
+            bars[n++] = (moe_bar){bars[i].label, value, i > 0};
     }
     if (n > 0)
         moe_html_bars(out, psprintf("%s on %s rows", moe_report_text(row, METRIC), moe_report_text(row, SPLIT)), bars,
@@ -167,7 +166,7 @@ moe_report_metrics(const moe_report *report)
     }
     appendStringInfoString(out, "</div>\n<p class=\"note\">Rows the model was not trained on. constant: what is best "
                                 "said of every row alike; own past: the mean of the entity's labels known at the time. "
-                                "The best of the three is bold.</p>\n");
+                                "The best of the three is bold; &#x2191;: higher is better, &#x2193;: lower is.</p>\n");
     moe_report_end();
     moe_html_section_end(out);
 }

@@ -93,8 +93,8 @@ put_roc(const moe_report *report, const curves *curves, double area)
     double *xs = palloc_array(double, curves->n + 1), *ys = palloc_array(double, curves->n + 1);
     moe_chart chart;
 
-    x.label = "false alarms among label 0";
-    y.label = "found among label 1";
+    x.label = "false positive rate";
+    y.label = "true positive rate";
     xs[0] = ys[0] = 0;
     memcpy(xs + 1, curves->false_rate, sizeof(double) * curves->n);
     memcpy(ys + 1, curves->recall, sizeof(double) * curves->n);
@@ -107,16 +107,16 @@ put_roc(const moe_report *report, const curves *curves, double area)
 static void
 put_precision(const moe_report *report, const curves *curves, double area)
 {
-    moe_axis x = {.label = "recall: found among label 1", .low = 0, .high = 1};
-    moe_axis y = {.label = "precision: label 1 among those told", .low = 0, .high = 1};
+    moe_axis x = {.label = "recall", .low = 0, .high = 1};
+    moe_axis y = {.label = "precision", .low = 0, .high = 1};
     double ends[2] = {0, 1}, level[2] = {curves->positive, curves->positive};
     moe_chart chart;
 
-    moe_chart_begin(&chart, report->out, "Precision and recall", x, y);
+    moe_chart_begin(&chart, report->out, "Precision-recall curve", x, y);
     moe_chart_line(&chart, "ld", 2, ends, level);
     moe_chart_line(&chart, "l1", curves->n, curves->recall, curves->precision);
     moe_chart_end(&chart,
-                  psprintf("Average precision %.3f. Dashed: the share of label 1, %.3f.", area, curves->positive));
+                  psprintf("Average precision %.3f. Dashed: the share of positives, %.3f.", area, curves->positive));
 }
 
 /* Do rows that are told about p come true about as often? */
@@ -143,7 +143,7 @@ put_reliability(const moe_report *report, const char *title, const char *told, c
     moe_chart_line(&chart, "l1", found, xs, ys);
     for (int i = 0; i < found; i++)
         moe_chart_dot(&chart, "d1", xs[i], ys[i], 2 + 3 * sqrt((double) bins[i].count / most));
-    moe_chart_end(&chart, psprintf("Up to %d groups of about equal size, by what was told. On the dashed line, "
+    moe_chart_end(&chart, psprintf("Up to %d groups of about equal size, by prediction. On the dashed line, "
                                    "probabilities mean what they say. Calibration error %.3f.",
                                    BINS, moe_metric_calibration_error(report->predictor->job, score, label, n)));
 }
@@ -164,7 +164,8 @@ put_binary(const moe_report *report, const float *score)
         put_roc(report, traced, area);
         put_precision(report, traced, moe_metric_average_precision(job, score, block->label, block->n));
     }
-    put_reliability(report, "Calibration", "probability told", "share with label 1", score, block->label, block->n);
+    put_reliability(report, "Calibration", "predicted probability", "share that came true", score, block->label,
+                    block->n);
 }
 
 /* The range that all but the tails of n numbers lie in. */
@@ -286,9 +287,9 @@ put_coverage(const moe_report *report, const float *predicted)
 {
     ranged *rows;
     int64 n = rows_with_range(report, predicted, &rows), held = 0;
-    moe_axis x = {.label = "tenth of the rows, by predicted value", .low = 0, .high = BINS, .whole = true};
+    moe_axis x = {.label = "rows by predicted value, percent", .low = 0, .high = 100, .whole = true};
     moe_axis y = {.label = "share within the range", .low = 0, .high = 1};
-    double ends[2] = {0, BINS}, level[2] = {0.8, 0.8}, wide = 0;
+    double ends[2] = {0, 100}, level[2] = {0.8, 0.8}, wide = 0;
     moe_chart chart;
 
     if (n < BINS)
@@ -306,7 +307,7 @@ put_coverage(const moe_report *report, const float *predicted)
             in += rows[i].lower <= rows[i].label && rows[i].label <= rows[i].upper;
             wide += (double) rows[i].upper - rows[i].lower;
         }
-        moe_chart_column(&chart, b, b + 1, (double) in / (to - from));
+        moe_chart_column(&chart, 100.0 * b / BINS, 100.0 * (b + 1) / BINS, (double) in / (to - from));
         held += in;
     }
     moe_chart_line(&chart, "ld", 2, ends, level);
@@ -331,8 +332,42 @@ put_classes(const moe_report *report, const float *probability)
         right[i] = told[i] == (int) block->label[i];
     }
     moe_report_confusion(report, told);
-    put_reliability(report, "Calibration", "probability of the class told", "share that is right", score, right,
+    put_reliability(report, "Calibration", "predicted probability of the class", "share that is right", score, right,
                     block->n);
+}
+
+/* Past labels as moe_ml.evaluate knows them: the model's own rows, each seed once. What a seed may know of them, its
+ * inputs decide. */
+static moe_past_labels
+own_labels(const moe_labelled *labelled)
+{
+    int32 *row = palloc_array(int32, labelled->n + 1);
+    int64 *time = palloc_array(int64, labelled->n + 1);
+    float *label = palloc_array(float, labelled->n + 1);
+    int64 n = 0;
+
+    for (int64 i = 0; i < labelled->n; i++)
+    {
+        if (n > 0 && time[n - 1] == labelled->time[i] && row[n - 1] == labelled->row[i])
+            continue;
+        row[n] = labelled->row[i];
+        time[n] = labelled->time[i];
+        label[n++] = labelled->label[i];
+    }
+    return (moe_past_labels){n, row, time, label};
+}
+
+/* What the model says of the rows held out. */
+static float *
+predict_held_out(const moe_report *report)
+{
+    moe_past_labels labels = own_labels(report->labelled);
+    float *prediction;
+
+    moe_predictor_tell(report->predictor, &labels);
+    prediction = moe_block_score(report->predictor, report->held_out, NULL);
+    moe_predictor_tell(report->predictor, &(moe_past_labels){0}); /* it may be asked again in this statement */
+    return prediction;
 }
 
 void
@@ -344,7 +379,7 @@ moe_report_outcome(const moe_report *report)
     if (report->held_out == NULL)
         return;
     moe_html_section(out, "What predictions came to");
-    prediction = moe_block_score(report->predictor, report->held_out, NULL);
+    prediction = predict_held_out(report);
     appendStringInfoString(out, "<p class=\"soft\">");
     if (report->held_out->n < report->held_out_all)
     {

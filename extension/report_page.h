@@ -34,7 +34,8 @@ typedef struct moe_axis
 {
     const char *label; /* ours: not escaped */
     double low, high;
-    bool whole; /* only whole numbers are marked, and the range is kept as it is */
+    bool whole;  /* only whole numbers are marked, and the range is kept as it is */
+    double step; /* between marks; set by moe_chart_begin */
 } moe_axis;
 
 typedef struct moe_chart
@@ -56,12 +57,14 @@ typedef struct moe_bar
 {
     const char *label; /* escaped here */
     double value;      /* NaN: no bar */
+    bool quiet;        /* stands beside the others for comparison */
 } moe_bar;
 
 /* A figure of horizontal bars from zero, labels above them. share: values are written as percentages. */
 void moe_html_bars(StringInfo out, const char *title, const moe_bar *bars, int n, bool share, const char *note);
 
-/* Begin and end a figure with a drawing of this size, which scrolls where the page is narrower. */
+/* Begin and end a figure with a drawing of this size, which shrinks or, if it is wide, scrolls where the page is
+ * narrower. */
 void moe_html_drawing(StringInfo out, const char *title, double width, double height);
 void moe_html_drawing_end(StringInfo out, const char *note);
 

@@ -132,7 +132,7 @@ moe_report_experts(const moe_report *report)
 {
     StringInfo out = report->out;
     int n = moe_report_select(report, experts_sql);
-    moe_bar *bars = palloc_array(moe_bar, n + 1);
+    moe_bar *bars = palloc0_array(moe_bar, n + 1);
 
     moe_html_section(out, "Experts");
     appendStringInfoString(out, "<div class=\"grid\">\n");
@@ -183,7 +183,7 @@ static void
 put_tables(const moe_report *report)
 {
     const moe_schema *schema = report->predictor->schema;
-    moe_bar *bars = palloc_array(moe_bar, schema->n_tables);
+    moe_bar *bars = palloc0_array(moe_bar, schema->n_tables);
     int *table = palloc_array(int, schema->n_tables);
     int n = moe_report_select(report, "SELECT table_name, \"drop\" FROM moe_ml.importance($2) WITH ORDINALITY"
                                       " AS i (table_name, metric, w, o, \"drop\", place) ORDER BY place");
@@ -234,7 +234,22 @@ compare_losses(const void *a, const void *b)
     return (x->subject.source > y->subject.source) - (x->subject.source < y->subject.source);
 }
 
-/* What hiding each subject costs, those that change nothing left out; palloc'd. */
+/* Leave out what is less than a hundredth of the largest; how many remain. */
+static int
+drop_trifles(loss *losses, int n)
+{
+    double largest = 0;
+    int kept = 0;
+
+    for (int i = 0; i < n; i++)
+        largest = Max(largest, fabs(losses[i].value));
+    for (int i = 0; i < n; i++)
+        if (fabs(losses[i].value) >= largest / 100)
+            losses[kept++] = losses[i];
+    return kept;
+}
+
+/* What hiding each subject costs, those that hardly matter left out; palloc'd. */
 static int
 measure_columns(const moe_report *report, const moe_block *block, loss **losses)
 {
@@ -258,7 +273,7 @@ measure_columns(const moe_report *report, const moe_block *block, loss **losses)
     }
     moe_subject_hide(predictor, NULL, NULL);
     qsort(*losses, kept, sizeof(loss), compare_losses);
-    return kept;
+    return drop_trifles(*losses, kept);
 }
 
 static void
