@@ -240,8 +240,8 @@ put_residuals(const moe_report *report, const float *predicted)
     for (int i = 0; i < COLUMNS; i++)
         if (count[i] > 0)
             moe_chart_column(&chart, x.low + i * width, x.low + (i + 1) * width, count[i]);
-    moe_chart_end(&chart, psprintf("Median %.3g. The first and the last column hold all that lies beyond.",
-                                   sorted[block->n / 2]));
+    moe_chart_end(&chart, psprintf("Median %s. The first and the last column hold all that lies beyond.",
+                                   moe_number_text(sorted[block->n / 2])));
     pfree(residual);
     pfree(sorted);
 }
@@ -311,9 +311,9 @@ put_coverage(const moe_report *report, const float *predicted)
         held += in;
     }
     moe_chart_line(&chart, "ld", 2, ends, level);
-    moe_chart_end(&chart, psprintf("lower to upper holds the actual value of %.1f%% of the rows, and is %.3g wide on "
+    moe_chart_end(&chart, psprintf("lower to upper holds the actual value of %.1f%% of the rows, and is %s wide on "
                                    "average. Dashed: the 80%% it is made for.",
-                                   100.0 * held / n, wide / n));
+                                   100.0 * held / n, moe_number_text(wide / n)));
     pfree(rows);
 }
 

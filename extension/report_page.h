@@ -19,6 +19,7 @@ void moe_html_text(StringInfo out, const char *text);
 void moe_html_short(StringInfo out, const char *text, int columns);
 /* A number to about three digits (NaN: a dash), and a count in full. */
 void moe_html_number(StringInfo out, double value);
+const char *moe_number_text(double value);
 void moe_html_count(StringInfo out, int64 n);
 /* A span of microseconds in its largest whole unit. */
 void moe_html_span(StringInfo out, int64 microseconds);

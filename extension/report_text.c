@@ -116,26 +116,32 @@ moe_html_count(StringInfo out, int64 n)
     put_grouped(out, psprintf(INT64_FORMAT, Max(n, 0)));
 }
 
-void
-moe_html_number(StringInfo out, double value)
+const char *
+moe_number_text(double value)
 {
+    StringInfoData text;
     double size = fabs(value);
 
     if (isnan(value))
-    {
-        appendStringInfoString(out, DASH);
-        return;
-    }
+        return DASH;
+    initStringInfo(&text);
     if (value < 0)
-        appendStringInfoString(out, MINUS);
+        appendStringInfoString(&text, MINUS);
     if (size != 0 && (size < 0.0005 || size >= 1e9))
-        appendStringInfo(out, "%.2e", size);
+        appendStringInfo(&text, "%.2e", size);
     else if (size < 10)
-        appendStringInfo(out, "%.3f", size);
+        appendStringInfo(&text, "%.3f", size);
     else if (size < 1000)
-        appendStringInfo(out, size < 100 ? "%.2f" : "%.1f", size);
+        appendStringInfo(&text, size < 100 ? "%.2f" : "%.1f", size);
     else
-        put_grouped(out, psprintf("%.0f", size));
+        put_grouped(&text, psprintf("%.0f", size));
+    return text.data;
+}
+
+void
+moe_html_number(StringInfo out, double value)
+{
+    appendStringInfoString(out, moe_number_text(value));
 }
 
 void
