@@ -10,7 +10,6 @@
 
 #include <math.h>
 
-#include "catalog/namespace.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -21,6 +20,7 @@
 #include "extension/model_inputs.h"
 #include "extension/moe_ml.h"
 #include "extension/predict.h"
+#include "extension/subject.h"
 
 #define MAX_ROWS    2000 /* validation rows that importance looks at */
 #define MAX_COLUMNS 10   /* told by explain: those that matter most */
@@ -60,16 +60,6 @@ compare_drop(const void *a, const void *b)
     return x->table - y->table;
 }
 
-/* The name of a table as this session would write it. */
-static Datum
-table_name(const moe_schema *schema, int table)
-{
-    const moe_schema_table *t = &schema->tables[table];
-
-    return CStringGetTextDatum(RelationIsVisible(t->relid) ? quote_identifier(t->name)
-                                                           : quote_qualified_identifier(t->schema, t->name));
-}
-
 /* Score one seed with a table hidden (-1: none); of several classes, the given one (-1: the best, which it returns). */
 static double
 score_without(const moe_seed *seed, int table, int *class, float *gates)
@@ -88,13 +78,6 @@ score_without(const moe_seed *seed, int table, int *class, float *gates)
         *class = moe_best_class(scores, info->n_classes);
     return scores[*class];
 }
-
-/* Subjects of inputs that are no column. */
-enum
-{
-    PAST_LABELS = -2,
-    CALENDAR = -3
-};
 
 enum
 {
@@ -115,7 +98,7 @@ emit_table(ReturnSetInfo *result, const moe_seed *seed, const char *part, const 
     bool nulls[EXPLAIN_COLUMNS] = {[CONTRIBUTION] = item->table == 0, [SHARE] = true};
 
     values[PART] = CStringGetTextDatum(part);
-    values[NAME] = table_name(seed->predictor->schema, item->table);
+    values[NAME] = CStringGetTextDatum(moe_subject_table(seed->predictor->schema, item->table));
     values[ROWS_VISIBLE] =
         Int64GetDatum(moe_graph_visible_rows(&seed->predictor->data->graph_tables[item->table], seed->time));
     values[PREDICTION] = Float8GetDatum(item->without);
@@ -127,74 +110,36 @@ emit_table(ReturnSetInfo *result, const moe_seed *seed, const char *part, const 
 static void
 emit_column(ReturnSetInfo *result, const moe_seed *seed, const contribution *item)
 {
-    const moe_predictor *predictor = seed->predictor;
     Datum values[EXPLAIN_COLUMNS] = {0};
     bool nulls[EXPLAIN_COLUMNS] = {[ROWS_VISIBLE] = true, [SHARE] = true};
-    const char *name = item->source == PAST_LABELS ? "past labels" : "calendar";
+    moe_subject subject = {item->table, item->source};
 
-    if (item->table >= 0)
-    {
-        const char *table = TextDatumGetCString(table_name(predictor->schema, item->table));
-
-        name = item->source < 0
-                   ? psprintf("rows of %s", table)
-                   : psprintf("%s.%s", table,
-                              quote_identifier(predictor->data->tables[item->table].columns[item->source].name));
-    }
     values[PART] = CStringGetTextDatum("column");
-    values[NAME] = CStringGetTextDatum(name);
+    values[NAME] = CStringGetTextDatum(moe_subject_name(seed->predictor, &subject));
     values[PREDICTION] = Float8GetDatum(item->without);
     values[CONTRIBUTION] = Float8GetDatum(item->difference);
     tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
-}
-
-/* What an input column is about: a table and its column, the calendar, or past labels. */
-static void
-subject_of(const moe_inputs *inputs, int column, contribution *subject)
-{
-    subject->table = moe_inputs_column_table(inputs, column);
-    subject->source = moe_inputs_column_source(inputs, column);
-    if (subject->table < 0)
-        subject->source = moe_inputs_is_history(inputs, column) ? PAST_LABELS : CALENDAR;
-}
-
-static bool
-same_subject(const contribution *a, const contribution *b)
-{
-    return a->table == b->table && a->source == b->source;
 }
 
 /* Emit the columns that matter most: each one's inputs are hidden in turn. */
 static void
 explain_columns(ReturnSetInfo *result, const moe_seed *seed, double all, int *class)
 {
-    moe_inputs *inputs = seed->predictor->inputs;
-    int n_columns = moe_inputs_columns(inputs);
-    contribution *of = palloc0_array(contribution, n_columns + 1);
-    contribution *items = palloc0_array(contribution, n_columns + 1);
-    bool *mask = palloc0_array(bool, n_columns + 1);
-    int n = 0;
+    moe_subject *subjects;
+    int n = moe_subjects(seed->predictor, &subjects);
+    contribution *items = palloc0_array(contribution, n + 1);
+    bool *mask = palloc0_array(bool, moe_inputs_columns(seed->predictor->inputs) + 1);
 
-    for (int c = 0; c < n_columns; c++)
-    {
-        int i = 0;
-
-        subject_of(inputs, c, &of[c]);
-        while (i < n && !same_subject(&items[i], &of[c]))
-            i++;
-        if (i == n)
-            items[n++] = of[c];
-    }
     for (int i = 0; i < n; i++)
     {
         CHECK_FOR_INTERRUPTS();
-        for (int c = 0; c < n_columns; c++)
-            mask[c] = same_subject(&items[i], &of[c]);
-        moe_inputs_mask(inputs, mask);
+        moe_subject_hide(seed->predictor, &subjects[i], mask);
+        items[i].table = subjects[i].table;
+        items[i].source = subjects[i].source;
         items[i].without = score_without(seed, -1, class, NULL);
         items[i].difference = all - items[i].without;
     }
-    moe_inputs_mask(inputs, NULL);
+    moe_subject_hide(seed->predictor, NULL, NULL);
     qsort(items, n, sizeof(contribution), compare_size);
     for (int i = 0; i < Min(n, MAX_COLUMNS); i++)
         if (items[i].difference != 0)
@@ -335,7 +280,7 @@ moe_importance(PG_FUNCTION_ARGS)
         Datum values[5];
         bool nulls[5] = {false, false, isnan(with), isnan(items[i].without), isnan(items[i].difference)};
 
-        values[0] = table_name(predictor->schema, items[i].table);
+        values[0] = CStringGetTextDatum(moe_subject_table(predictor->schema, items[i].table));
         values[1] = CStringGetTextDatum(moe_metric_name(predictor->info->task, 0));
         values[2] = Float8GetDatum(items[i].with);
         values[3] = Float8GetDatum(items[i].without);

@@ -248,8 +248,13 @@ numbers_far_out_are_learned_and_kept_within_the_labels_range(void **state)
     for (int i = 0; i < ROWS; i++)
         w->label[i] = (float) fmin(exp(w->label[i] / 8), 100);
     moe_mixture *m = make_mixture(w, LINEAR, NULL);
-    float out[ROWS];
+    moe_dense_rows train = dense_rows(w, 0, ROWS), none = {.width = WIDTH};
+    float out[ROWS], weight[ROWS];
     double error = 0, constant = 0;
+    for (int i = 0; i < ROWS; i++)
+        weight[i] = 100; /* rows enough for the penalty not to matter */
+    train.weight = weight;
+    assert_int_equal(moe_mixture_fit(m, 0, false, &train, &none, 1), MOE_OK);
     predict(w, m, 0, ROWS, out, NULL, NULL);
     for (int i = 0; i < ROWS; i++)
     {

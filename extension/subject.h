@@ -1,0 +1,27 @@
+/*
+ * subject.h: what inputs are about, for people: a column of a table, its rows as such, past labels, the calendar.
+ */
+#ifndef MOE_SUBJECT_H
+#define MOE_SUBJECT_H
+
+#include "postgres.h"
+
+#include "extension/model.h"
+
+typedef struct moe_subject
+{
+    int table;  /* -1: none */
+    int source; /* a column of it; -1: how many rows there are, and when; else one of those that are no column */
+} moe_subject;
+
+/* What the model's inputs before normalisation are about, each subject once, in order of appearance; palloc'd. */
+int moe_subjects(const moe_predictor *predictor, moe_subject **subjects);
+/* Hide the inputs about one subject from now on, as if they were NULL; NULL: none. mask [moe_inputs_columns] must live
+ * as long. */
+void moe_subject_hide(moe_predictor *predictor, const moe_subject *subject, bool *mask);
+/* "orders.amount", "rows of orders", "past labels", "calendar", as this session would write it. */
+char *moe_subject_name(const moe_predictor *predictor, const moe_subject *subject);
+/* The name of a table as this session would write it. */
+char *moe_subject_table(const moe_schema *schema, int table);
+
+#endif
