@@ -38,6 +38,7 @@
 #include "extension/model_command.h"
 #include "extension/model_worker.h"
 #include "extension/moe_ml.h"
+#include "extension/progress.h"
 #include "extension/schema_sql.h"
 
 /* Run a utility statement made here. */
@@ -318,9 +319,12 @@ create_model(moe_statement *statement)
         existing = moe_model_owned(makeRangeVar(get_namespace_name(schema), name->relname, -1),
                                    ShareUpdateExclusiveLock, false);
     moe_model_require_server();
+    moe_progress_begin(name->relname);
     training = moe_model_train_on_device(statement, name->relname, InvalidOid);
+    moe_progress_phase(MOE_PHASE_STORING, NULL);
     training->record.created_at = training->record.trained_at;
     moe_model_install(training, existing, schema, name, statement->text);
+    moe_progress_end();
     MemoryContextDelete(training->context);
 }
 
@@ -363,7 +367,9 @@ refresh_model(const moe_statement *statement)
     moe_training *training;
 
     UnregisterSnapshot(snapshot);
+    moe_progress_begin(get_rel_name(relid));
     training = train_again(relid, record);
+    moe_progress_phase(MOE_PHASE_STORING, NULL);
     if (!has_columns(relid, model_columns(training->schema, training->record.info.task, training->record.show_experts)))
         ereport(
             ERROR,
@@ -376,6 +382,7 @@ refresh_model(const moe_statement *statement)
     training->record.created_at = record->created_at;
     depend_on_entity(relid, training->schema->tables[0].relid);
     moe_catalog_store(&training->record, &training->parameters, training->epochs, training->experts);
+    moe_progress_end();
     MemoryContextDelete(training->context);
 }
 

@@ -104,12 +104,15 @@ moe_export_model(PG_FUNCTION_ARGS)
     PG_RETURN_BYTEA_P(result);
 }
 
-/* What to do about an error here is not what one does about a model that is stored already. */
+/* Bytes that are given are no stored model: nothing of the database is damaged, and training is no cure. */
 static void
 explain_import(void *arg)
 {
     if (geterrcode() == ERRCODE_DATA_CORRUPTED)
+    {
+        errcode(ERRCODE_INVALID_BINARY_REPRESENTATION);
         errhint("Export the model again with moe_ml.export_model(), and copy all of the bytes.");
+    }
     errcontext("import of model \"%s\"", ((const RangeVar *) arg)->relname);
 }
 

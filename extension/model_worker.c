@@ -20,6 +20,7 @@
 #include "extension/device.h"
 #include "extension/model_record.h"
 #include "extension/moe_ml.h"
+#include "extension/progress.h"
 #include "extension/schema_sql.h"
 #include "extension/worker.h"
 
@@ -35,11 +36,15 @@ moe_worker_train(const char *bytes, Size length, moe_worker_answer *answer)
 {
     const train_request *request = (const train_request *) bytes;
     moe_statement *statement = moe_statement_parse(request->text, 0, (int) strlen(request->text));
-    moe_training *training = moe_model_train(statement, request->name, request->previous);
-    moe_job *job = moe_job_in_context(training->context);
+    moe_training *training;
+    moe_job *job;
     moe_buffer head;
     int64 head_length;
 
+    moe_progress_begin(request->name);
+    training = moe_model_train(statement, request->name, request->previous);
+    moe_progress_end();
+    job = moe_job_in_context(training->context);
     moe_buffer_init(&head, job);
     moe_record_write(&head, &training->record, training->epochs, training->experts);
     moe_check(job, moe_job_code(job));
@@ -131,6 +136,7 @@ ask_worker(const moe_statement *statement, const char *name, Oid previous, Size 
     strlcpy(request->name, name, NAMEDATALEN);
     strcpy(request->text, statement->text);
     PushActiveSnapshot(GetTransactionSnapshot());
+    moe_progress_phase(MOE_PHASE_ELSEWHERE, NULL);
     answer = moe_worker_run(MOE_WORKER_TRAIN, (const char *) request, size, length, reason);
     PopActiveSnapshot();
     return answer;

@@ -104,7 +104,7 @@ BEGIN
     PERFORM moe_ml.import_model('spoilt', data);
     EXECUTE 'SELECT count(*) FROM spoilt';
     RAISE EXCEPTION USING ERRCODE = 'P0099';
-EXCEPTION WHEN data_corrupted THEN
+EXCEPTION WHEN invalid_binary_representation THEN
     RETURN 'refused';
 WHEN SQLSTATE 'P0099' THEN
     RETURN 'imported';
