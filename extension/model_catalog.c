@@ -360,6 +360,29 @@ read_task(const char *name, moe_task_type *task)
     return false;
 }
 
+static char *
+json_text(Datum json)
+{
+    return DatumGetCString(DirectFunctionCall1(jsonb_out, json));
+}
+
+/* What people are told of a training. */
+static void
+read_report(moe_model_record *record, const Datum *values, const bool *nulls)
+{
+    record->options = json_text(values[COL_OPTIONS]);
+    record->rows[0] = DatumGetInt64(values[COL_TRAIN_ROWS]);
+    record->rows[1] = DatumGetInt64(values[COL_VALIDATION_ROWS]);
+    record->rows[2] = DatumGetInt64(values[COL_TEST_ROWS]);
+    record->metric = TextDatumGetCString(values[COL_METRIC]);
+    record->validation_metric = nulls[COL_VALIDATION_METRIC] ? NAN : DatumGetFloat8(values[COL_VALIDATION_METRIC]);
+    record->train_seconds = DatumGetFloat8(values[COL_TRAIN_SECONDS]);
+    record->stages = json_text(values[COL_STAGES]);
+    record->peak_memory = DatumGetInt64(values[COL_PEAK_MEMORY]);
+    record->parameters = DatumGetInt64(values[COL_PARAMETERS]);
+    record->device = TextDatumGetCString(values[COL_DEVICE]);
+}
+
 static moe_model_record *
 record_from(Datum *values, bool *nulls, const char *name)
 {
@@ -385,6 +408,7 @@ record_from(Datum *values, bool *nulls, const char *name)
     record->trained_at = DatumGetTimestampTz(values[COL_TRAINED_AT]);
     info->search_path = TextDatumGetCString(values[COL_SEARCH_PATH]);
     record->entity = TextDatumGetCString(values[COL_ENTITY]);
+    read_report(record, values, nulls);
     if (!read_task(TextDatumGetCString(values[COL_TASK]), &info->task) || info->n_classes < 1 ||
         (info->task == MOE_MULTICLASS) != (info->classes != NULL) || info->ensembles < 0 || info->experts < 1 ||
         info->experts > MAX_EXPERTS)
@@ -468,6 +492,67 @@ moe_catalog_read_parameters(const pg_uuid_t *id, Snapshot snapshot, int64 *lengt
     index_close(index, AccessShareLock);
     table_close(rel, AccessShareLock);
     return bytes;
+}
+
+static void *
+epoch_from(const Datum *values, const bool *nulls)
+{
+    moe_model_epoch *epoch = palloc(sizeof(moe_model_epoch));
+
+    epoch->ensemble = DatumGetInt32(values[1]);
+    epoch->epoch = DatumGetInt32(values[2]);
+    epoch->train_loss = DatumGetFloat8(values[3]);
+    epoch->metric = nulls[4] ? NAN : DatumGetFloat8(values[4]);
+    epoch->best = DatumGetBool(values[5]);
+    epoch->seconds = DatumGetFloat8(values[6]);
+    return epoch;
+}
+
+static void *
+expert_from(const Datum *values, const bool *nulls)
+{
+    moe_model_expert *expert = palloc(sizeof(moe_model_expert));
+
+    expert->name = TextDatumGetCString(values[2]);
+    expert->load = DatumGetFloat8(values[3]);
+    expert->metric = nulls[4] ? NAN : DatumGetFloat8(values[4]);
+    expert->parameters = DatumGetInt64(values[5]);
+    expert->seconds = DatumGetFloat8(values[6]);
+    return expert;
+}
+
+/* All rows of a model in a table of seven columns, in the primary key's order. */
+static List *
+read_rows(catalog_table table, const pg_uuid_t *id, Snapshot snapshot, void *(*from)(const Datum *, const bool *) )
+{
+    Relation rel = table_open(table_oid(table, false), AccessShareLock);
+    Relation index = index_open(primary_key(rel), AccessShareLock);
+    List *rows = NIL;
+    SysScanDesc scan;
+    ScanKeyData key;
+    HeapTuple tuple;
+
+    key_of_model(&key, id);
+    scan = systable_beginscan_ordered(rel, index, snapshot, 1, &key);
+    while (HeapTupleIsValid(tuple = systable_getnext_ordered(scan, ForwardScanDirection)))
+    {
+        Datum values[7];
+        bool nulls[7];
+
+        heap_deform_tuple(tuple, RelationGetDescr(rel), values, nulls);
+        rows = lappend(rows, from(values, nulls));
+    }
+    systable_endscan_ordered(scan);
+    index_close(index, AccessShareLock);
+    table_close(rel, AccessShareLock);
+    return rows;
+}
+
+void
+moe_catalog_read_history(const pg_uuid_t *id, Snapshot snapshot, List **epochs, List **experts)
+{
+    *epochs = read_rows(TABLE_EPOCH, id, snapshot, epoch_from);
+    *experts = read_rows(TABLE_EXPERT, id, snapshot, expert_from);
 }
 
 List *

@@ -38,6 +38,7 @@
 #include "extension/model_command.h"
 #include "extension/model_worker.h"
 #include "extension/moe_ml.h"
+#include "extension/progress.h"
 #include "extension/schema_sql.h"
 
 /* Run a utility statement made here. */
@@ -89,9 +90,8 @@ owned_model_callback(const RangeVar *name, Oid relid, Oid old_relid, void *arg)
     require_owner(relid);
 }
 
-/* Find and lock a model that the caller owns. InvalidOid after a NOTICE if it does not exist and may be missing. */
-static Oid
-owned_model(const RangeVar *name, LOCKMODE lock, bool missing_ok)
+Oid
+moe_model_owned(const RangeVar *name, LOCKMODE lock, bool missing_ok)
 {
     Oid relid = RangeVarGetRelidExtended(name, lock, RVR_MISSING_OK, owned_model_callback, NULL);
 
@@ -104,9 +104,8 @@ owned_model(const RangeVar *name, LOCKMODE lock, bool missing_ok)
     return relid;
 }
 
-/* The part of the foreign-data wrapper that CREATE FOREIGN TABLE asks for, asked before the training. */
-static void
-require_server(void)
+void
+moe_model_require_server(void)
 {
     ForeignServer *server = GetForeignServerByName("moe_ml", true);
     AclResult acl;
@@ -246,10 +245,8 @@ drop_models(List *relids, DropBehavior behavior, const char *text)
         moe_catalog_delete(lfirst(lc));
 }
 
-/* Put a training's result under a name: over the model that is there, if any, keeping its grants where its columns
- * stay the same. */
-static void
-install_model(moe_training *training, Oid existing, Oid schema, const RangeVar *name, const char *text)
+Oid
+moe_model_install(moe_training *training, Oid existing, Oid schema, const RangeVar *name, const char *text)
 {
     moe_model_info *info = &training->record.info;
     List *columns = model_columns(training->schema, info->task, training->record.show_experts);
@@ -268,8 +265,8 @@ install_model(moe_training *training, Oid existing, Oid schema, const RangeVar *
         relid = create_foreign_table(schema, name->relname, columns, &info->id, text);
     }
     depend_on_entity(relid, training->schema->tables[0].relid);
-    training->record.created_at = training->record.trained_at;
     moe_catalog_store(&training->record, &training->parameters, training->epochs, training->experts);
+    return relid;
 }
 
 /*
@@ -284,20 +281,26 @@ lock_name(Oid schema, const char *name)
     LockDatabaseObject(NamespaceRelationId, schema, (uint16) (hash % 65535 + 1), ExclusiveLock);
 }
 
+Oid
+moe_model_claim_name(RangeVar *name)
+{
+    Oid schema = RangeVarGetAndCheckCreationNamespace(name, NoLock, NULL);
+
+    if (name->relpersistence == RELPERSISTENCE_TEMP || isTempNamespace(schema))
+        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("a model cannot be temporary"),
+                        errhint("Create it in another schema; a transaction that is rolled back leaves nothing.")));
+    lock_name(schema, name->relname);
+    return schema;
+}
+
 static void
 create_model(moe_statement *statement)
 {
     RangeVar *name = statement->name;
     moe_training *training;
-    Oid existing;
-    Oid schema;
+    Oid schema = moe_model_claim_name(name);
+    Oid existing = get_relname_relid(name->relname, schema);
 
-    schema = RangeVarGetAndCheckCreationNamespace(name, NoLock, NULL);
-    if (name->relpersistence == RELPERSISTENCE_TEMP || isTempNamespace(schema))
-        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("a model cannot be temporary"),
-                        errhint("Create it in another schema; a transaction that is rolled back leaves nothing.")));
-    lock_name(schema, name->relname);
-    existing = get_relname_relid(name->relname, schema);
     if (OidIsValid(existing) && statement->if_exists)
     {
         ereport(NOTICE,
@@ -313,11 +316,15 @@ create_model(moe_statement *statement)
         ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("\"%s\" is not a model", name->relname),
                         errhint("CREATE OR REPLACE MODEL replaces models only. Choose another name.")));
     if (OidIsValid(existing))
-        existing =
-            owned_model(makeRangeVar(get_namespace_name(schema), name->relname, -1), ShareUpdateExclusiveLock, false);
-    require_server();
+        existing = moe_model_owned(makeRangeVar(get_namespace_name(schema), name->relname, -1),
+                                   ShareUpdateExclusiveLock, false);
+    moe_model_require_server();
+    moe_progress_begin(name->relname);
     training = moe_model_train_on_device(statement, name->relname, InvalidOid);
-    install_model(training, existing, schema, name, statement->text);
+    moe_progress_phase(MOE_PHASE_STORING, NULL);
+    training->record.created_at = training->record.trained_at;
+    moe_model_install(training, existing, schema, name, statement->text);
+    moe_progress_end();
     MemoryContextDelete(training->context);
 }
 
@@ -354,13 +361,15 @@ train_again(Oid relid, const moe_model_record *record)
 static void
 refresh_model(const moe_statement *statement)
 {
-    Oid relid = owned_model(statement->name, ShareUpdateExclusiveLock, false);
+    Oid relid = moe_model_owned(statement->name, ShareUpdateExclusiveLock, false);
     Snapshot snapshot = moe_catalog_snapshot();
     moe_model_record *record = moe_model_load_record(relid, snapshot);
     moe_training *training;
 
     UnregisterSnapshot(snapshot);
+    moe_progress_begin(get_rel_name(relid));
     training = train_again(relid, record);
+    moe_progress_phase(MOE_PHASE_STORING, NULL);
     if (!has_columns(relid, model_columns(training->schema, training->record.info.task, training->record.show_experts)))
         ereport(
             ERROR,
@@ -373,6 +382,7 @@ refresh_model(const moe_statement *statement)
     training->record.created_at = record->created_at;
     depend_on_entity(relid, training->schema->tables[0].relid);
     moe_catalog_store(&training->record, &training->parameters, training->epochs, training->experts);
+    moe_progress_end();
     MemoryContextDelete(training->context);
 }
 
@@ -384,7 +394,7 @@ drop_model(const moe_statement *statement)
 
     foreach (lc, statement->names)
     {
-        Oid relid = owned_model(lfirst(lc), AccessExclusiveLock, statement->if_exists);
+        Oid relid = moe_model_owned(lfirst(lc), AccessExclusiveLock, statement->if_exists);
 
         if (OidIsValid(relid))
             relids = list_append_unique_oid(relids, relid);
@@ -397,7 +407,7 @@ drop_model(const moe_statement *statement)
 static void
 alter_model(const moe_statement *statement)
 {
-    Oid relid = owned_model(statement->name, AccessExclusiveLock, statement->if_exists);
+    Oid relid = moe_model_owned(statement->name, AccessExclusiveLock, statement->if_exists);
     Node *node;
 
     if (!OidIsValid(relid))

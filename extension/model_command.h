@@ -7,9 +7,12 @@
 #include "postgres.h"
 
 #include "nodes/primnodes.h"
+#include "storage/lockdefs.h"
 
 #include "extension/model.h"
 #include "extension/statement.h"
+
+struct moe_training; /* model_train.h */
 
 /* The parts of a name as a list of String. */
 List *moe_model_name_list(const RangeVar *name);
@@ -17,5 +20,18 @@ List *moe_model_name_list(const RangeVar *name);
 void moe_model_missing(const RangeVar *name) pg_attribute_noreturn();
 /* Raise unless the relation is a model. */
 void moe_model_require(Oid relid, const RangeVar *name);
+
+/* Find and lock a model that the caller owns. InvalidOid after a NOTICE if it does not exist and may be missing. */
+Oid moe_model_owned(const RangeVar *name, LOCKMODE lock, bool missing_ok);
+/* Raise unless the caller may create models: what CREATE FOREIGN TABLE asks for, asked before the work. */
+void moe_model_require_server(void);
+/* The schema that a new model of this name belongs to, in which the caller may create it. Until the transaction ends
+ * no other session makes a model of that name. */
+Oid moe_model_claim_name(RangeVar *name);
+/*
+ * Put a training's result under a name: over the model `existing` (InvalidOid: none), keeping its grants where its
+ * columns stay the same. Sets record.info.id and returns the model.
+ */
+Oid moe_model_install(struct moe_training *training, Oid existing, Oid schema, const RangeVar *name, const char *text);
 
 #endif

@@ -188,11 +188,13 @@ read_all(run *r, const moe_statement *statement, const moe_schema *schema)
     moe_label_query *query = moe_label_query_compile(statement, schema, &r->options->labels);
     double start = moe_seconds();
 
+    moe_progress_phase(MOE_PHASE_READING, NULL);
     r->data = moe_data_read(schema, r->job);
     r->read_seconds = moe_seconds() - start - r->data->link_seconds;
     report_data(r);
 
     start = moe_seconds();
+    moe_progress_phase(MOE_PHASE_LABELS, NULL);
     r->labels = moe_labels_read(query, r->data);
     r->label_seconds = moe_seconds() - start;
     moe_notice("labels (%s): " INT64_FORMAT " training, " INT64_FORMAT " validation, " INT64_FORMAT " test in %.1f s",
@@ -225,6 +227,7 @@ build_graph(run *r)
     double start = moe_seconds();
     int64 edges = 0;
 
+    moe_progress_phase(MOE_PHASE_GRAPH, NULL);
     moe_check(r->job, moe_blas_open(r->job));
     moe_check(r->job, moe_graph_create(r->job, r->data->graph_tables, r->data->n_tables, r->data->graph_keys,
                                        r->data->n_edges, &r->graph));

@@ -12,6 +12,7 @@
 #include "extension/model_labels.h"
 #include "extension/model_store.h"
 #include "extension/model_train.h"
+#include "extension/progress.h"
 
 /* What one training works with. */
 typedef struct moe_train_run

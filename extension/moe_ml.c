@@ -17,6 +17,7 @@
 #include "utils/varlena.h"
 
 #include "extension/device.h"
+#include "extension/progress.h"
 #include "kernels/device.h"
 
 #if PG_VERSION_NUM >= 180000
@@ -49,6 +50,7 @@ _PG_init(void)
 {
     define_settings();
     moe_device_init();
+    moe_progress_init();
     moe_statement_init();
     moe_schema_init();
     MarkGUCPrefixReserved("moe_ml");

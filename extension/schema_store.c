@@ -11,6 +11,9 @@
 #include "access/relation.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
+#include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
 #include "storage/shmem.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -86,6 +89,7 @@ typedef struct source
 {
     moe_reader *reader;
     const char *model;
+    StringInfo misfits; /* NULL: what does not fit raises an error; otherwise it is listed here */
 } source;
 
 /* Stop at bytes that do not read back. */
@@ -137,7 +141,7 @@ read_string(source *in)
 {
     char *string = moe_get_string(in->reader);
 
-    check(in, string != NULL);
+    check(in, string != NULL && pg_verifymbstr(string, (int) strlen(string), true));
     return pstrdup(string);
 }
 
@@ -150,12 +154,18 @@ read_enum(source *in, int last)
     return value;
 }
 
-/* What the stored model saw is no longer so. */
+/* What the stored model saw is not so: note it and go on, or raise an error. */
 static void
-changed(const source *in, const char *table, const char *detail)
+changed(const source *in, const moe_schema_table *table, const char *detail)
 {
+    if (in->misfits != NULL)
+    {
+        appendStringInfo(in->misfits, "%s%s: %s.", in->misfits->len > 0 ? "\n" : "", moe_schema_qualified(table),
+                         detail);
+        return;
+    }
     ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-                    errmsg("table \"%s\" has changed since model \"%s\" was trained", table, in->model),
+                    errmsg("table \"%s\" has changed since model \"%s\" was trained", table->name, in->model),
                     errdetail("%s.", detail),
                     errhint("REFRESH MODEL %s learns the tables as they are now.", quote_identifier(in->model))));
 }
@@ -174,25 +184,30 @@ static void
 bind_column(const source *in, const moe_schema_table *table, Relation relation, moe_schema_column *column,
             const char *type)
 {
-    AttrNumber attnum = get_attnum(table->relid, column->name);
+    AttrNumber attnum = relation == NULL ? InvalidAttrNumber : get_attnum(table->relid, column->name);
     Form_pg_attribute attribute;
 
+    if (relation == NULL)
+        return;
     if (attnum <= 0)
     {
         /* What was ignored may go. */
         if (column->role == MOE_ROLE_IGNORED)
             return;
-        changed(in, table->name, psprintf("Column \"%s\" no longer exists", column->name));
+        changed(in, table, psprintf("Column \"%s\" no longer exists", column->name));
+        return;
     }
     attribute = TupleDescAttr(RelationGetDescr(relation), attnum - 1);
     column->attnum = attnum;
     column->typmod = attribute->atttypmod;
     column->type = getBaseTypeAndTypmod(attribute->atttypid, &column->typmod);
     column->collation = attribute->attcollation;
-    if (column->role != MOE_ROLE_IGNORED && strcmp(type_name(column), type) != 0)
-        changed(in, table->name,
-                psprintf("The type of column \"%s\" was %s and is now %s", column->name, plain(type),
-                         plain(type_name(column))));
+    if (column->role == MOE_ROLE_IGNORED || strcmp(type_name(column), type) == 0)
+        return;
+    changed(in, table,
+            psprintf("The type of column \"%s\" was %s and is now %s", column->name, plain(type),
+                     plain(type_name(column))));
+    column->attnum = InvalidAttrNumber; /* not one to look at further */
 }
 
 static void
@@ -217,6 +232,11 @@ open_table(const source *in, const moe_schema_table *table)
     Oid relid = OidIsValid(namespace) ? get_relname_relid(table->name, namespace) : InvalidOid;
     Relation relation = OidIsValid(relid) ? try_relation_open(relid, AccessShareLock) : NULL;
 
+    if (relation == NULL && in->misfits != NULL)
+    {
+        changed(in, table, "There is no such table");
+        return NULL;
+    }
     if (relation == NULL)
         ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
                         errmsg("table \"%s\" of model \"%s\" no longer exists", table->name, in->model),
@@ -224,15 +244,23 @@ open_table(const source *in, const moe_schema_table *table)
                         errhint("Restore the table, or REFRESH MODEL %s to learn the tables as they are now.",
                                 quote_identifier(in->model))));
     if (!moe_catalog_is_table(relation->rd_rel->relkind))
-        changed(in, table->name, "It is no longer a table or view");
+        changed(in, table, "It is no longer a table or view");
     return relation;
+}
+
+/* A column that does not fit, of a schema whose misfits are listed. */
+static bool
+is_listed(const source *in, const moe_schema_column *column)
+{
+    return in->misfits != NULL && column->attnum == InvalidAttrNumber;
 }
 
 /* The stored storage must still be what the type gives: the reader trusts it. */
 static void
 check_columns(source *in, const moe_schema_table *table)
 {
-    check(in, table->time < 0 || moe_rules_is_time(table->columns[table->time].type));
+    check(in, table->time < 0 || is_listed(in, &table->columns[table->time]) ||
+                  moe_rules_is_time(table->columns[table->time].type));
     for (int i = 0; i < table->n_columns; i++)
     {
         const moe_schema_column *column = &table->columns[i];
@@ -241,15 +269,16 @@ check_columns(source *in, const moe_schema_table *table)
         char *reason;
         bool encodable;
 
-        if (column->role != MOE_ROLE_FEATURE)
+        if (column->role != MOE_ROLE_FEATURE || is_listed(in, column))
             continue;
         encodable = moe_rules_storage(column->type, &storage, &encoding, &reason);
         check(in, column->storage == MOE_STORE_STRING || (encodable && column->storage == storage) ||
                       (encodable && column->storage == MOE_STORE_NUMBER && storage == MOE_STORE_BOOL));
         if (column->known_at < 0)
             continue;
-        if (!moe_rules_is_time(table->columns[column->known_at].type))
-            changed(in, table->name,
+        if (!is_listed(in, &table->columns[column->known_at]) &&
+            !moe_rules_is_time(table->columns[column->known_at].type))
+            changed(in, table,
                     psprintf("Column \"%s\" no longer says when other columns became known",
                              table->columns[column->known_at].name));
     }
@@ -269,10 +298,12 @@ read_table(source *in, moe_schema_table *table)
     check(in, table->time >= -1 && table->time < table->n_columns);
     table->columns = palloc0(sizeof(moe_schema_column) * Max(table->n_columns, 1));
     relation = open_table(in, table);
-    table->relid = RelationGetRelid(relation);
+    if (relation != NULL)
+        table->relid = RelationGetRelid(relation);
     for (int i = 0; i < table->n_columns; i++)
         read_column(in, table, relation, &table->columns[i]);
-    relation_close(relation, NoLock);
+    if (relation != NULL)
+        relation_close(relation, NoLock);
     table->key = read_indices(in, &table->n_key, table->n_columns);
     check_columns(in, table);
 }
@@ -298,7 +329,7 @@ moe_schema *
 moe_schema_read(moe_reader *reader, const char *model)
 {
     moe_schema *schema = palloc0(sizeof(moe_schema));
-    source from = {reader, model};
+    source from = {reader, model, NULL};
     source *in = &from;
 
     check(in, moe_get_i32(in->reader) == STORE_VERSION);
@@ -321,4 +352,24 @@ moe_schema_read(moe_reader *reader, const char *model)
     moe_schema_settle_time_type(schema);
     moe_catalog_check_privileges(schema, model);
     return schema;
+}
+
+char *
+moe_schema_misfits(moe_reader *reader, const char *model)
+{
+    StringInfoData misfits;
+    source in = {reader, model, &misfits};
+    int n_tables;
+
+    initStringInfo(&misfits);
+    check(&in, moe_get_i32(reader) == STORE_VERSION);
+    n_tables = read_count(&in, 1, INT_MAX);
+    for (int t = 0; t < n_tables; t++)
+    {
+        moe_schema_table table = {0};
+
+        CHECK_FOR_INTERRUPTS();
+        read_table(&in, &table);
+    }
+    return misfits.len > 0 ? misfits.data : NULL;
 }

@@ -36,6 +36,7 @@ INSERT INTO pool SELECT 'boolean', v FROM unnest(ARRAY['NULL::bool', 'true', 'fa
 INSERT INTO pool SELECT 'oid', v FROM unnest(ARRAY['NULL::oid', '0::oid', '4294967295::oid', '''pg_foreign_table''::regclass::oid', '''pg_foreign_server''::regclass::oid', '''m''::regclass::oid', '''moe_ml.predict(text,text,timestamptz)''::regprocedure::oid']) AS v;
 INSERT INTO pool SELECT 'timestamptz', v FROM unnest(ARRAY['NULL::timestamptz', '''infinity''::timestamptz', '''-infinity''::timestamptz', '''4713-01-01 BC''::timestamptz', '''294276-12-31''::timestamptz', '''2020-03-01''::timestamptz',
     '''1970-01-01''::timestamptz', 'now()']) AS v;
+INSERT INTO pool SELECT 'bytea', v FROM unnest(ARRAY['NULL::bytea', '''x''::bytea', 'moe_ml.export_model(''m'')', 'substr(moe_ml.export_model(''m''), 1, 1000)', 'set_byte(moe_ml.export_model(''home''), 500, 7)']) AS v;
 INSERT INTO pool SELECT 'anyelement', v FROM unnest(ARRAY['NULL::int', '7', '-7', '0', '7::smallint', '2147483647', '9223372036854775807', '7.5', '''NaN''::numeric', '1e300::numeric', '''NaN''::float8', '''infinity''::float8', '7::real', 'true', '''7''::bpchar',
     '''x''::varchar', 'NULL::varchar', 'ROW(7)', 'ROW(7, 8)', 'ROW()', 'ROW(NULL)', 'ROW(ROW(7))', 'ROW(''x''::text)', '(SELECT c FROM customers AS c LIMIT 1)', 'ARRAY[7]', '''{}''::int[]', '''{"a": 1}''::jsonb', 'now()', 'current_date', '''7''::"char"', 'NULL::point',
     'point(1, 2)', 'int4range(1, 9)', '''x''::bytea', '7::oid', '''m''::regclass', '''$7''::money', 'interval ''7 days''']) AS v;
