@@ -293,30 +293,6 @@ moe_key_find_text(const moe_predictor *predictor, const char *value)
     return find_record(predictor, record);
 }
 
-/* The type of a key of several columns as a row. */
-static TupleDesc
-key_descriptor(const moe_schema *schema)
-{
-    TupleDesc descriptor = CreateTemplateTupleDesc(schema->n_key);
-
-    for (int i = 0; i < schema->n_key; i++)
-    {
-        const moe_schema_column *column = &schema->tables[0].columns[schema->key[i]];
-
-        TupleDescInitEntry(descriptor, i + 1, column->name, column->type, -1, 0);
-    }
-    return BlessTupleDesc(descriptor);
-}
-
-int32
-moe_key_find_written(const moe_predictor *predictor, const char *text)
-{
-    if (predictor->schema->n_key == 1)
-        return moe_key_find_text(predictor, text);
-    return find_record(predictor, OidInputFunctionCall(F_RECORD_IN, (char *) text, RECORDOID,
-                                                       key_descriptor(predictor->schema)->tdtypmod));
-}
-
 char *
 moe_key_text(const moe_predictor *predictor, int32 row)
 {

@@ -32,9 +32,6 @@ int32 moe_key_find_text(const moe_predictor *predictor, const char *value);
 /* The same for one value a key column, in key order. */
 int32 moe_key_find_values(const moe_predictor *predictor, const Datum *values, const Oid *types, const bool *nulls);
 
-/* The row of a key as moe_key_text writes it. */
-int32 moe_key_find_written(const moe_predictor *predictor, const char *text);
-
 /* A row's key as text: the value's own for one column, as ROW(...) prints for more. */
 char *moe_key_text(const moe_predictor *predictor, int32 row);
 

@@ -68,7 +68,7 @@ moe_past_find(const moe_predictor *predictor, const moe_kept_labels *kept)
 
     for (int64 i = 0; i < kept->n; i++)
     {
-        int32 found = moe_key_find_written(predictor, kept->key[i]);
+        int32 found = moe_key_find_text(predictor, kept->key[i]);
 
         if (i % 1024 == 0)
         {
