@@ -46,6 +46,8 @@ bind_rows(int64_t begin, int64_t end, void *arg)
     const binding *b = arg;
     const moe_features_table *table = b->table;
 
+    if (moe_job_cancelled(b->features->job))
+        return; /* all of a table's rows take too long to wait for */
     for (int c = 0; c < table->n_columns; c++)
     {
         const moe_spec *spec = &table->columns[c];
@@ -217,6 +219,8 @@ bind_table(moe_features *features, moe_features_table *table, const moe_table *s
         table->hides |= table->columns[c].hidden_bit >= 0;
     }
     moe_parallel(job, n, GRAIN, bind_rows, &b);
+    if (moe_job_check(job) != MOE_OK)
+        return moe_job_code(job);
     for (int c = 0; c < table->n_columns; c++)
     {
         b.spec = &table->columns[c];

@@ -112,6 +112,23 @@ chmod 0755, $module;
     is(workers($server), '0', 'and its process is gone');
     is($server->query("SELECT count(*) FROM moe_ml.model_relations WHERE name = 'long'"), '0', 'with nothing left');
 
+    my $session = $server->session;
+    $session->query($quiet);
+    $session->send(model('long', epochs => 10000, patience => 0));
+    my $seen = '';
+    for (1 .. 200)
+    {
+        $seen = $server->query('SELECT pid, model, phase, expert FROM moe_ml.training_progress');
+        last if $seen =~ /graph/;
+        select undef, undef, undef, 0.05;
+    }
+    is($seen, "$session->{pid}|long|training experts|graph", 'while it trains, the session is shown once, with what its process does');
+    $server->query("SELECT pg_cancel_backend($session->{pid})");
+    $session->answer;
+    is($server->query('SELECT count(*) FROM moe_ml.training_progress'), '0', 'and no longer');
+    (undef, undef, $err) = $server->psql("$quiet SET moe_ml.device = cuda; SET moe_ml.max_training_time = 1;\n" . model('long', epochs => 10000, patience => 0));
+    like($err, qr/ERROR:  training model "long" took longer than moe_ml.max_training_time/, 'its time can be limited');
+
     (undef, undef, $err) = $server->psql("SET moe_ml.gpu_memory_limit = '40MB';\n" . model('large', channels => 512));
     like($err, qr/device's memory.*HINT:.*moe_ml\.gpu_memory_limit/s, 'the limit on the device\'s memory is kept');
 

@@ -524,6 +524,29 @@ always(void *arg)
     return true;
 }
 
+static bool
+count_and_go_on(void *arg)
+{
+    __atomic_fetch_add((int64_t *) arg, 1, __ATOMIC_RELAXED);
+    return false;
+}
+
+static void
+binding_a_large_table_asks_often_whether_to_stop(void **state)
+{
+    int64_t asked = 0;
+    moe_job_config config = {.threads = 1, .cancelled = count_and_go_on, .cancel_arg = &asked};
+    moe_job *job;
+
+    assert_int_equal(moe_job_create(&config, &job), MOE_OK);
+    moe_table table = make_table(job, 50000);
+    moe_features *features = fit(job, &table, 100);
+    asked = 0;
+    assert_int_equal(moe_features_bind(features, &table, 1), MOE_OK);
+    assert_true(asked >= 50000 / 2048);
+    moe_job_destroy(job);
+}
+
 static void
 a_cancelled_job_stops(void **state)
 {
@@ -581,6 +604,7 @@ main(void)
         cmocka_unit_test(stored_features_give_the_same_inputs),
         cmocka_unit_test(broken_bytes_are_refused_or_harmless),
         cmocka_unit_test(memory_beyond_the_limit_is_an_error),
+        cmocka_unit_test(binding_a_large_table_asks_often_whether_to_stop),
         cmocka_unit_test(a_cancelled_job_stops),
         cmocka_unit_test(destroying_returns_all_memory),
     };
