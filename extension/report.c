@@ -35,8 +35,6 @@ pin_path(const char *schema)
     return level;
 }
 
-static int select_level;
-
 int
 moe_report_select(const moe_report *report, const char *sql)
 {
@@ -45,7 +43,7 @@ moe_report_select(const moe_report *report, const char *sql)
     int code;
 
     CHECK_FOR_INTERRUPTS();
-    select_level = pin_path("pg_catalog, pg_temp");
+    *report->settings = pin_path("pg_catalog, pg_temp");
     SPI_connect();
     code = SPI_execute_with_args(sql, lengthof(types), types, values, NULL, true, 0);
     if (code != SPI_OK_SELECT)
@@ -69,10 +67,10 @@ moe_report_number(int row, int column)
 }
 
 void
-moe_report_end(void)
+moe_report_end(const moe_report *report)
 {
     SPI_finish();
-    AtEOXact_GUC(true, select_level);
+    AtEOXact_GUC(true, *report->settings);
 }
 
 moe_block *
@@ -167,7 +165,7 @@ put_lead(const moe_report *report, const char *entity)
     appendStringInfoString(out, "</strong>");
     if (info->is_static)
         appendStringInfoString(out, ", where it is not known");
-    else if (info->window > 0)
+    else if (info->history_query != NULL && info->window > 0)
     {
         appendStringInfoString(out, ", about the ");
         moe_html_span(out, info->window);
@@ -266,7 +264,7 @@ put_opening(const moe_report *report)
     appendStringInfoString(out, "</pre>\n");
     put_facts(report);
     moe_html_section_end(out);
-    moe_report_end();
+    moe_report_end(report);
 }
 
 static void
@@ -288,8 +286,8 @@ moe_report_page(PG_FUNCTION_ARGS)
     Oid relid = moe_model_lookup(PG_GETARG_TEXT_PP(0));
     char *schema = get_namespace_name(get_rel_namespace(relid));
     StringInfoData out;
-    moe_report report = {.out = &out};
-    int level;
+    int level, settings;
+    moe_report report = {.out = &out, .settings = &settings};
 
     initStringInfo(&out);
     report.model = quote_qualified_identifier(schema, get_rel_name(relid));

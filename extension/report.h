@@ -28,6 +28,7 @@ typedef struct moe_report
     int64 held_out_all;     /* of which held_out is a sample */
     const char *split;      /* their name */
     moe_block *validation;  /* NULL: none */
+    int *settings;          /* the level of settings while rows are read */
 } moe_report;
 
 /*
@@ -37,7 +38,7 @@ typedef struct moe_report
 int moe_report_select(const moe_report *report, const char *sql);
 char *moe_report_text(int row, int column);
 double moe_report_number(int row, int column);
-void moe_report_end(void);
+void moe_report_end(const moe_report *report);
 
 /* Evenly spaced rows of a block, at most n; palloc'd. */
 moe_block *moe_report_sample(const moe_block *block, int64 n);

@@ -167,6 +167,6 @@ moe_report_metrics(const moe_report *report)
     appendStringInfoString(out, "</div>\n<p class=\"note\">Rows the model was not trained on. constant: what is best "
                                 "said of every row alike; own past: the mean of the entity's labels known at the time. "
                                 "The best of the three is bold; &#x2191;: higher is better, &#x2193;: lower is.</p>\n");
-    moe_report_end();
+    moe_report_end(report);
     moe_html_section_end(out);
 }

@@ -10,7 +10,7 @@
 
 #include <math.h>
 
-#include "miscadmin.h"
+#include "storage/shmem.h"
 
 #include "extension/predict.h"
 #include "extension/report.h"
@@ -341,9 +341,9 @@ put_classes(const moe_report *report, const float *probability)
 static moe_past_labels
 own_labels(const moe_labelled *labelled)
 {
-    int32 *row = palloc_array(int32, labelled->n + 1);
-    int64 *time = palloc_array(int64, labelled->n + 1);
-    float *label = palloc_array(float, labelled->n + 1);
+    int32 *row = MemoryContextAllocHuge(CurrentMemoryContext, mul_size(labelled->n + 1, sizeof(int32)));
+    int64 *time = MemoryContextAllocHuge(CurrentMemoryContext, mul_size(labelled->n + 1, sizeof(int64)));
+    float *label = MemoryContextAllocHuge(CurrentMemoryContext, mul_size(labelled->n + 1, sizeof(float)));
     int64 n = 0;
 
     for (int64 i = 0; i < labelled->n; i++)
@@ -361,9 +361,11 @@ own_labels(const moe_labelled *labelled)
 static float *
 predict_held_out(const moe_report *report)
 {
-    moe_past_labels labels = own_labels(report->labelled);
+    moe_past_labels labels = {0};
     float *prediction;
 
+    if (report->info->history_query == NULL)
+        labels = own_labels(report->labelled);
     moe_predictor_tell(report->predictor, &labels);
     prediction = moe_block_score(report->predictor, report->held_out, NULL);
     moe_predictor_tell(report->predictor, &(moe_past_labels){0}); /* it may be asked again in this statement */

@@ -121,7 +121,7 @@ moe_report_learning(const moe_report *report)
         put_members(report->out, (int) moe_report_number(n - 1, MEMBER));
         moe_html_section_end(report->out);
     }
-    moe_report_end();
+    moe_report_end(report);
 }
 
 static const char *const experts_sql = "SELECT expert, load::float8, alone::float8, parameters::float8, "
@@ -156,7 +156,7 @@ moe_report_experts(const moe_report *report)
     }
     appendStringInfoString(out, "</tbody></table>\n<p class=\"note\">The metric on validation rows; numbers that were "
                                 "trained, and how long that took.</p></div>\n</div>\n");
-    moe_report_end();
+    moe_report_end(report);
     moe_html_section_end(out);
 }
 
@@ -194,7 +194,7 @@ put_tables(const moe_report *report)
         table[i] = table_called(schema, moe_report_text(i, 1));
         bars[i].value = moe_report_number(i, 2);
     }
-    moe_report_end();
+    moe_report_end(report);
     for (int i = 0; i < n; i++)
         bars[i].label = table[i] < 0 ? "" : moe_subject_table(schema, table[i]);
     if (n > 0)

@@ -121,9 +121,11 @@ GRANT SELECT ON "shops<script>alert(1)</script>", sales, returns TO report_guest
 SET ROLE report_guest;
 SELECT length(moe_ml.report('takings')) > 1000 AS readable;
 RESET ROLE;
+\set VERBOSITY terse
 SET statement_timeout = '5ms';
 SELECT moe_ml.report('takings');
 RESET statement_timeout;
+\set VERBOSITY default
 SELECT moe_ml.report('taking');
 SELECT moe_ml.report('sales');
 SELECT moe_ml.report(NULL);
