@@ -26,7 +26,7 @@ int64 moe_time_convert(Datum value, Oid from, Oid to);
  * exist. Raises for types that do not fit.
  */
 int32 moe_key_find(const moe_predictor *predictor, Datum value, Oid type);
-/* The same for a key written as text: as the key type's input function reads it, or as moe_key_text writes it. */
+/* The same for a key written as text, read by the key type's input function. */
 int32 moe_key_find_text(const moe_predictor *predictor, const char *value);
 
 /* The same for one value a key column, in key order. */

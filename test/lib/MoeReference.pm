@@ -209,7 +209,7 @@ sub parse_path
     }
     my $key = find_key($tables, $child, $entity, $child_by);
     my $other = find_key($tables, $child, $owner, $by);
-    return ($name, { owner => $owner, kind => 'of the latest', sql => "SELECT s.n, s.t, s.h, l.owner FROM ref.seed AS s"
+    return ($name, { owner => $owner, kind => 'of the latest', sql => "SELECT DISTINCT s.n, s.t, s.h, l.owner FROM ref.seed AS s"
         . " LEFT JOIN LATERAL (SELECT p.r_id AS owner, rank() OVER (ORDER BY greatest(c.r_tm, p.r_tm) DESC) AS place FROM ref.$child AS c"
         . " JOIN ref.$owner AS p ON p.r_id = c.r_k$other->{index} WHERE c.r_k$key->{index} = s.r_id AND greatest(c.r_tm, p.r_tm) <= s.h)"
         . " AS l ON l.place = 1" });
