@@ -53,7 +53,8 @@ slope_at(moe_job *job, const moe_dense_task *task, const moe_dense_rows *rows, c
         }
         for (int o = 0; o < outputs; o++)
         {
-            double left = task->task == MOE_REGRESSION ? raw[o] - (rows->label[i] - f->shift) / f->scale
+            double far = raw[o] - (rows->label[i] - f->shift) / f->scale;
+            double left = task->task == MOE_REGRESSION ? far / sqrt(1 + far * far / 0.01)
                           : task->task == MOE_BINARY   ? 1 / (1 + exp(-raw[o])) - rows->label[i]
                                                        : exp(raw[o]) / sum - (rows->label[i] == o);
             for (int j = 0; j < width; j++)
@@ -87,7 +88,7 @@ a_fit_is_the_minimum_of_the_penalised_loss(void **state)
             rows.width = (int) sizes[s][1];
             fitted *f = stored(job, dense_fit(job, MOE_DENSE_LINEAR, tasks[t], &rows, NULL));
             assert_true(slope_at(job, tasks[t], &rows, f) < 2e-6);
-            assert_float_equal(f->penalty, (tasks[t] == &regression_task ? 1000 : 500), 1e-9);
+            assert_float_equal(f->penalty, (tasks[t] == &regression_task ? 2000 : 500), 1e-9);
             moe_job_destroy(job);
         }
 }
@@ -139,6 +140,17 @@ a_weight_of_two_is_a_row_twice_and_of_none_no_row(void **state)
     }
 }
 
+/* Weights with which the penalty does not matter, though there are few columns. */
+static float *
+many(moe_job *job, int64_t n)
+{
+    float *weight = moe_alloc(job, n, sizeof(float));
+    assert_non_null(weight);
+    for (int64_t i = 0; i < n; i++)
+        weight[i] = 100;
+    return weight;
+}
+
 static void
 predictions_follow_the_labels(void **state)
 {
@@ -147,6 +159,7 @@ predictions_follow_the_labels(void **state)
     {
         moe_dense_rows train = dense_rows(job, tasks[t]->task, 5000, 8, 0.5, 3);
         moe_dense_rows test = dense_rows(job, tasks[t]->task, 1000, 8, 0.5, 4);
+        train.weight = many(job, train.n);
         float *out = dense_predict(job, dense_fit(job, MOE_DENSE_LINEAR, tasks[t], &train, NULL), tasks[t], &test);
         double good = 0;
         for (int64_t i = 0; i < 1000; i++)
@@ -171,6 +184,7 @@ a_regression_stays_within_its_bounds(void **state)
     moe_job *job = dense_job(1);
     moe_dense_task narrow = {.task = MOE_REGRESSION, .n_classes = 1, .low = 20, .high = 40};
     moe_dense_rows train = dense_rows(job, MOE_REGRESSION, 3000, 4, 1, 3);
+    train.weight = many(job, train.n);
     float *out = dense_predict(job, dense_fit(job, MOE_DENSE_LINEAR, &narrow, &train, NULL), &narrow, &train);
     bool low = false, high = false;
     for (int64_t i = 0; i < train.n; i++)

@@ -70,6 +70,19 @@ plain_prediction(const moe_dense_task *task, const moe_dense_rows *train, const 
     }
     for (int o = 0; o < task->n_classes; o++)
         out[o] /= total;
+    if (task->task != MOE_REGRESSION)
+        return;
+    /* The least label up to which there is half of the weight. */
+    out[0] = INFINITY;
+    for (int k = 0; k < found; k++)
+    {
+        double below = 0;
+        for (int i = 0; i < found; i++)
+            if (train->label[row[i]] <= train->label[row[k]])
+                below += exp(-nearest[i] / (2 * median * median)) * (train->weight == NULL ? 1 : train->weight[row[i]]);
+        if (below >= total / 2)
+            out[0] = fmin(out[0], train->label[row[k]]);
+    }
 }
 
 static void
@@ -192,7 +205,7 @@ equal_distances_give_the_mean_of_the_first_rows(void **state)
     for (int i = 0; i < 400; i++)
     {
         x[i] = (float) (moe_random_bits(1, i) % 2);
-        label[i] = (float) (moe_random_bits(2, i) % 10) + 5 * x[i];
+        label[i] = (float) (moe_random_bits(2, i) % 10) + 5 * x[i] > 7;
         for (int a = 0; a < 3; a++)
             if (x[i] == fminf(asked[a], 1) && n[a] < 60)
             {
@@ -201,8 +214,8 @@ equal_distances_give_the_mean_of_the_first_rows(void **state)
             }
     }
     moe_dense_rows train = {400, 1, x, label, NULL}, rows = {3, 1, asked, NULL, NULL};
-    moe_dense_expert *expert = dense_fit(job, MOE_DENSE_RETRIEVAL, &regression_task, &train, NULL);
-    float *out = dense_predict(job, expert, &regression_task, &rows);
+    moe_dense_expert *expert = dense_fit(job, MOE_DENSE_RETRIEVAL, &binary_task, &train, NULL);
+    float *out = dense_predict(job, expert, &binary_task, &rows);
     for (int a = 0; a < 3; a++)
         assert_float_equal(out[a], sum[a] / n[a], 1e-5);
     moe_job_destroy(job);
