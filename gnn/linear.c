@@ -1,9 +1,9 @@
 /*
- * linear.c: logistic, ridge and multinomial regression on standardised inputs.
+ * linear.c: logistic, median and multinomial regression on standardised inputs.
  *
- * Penalties are those of the recipe that was tried: |w|^2 / (2 C) with C = .002
- * beside the summed log losses, alpha |w|^2 with alpha = 1000 beside the summed
- * squares of a target of deviation 1. They do not grow with the number of rows:
+ * Penalties: |w|^2 / (2 C) with C = .002 beside the summed log losses; of numbers,
+ * whose loss is nearly the absolute distance (linear_loss.c), alpha |w|^2 / 2 with
+ * alpha = 2000 and a target of deviation 1. They do not grow with the number of rows:
  * a penalty is what is believed of the weights before any row is seen, and more
  * rows should outweigh it. A penalty of a fifth or five times as much is taken
  * only where at least LEAST_VALID validation rows are better off by more than

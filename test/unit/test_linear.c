@@ -34,6 +34,13 @@ stored(moe_job *job, const moe_dense_expert *expert)
     return f;
 }
 
+/* The slope of a regression's loss, .1^2 (sqrt(1 + (distance / .1)^2) - 1). */
+static double
+bent(double distance)
+{
+    return distance / sqrt(1 + distance * distance / .01);
+}
+
 /* The largest component of the penalised loss's gradient at what was fitted, divided by the number of rows. */
 static double
 slope_at(moe_job *job, const moe_dense_task *task, const moe_dense_rows *rows, const fitted *f)
@@ -53,7 +60,7 @@ slope_at(moe_job *job, const moe_dense_task *task, const moe_dense_rows *rows, c
         }
         for (int o = 0; o < outputs; o++)
         {
-            double left = task->task == MOE_REGRESSION ? raw[o] - (rows->label[i] - f->shift) / f->scale
+            double left = task->task == MOE_REGRESSION ? bent(raw[o] - (rows->label[i] - f->shift) / f->scale)
                           : task->task == MOE_BINARY   ? 1 / (1 + exp(-raw[o])) - rows->label[i]
                                                        : exp(raw[o]) / sum - (rows->label[i] == o);
             for (int j = 0; j < width; j++)
@@ -87,7 +94,7 @@ a_fit_is_the_minimum_of_the_penalised_loss(void **state)
             rows.width = (int) sizes[s][1];
             fitted *f = stored(job, dense_fit(job, MOE_DENSE_LINEAR, tasks[t], &rows, NULL));
             assert_true(slope_at(job, tasks[t], &rows, f) < 2e-6);
-            assert_float_equal(f->penalty, (tasks[t] == &regression_task ? 1000 : 500), 1e-9);
+            assert_float_equal(f->penalty, (tasks[t] == &regression_task ? 2000 : 500), 1e-9);
             moe_job_destroy(job);
         }
 }
@@ -145,7 +152,7 @@ predictions_follow_the_labels(void **state)
     moe_job *job = dense_job(2);
     for (int t = 0; t < 3; t++)
     {
-        moe_dense_rows train = dense_rows(job, tasks[t]->task, 5000, 8, 0.5, 3);
+        moe_dense_rows train = dense_rows(job, tasks[t]->task, 20000, 8, 0.5, 3);
         moe_dense_rows test = dense_rows(job, tasks[t]->task, 1000, 8, 0.5, 4);
         float *out = dense_predict(job, dense_fit(job, MOE_DENSE_LINEAR, tasks[t], &train, NULL), tasks[t], &test);
         double good = 0;
@@ -169,15 +176,15 @@ static void
 a_regression_stays_within_its_bounds(void **state)
 {
     moe_job *job = dense_job(1);
-    moe_dense_task narrow = {.task = MOE_REGRESSION, .n_classes = 1, .low = 20, .high = 40};
+    moe_dense_task narrow = {.task = MOE_REGRESSION, .n_classes = 1, .low = 25, .high = 35};
     moe_dense_rows train = dense_rows(job, MOE_REGRESSION, 3000, 4, 1, 3);
     float *out = dense_predict(job, dense_fit(job, MOE_DENSE_LINEAR, &narrow, &train, NULL), &narrow, &train);
     bool low = false, high = false;
     for (int64_t i = 0; i < train.n; i++)
     {
-        assert_true(out[i] >= 20 && out[i] <= 40);
-        low = low || out[i] == 20;
-        high = high || out[i] == 40;
+        assert_true(out[i] >= 25 && out[i] <= 35);
+        low = low || out[i] == 25;
+        high = high || out[i] == 35;
     }
     assert_true(low && high);
     moe_job_destroy(job);

@@ -201,7 +201,7 @@ expert_choice_gives_each_expert_its_capacity(void **state)
 }
 
 static void
-what_cannot_be_tested_over_time_is_equal_weights(void **state)
+few_rows_or_one_expert_are_equal_weights(void **state)
 {
     moe_job *job = start_job(1);
     router_data few, once;
@@ -209,14 +209,10 @@ what_cannot_be_tested_over_time_is_equal_weights(void **state)
     moe_router_config config = defaults(3);
     make_router_data(&few, ONE_GOOD, MOE_BINARY, 3, 199, 4, TIMES, 6);
     make_router_data(&once, ONE_GOOD, MOE_BINARY, 3, 600, 4, 1, 6);
-    const router_data *cases[] = {&few, &once};
-    for (int c = 0; c < 2; c++)
-    {
-        fit_or_fail(job, &config, MOE_BINARY, cases[c], &report);
-        assert_false(report.learned);
-        assert_true(isfinite(report.equal_loss) && isnan(report.learned_loss) && isnan(report.constant_loss));
-        assert_float_equal(report.load[2], 1.0 / 3, 1e-9);
-    }
+    fit_or_fail(job, &config, MOE_BINARY, &few, &report);
+    assert_false(report.learned);
+    assert_true(isfinite(report.equal_loss) && isnan(report.learned_loss) && isnan(report.constant_loss));
+    assert_float_equal(report.load[2], 1.0 / 3, 1e-9);
     config = defaults(1);
     fit_or_fail(job, &config, MOE_BINARY, &once, &report);
     assert_false(report.learned);
@@ -224,6 +220,21 @@ what_cannot_be_tested_over_time_is_equal_weights(void **state)
     fit_or_fail(job, &config, MOE_BINARY, &few, &report);
     assert_true(isnan(report.equal_loss) && report.load[0] == 1);
     free_router_data(&few);
+    free_router_data(&once);
+    moe_job_destroy(job);
+}
+
+static void
+rows_of_one_seed_time_are_cut_into_blocks_too(void **state)
+{
+    moe_job *job = start_job(1);
+    router_data once;
+    moe_router_report report;
+    moe_router_config config = defaults(3);
+    make_router_data(&once, ONE_GOOD, MOE_BINARY, 3, 600, 4, 1, 6);
+    fit_or_fail(job, &config, MOE_BINARY, &once, &report);
+    assert_true(report.learned);
+    assert_true(report.constant_loss < report.equal_loss);
     free_router_data(&once);
     moe_job_destroy(job);
 }
@@ -558,7 +569,8 @@ main(void)
         cmocka_unit_test(one_good_expert_is_found_by_constant_weights),
         cmocka_unit_test(a_row_uses_its_top_k_and_the_shared_expert),
         cmocka_unit_test(expert_choice_gives_each_expert_its_capacity),
-        cmocka_unit_test(what_cannot_be_tested_over_time_is_equal_weights),
+        cmocka_unit_test(few_rows_or_one_expert_are_equal_weights),
+        cmocka_unit_test(rows_of_one_seed_time_are_cut_into_blocks_too),
         cmocka_unit_test(rows_of_one_time_count_as_one_piece_of_evidence),
         cmocka_unit_test(gradients_equal_finite_differences),
         cmocka_unit_test(any_number_of_threads_learns_the_same),
