@@ -14,7 +14,7 @@
 
 typedef enum moe_dense_kind
 {
-    MOE_DENSE_LINEAR,    /* logistic, ridge or multinomial regression (linear.c) */
+    MOE_DENSE_LINEAR,    /* logistic, median or multinomial regression (linear.c) */
     MOE_DENSE_TABULAR,   /* an ensemble of networks that share parameters (tabular.c) */
     MOE_DENSE_RETRIEVAL, /* the labels of the most similar training seeds (retrieval.c) */
     MOE_DENSE_ARM,       /* exponential neurons with sparse attention, ARM-Net (arm.c) */

@@ -1,9 +1,9 @@
 /*
- * linear.c: logistic, ridge and multinomial regression on standardised inputs.
+ * linear.c: logistic, median and multinomial regression on standardised inputs.
  *
- * Penalties are those of the recipe that was tried: |w|^2 / (2 C) with C = .002
- * beside the summed log losses, alpha |w|^2 with alpha = 1000 beside the summed
- * squares of a target of deviation 1. They do not grow with the number of rows:
+ * Penalties: |w|^2 / (2 C) with C = .002 beside the summed log losses; of numbers,
+ * whose loss is nearly the absolute distance (linear_loss.c), alpha |w|^2 / 2 with
+ * alpha = 2000 and a target of deviation 1. They do not grow with the number of rows:
  * a penalty is what is believed of the weights before any row is seen, and more
  * rows should outweigh it. A penalty of a fifth or five times as much is taken
  * only where at least LEAST_VALID validation rows are better off by more than
@@ -17,7 +17,7 @@
 #include <string.h>
 
 #define LOGISTIC_PENALTY (1 / .002)
-#define RIDGE_PENALTY    2000.0
+#define NUMBER_PENALTY   2000.0
 #define LEAST_VALID      500
 #define MOST_TRIED       ((int64_t) 1 << 30)
 #define ROWS             64 /* a chunk */
@@ -231,7 +231,7 @@ linear_fit(moe_job *job, const moe_dense_task *task, const moe_dense_rows *train
     linear *l = create(job, task, train->width);
     if (l == NULL)
         return moe_job_code(job);
-    l->penalty = task->task == MOE_REGRESSION ? RIDGE_PENALTY : LOGISTIC_PENALTY;
+    l->penalty = task->task == MOE_REGRESSION ? NUMBER_PENALTY : LOGISTIC_PENALTY;
     if (task->task == MOE_REGRESSION)
         measure_target(train, &l->shift, &l->scale);
     moe_code code = moe_linear_loss_create(job, task, train, l->shift, l->scale, &loss);

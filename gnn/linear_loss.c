@@ -5,16 +5,17 @@
  * chunk, each by one thread, and the chunks in order; within a chunk four rows
  * pass together, so that weights and gradient are read once for the four.
  *
+ * The loss of a number, d deviations off, is near^2 (sqrt(1 + (d / near)^2) - 1)
+ * with near = .1: the absolute distance, but smooth about 0 (Charbonnier 1994).
+ *
  * The minimum is sought by L-BFGS about one matrix that stands for the second
  * derivatives of every output,
  *
  *     H = c sum(weights) / m [X 1]^T [X 1] + penalty,
  *
  * with m rows of X, evenly spaced, and c the mean second derivative of the
- * losses before anything is learned (1 for squares, p (1 - p) otherwise). For
- * squares over at most GRAM_ROWS rows of equal weight H is exact: these are the
- * normal equations, and the first step solves them. Where there are more columns
- * than WIDEST or than rows, H costs more than it saves.
+ * losses before anything is learned (1 for numbers, p (1 - p) otherwise). Where
+ * there are more columns than WIDEST or than rows, H costs more than it saves.
  */
 #include "gnn/linear_loss.h"
 #include "gnn/cholesky.h"

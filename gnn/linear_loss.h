@@ -18,8 +18,8 @@ int moe_linear_outputs(const moe_dense_task *task);
 void moe_linear_raw(int width, int outputs, const double *parameters, const float *x, int64_t count, double *raw);
 
 /*
- * The sum over rows of weight * loss, plus penalty / 2 * |weights|^2. Losses: logistic, half the square of the distance
- * to (label - shift) / scale, or multinomial. rows must outlive it.
+ * The sum over rows of weight * loss, plus penalty / 2 * |weights|^2. Losses: logistic, nearly the distance
+ * (linear_loss.c) to (label - shift) / scale, or multinomial. rows must outlive it.
  */
 moe_code moe_linear_loss_create(moe_job *job, const moe_dense_task *task, const moe_dense_rows *rows, double shift,
                                 double scale, moe_linear_loss **out);
