@@ -267,10 +267,30 @@ moe_key_find(const moe_predictor *predictor, Datum value, Oid type)
     return moe_data_find(predictor->data, &key, &null);
 }
 
+/* The key columns as the type of a ROW(...). */
+static TupleDesc
+key_descriptor(const moe_schema *schema)
+{
+    TupleDesc descriptor = CreateTemplateTupleDesc(schema->n_key);
+
+    for (int i = 0; i < schema->n_key; i++)
+    {
+        const moe_schema_column *column = &schema->tables[0].columns[schema->key[i]];
+
+        TupleDescInitEntry(descriptor, i + 1, column->name, column->type, -1, 0);
+    }
+    return BlessTupleDesc(descriptor);
+}
+
 int32
 moe_key_find_text(const moe_predictor *predictor, const char *value)
 {
-    return moe_key_find(predictor, CStringGetTextDatum(value), TEXTOID);
+    Datum record;
+
+    if (predictor->schema->n_key == 1 || value[0] != '(')
+        return moe_key_find(predictor, CStringGetTextDatum(value), TEXTOID);
+    record = OidInputFunctionCall(F_RECORD_IN, pstrdup(value), RECORDOID, key_descriptor(predictor->schema)->tdtypmod);
+    return find_record(predictor, record);
 }
 
 char *
@@ -289,14 +309,7 @@ moe_key_text(const moe_predictor *predictor, int32 row)
         getTypeOutputInfo(schema->tables[0].columns[schema->key[0]].type, &output, &varlena);
         return nulls[0] ? pstrdup("") : OidOutputFunctionCall(output, key[0]);
     }
-    descriptor = CreateTemplateTupleDesc(schema->n_key);
-    for (int i = 0; i < schema->n_key; i++)
-    {
-        const moe_schema_column *column = &schema->tables[0].columns[schema->key[i]];
-
-        TupleDescInitEntry(descriptor, i + 1, column->name, column->type, -1, 0);
-    }
-    descriptor = BlessTupleDesc(descriptor);
+    descriptor = key_descriptor(schema);
     return DatumGetCString(
         OidFunctionCall1(F_RECORD_OUT, heap_copy_tuple_as_datum(heap_form_tuple(descriptor, key, nulls), descriptor)));
 }

@@ -262,7 +262,7 @@ numbers_far_out_are_learned_and_kept_within_the_labels_range(void **state)
         error += fabs(out[i] - w->label[i]);
         constant += fabs(20 - w->label[i]); /* the median */
     }
-    assert_true(error < 0.8 * constant); /* the best line in bent numbers has .78 of it, over many rows */
+    assert_true(error < 0.4 * constant);
     moe_mixture_destroy(m);
     moe_job_destroy(job);
 }
