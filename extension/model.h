@@ -90,10 +90,11 @@ void moe_predictor_score(moe_predictor *predictor, int64 n, const int32 *row, co
                          const bool *disabled, float *out, float *gates, float *const *each);
 
 /*
- * Have the predictor's inputs know the past labels that seeds with these times and horizons may know, which scoring
- * does by itself. Reads as the user that the predictor was opened as.
+ * Have the predictor's inputs know the past labels that the first of these seeds may know; returns how many of them,
+ * one after another, are served by the same. Scoring does it by itself. Reads as the user that the predictor was opened
+ * as.
  */
-void moe_predictor_recall(moe_predictor *predictor, int64 n, const int64 *time, const int64 *horizon);
+int64 moe_predictor_recall(moe_predictor *predictor, const moe_seeds *seeds);
 
 /*
  * Labels that count as known from now on, where their windows have closed, besides those of the model's own query:

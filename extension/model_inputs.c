@@ -65,24 +65,26 @@ describe(moe_relational *db, const moe_table *tables, const moe_data *data, cons
     db->relations = relations;
 }
 
-/* From where seeds look back, [n]: see model_inputs.h. Nothing lies between it and the horizon. */
+int64
+moe_inputs_look_back(const moe_inputs *inputs, const moe_seeds *seeds, int64 seed)
+{
+    int64 horizon = seeds->horizon ? seeds->horizon[seed] : seeds->time[seed];
+    int64 latest;
+
+    /* Nothing lies between the newest row and the horizon. */
+    if (pg_add_s64_overflow(moe_graph_newest(inputs->graph, horizon), inputs->staleness, &latest))
+        return horizon;
+    return Min(horizon, latest);
+}
+
+/* From where seeds look back, [n]. */
 static void
 look_back_from(const moe_inputs *inputs, const moe_seeds *seeds, int64 *from)
 {
-    for (int64 i = 0; i < seeds->n; i++)
-    {
-        int64 horizon = seeds->horizon ? seeds->horizon[i] : seeds->time[i];
-        int64 latest;
+    const int64 *horizon = seeds->horizon ? seeds->horizon : seeds->time;
 
-        if (i > 0 && horizon == (seeds->horizon ? seeds->horizon[i - 1] : seeds->time[i - 1]))
-        {
-            from[i] = from[i - 1];
-            continue;
-        }
-        from[i] = horizon;
-        if (!pg_add_s64_overflow(moe_graph_newest(inputs->graph, horizon), inputs->staleness, &latest))
-            from[i] = Min(horizon, latest);
-    }
+    for (int64 i = 0; i < seeds->n; i++)
+        from[i] = i > 0 && horizon[i] == horizon[i - 1] ? from[i - 1] : moe_inputs_look_back(inputs, seeds, i);
 }
 
 /* Columns before normalisation, of at most CHUNK seeds: [n, columns]; stale: NULL, or [n]. */

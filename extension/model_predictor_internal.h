@@ -34,7 +34,6 @@ struct moe_predictor_parts
     moe_past_labels told; /* by moe_predictor_tell */
     bool has_past;        /* past labels of one anchor, kept */
     int64 past_anchor;    /* DT_NOEND: those that were told, or are kept */
-    int64 past_windows;
 };
 
 /* Raise what reading the stored parameters failed with, naming the model. */

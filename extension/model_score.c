@@ -1,12 +1,12 @@
 /*
  * model_score.c: scoring seeds by a predictor's mixture, with the past labels that its inputs need.
  *
- * A predictive query's label history is computed by its history query, for
- * windows that end at the latest horizon of the seeds: which is each seed's own
- * horizon in a scan, and a common grid where an evaluation asks about many
- * moments a window apart. Own labels are those kept with the model, or those
+ * A predictive query's label history is computed by its history query, for the
+ * windows that end at the moment a seed looks back from: so seeds are scored
+ * together as far as that is the same, and what a seed knows of the past does
+ * not depend on the others. Own labels are those kept with the model, or those
  * that an evaluation tells. Which of them a seed may know is decided by the
- * windows that have closed by its horizon, whatever was read.
+ * windows that have closed by that moment, whatever was read.
  */
 #include "postgres.h"
 
@@ -56,76 +56,83 @@ moe_predictor_ask_graph(void *arg, const moe_seeds *seeds, const float *inputs, 
 
 /* Hand labels to the inputs. */
 static void
-remember(moe_predictor *predictor, const moe_past_labels *past, int64 anchor, int64 windows)
+remember(moe_predictor *predictor, const moe_past_labels *past, int64 anchor)
 {
     struct moe_predictor_parts *parts = predictor->parts;
 
     moe_check(predictor->job, moe_inputs_remember(parts->inputs, past));
     parts->has_past = true;
     parts->past_anchor = anchor;
-    parts->past_windows = windows;
 }
 
-/* The labels of windows that end at the anchor and before. */
+/* The labels of the windows that end at a moment and before. */
 static void
-remember_windows(moe_predictor *predictor, int64 anchor, int64 windows)
+remember_windows(moe_predictor *predictor, int64 moment)
 {
     struct moe_predictor_parts *parts = predictor->parts;
     const moe_labelled *labelled;
     moe_past_labels past;
 
-    if (parts->has_past && parts->past_anchor == anchor && parts->past_windows >= windows)
+    if (parts->has_past && parts->past_anchor == moment)
         return;
-    labelled = moe_labelled_history(predictor, anchor, 1, (int) windows);
+    labelled = moe_labelled_history(predictor, moment, 1, MOE_HISTORY_REACH);
     past = (moe_past_labels){labelled->n, labelled->row, labelled->time, labelled->label};
-    remember(predictor, &past, anchor, windows);
+    remember(predictor, &past, moment);
 }
 
-/* Have the inputs know what seeds with these horizons may know. */
+/* Labels of one's own: those that an evaluation told, or those kept with the model. */
 static void
-recall(moe_predictor *predictor, int64 n, const int64 *time, const int64 *horizon)
+remember_own(moe_predictor *predictor)
 {
     struct moe_predictor_parts *parts = predictor->parts;
-    int64 window = Max(predictor->info->window, 1);
-    int64 first = DT_NOEND;
-    int64 last = DT_NOBEGIN;
+    moe_past_labels kept = {0};
 
-    if (predictor->info->history_query == NULL)
-    {
-        moe_past_labels kept = {0};
-
-        if (parts->has_past)
-            return;
-        if (parts->told.n == 0)
-            kept = moe_past_find(predictor, &parts->kept);
-        remember(predictor, parts->told.n > 0 ? &parts->told : &kept, DT_NOEND, 0);
+    if (parts->has_past)
         return;
-    }
-    for (int64 i = 0; i < n; i++)
-    {
-        first = Min(first, horizon ? horizon[i] : time[i]);
-        last = Max(last, horizon ? horizon[i] : time[i]);
-    }
-    remember_windows(predictor, last, Min(MOE_HISTORY_REACH + (last / window - first / window), 100000));
+    if (parts->told.n == 0)
+        kept = moe_past_find(predictor, &parts->kept);
+    remember(predictor, parts->told.n > 0 ? &parts->told : &kept, DT_NOEND);
 }
 
-void
-moe_predictor_recall(moe_predictor *predictor, int64 n, const int64 *time, const int64 *horizon)
+/* How many seeds, from the first on, look back from one moment. */
+static int64
+seeds_of_one_moment(const moe_inputs *inputs, const moe_seeds *seeds, int64 *moment)
+{
+    const int64 *horizon = seeds->horizon ? seeds->horizon : seeds->time;
+    int64 n = 1;
+
+    *moment = moe_inputs_look_back(inputs, seeds, 0);
+    while (n < seeds->n && (horizon[n] == horizon[n - 1] || moe_inputs_look_back(inputs, seeds, n) == *moment))
+        n++;
+    return n;
+}
+
+int64
+moe_predictor_recall(moe_predictor *predictor, const moe_seeds *seeds)
 {
     MemoryContext context, old;
+    int64 n = seeds->n;
+    int64 moment = 0;
     Oid caller;
     int security;
 
     if (!moe_inputs_need_past(predictor->parts->inputs))
-        return;
+        return n;
     context = AllocSetContextCreate(CurrentMemoryContext, "moe_ml past labels", ALLOCSET_DEFAULT_SIZES);
     old = MemoryContextSwitchTo(context);
     GetUserIdAndSecContext(&caller, &security);
     SetUserIdAndSecContext(predictor->parts->user, security | SECURITY_LOCAL_USERID_CHANGE);
-    recall(predictor, n, time, horizon);
+    if (predictor->info->history_query == NULL)
+        remember_own(predictor);
+    else
+    {
+        n = seeds_of_one_moment(predictor->parts->inputs, seeds, &moment);
+        remember_windows(predictor, moment);
+    }
     SetUserIdAndSecContext(caller, security);
     MemoryContextSwitchTo(old);
     MemoryContextDelete(context);
+    return n;
 }
 
 void
@@ -135,19 +142,43 @@ moe_predictor_tell(moe_predictor *predictor, const moe_past_labels *labels)
     predictor->parts->has_past = false;
 }
 
+/* The seeds from `first` on. */
+static moe_seeds
+seeds_from(const moe_seeds *seeds, int64 first)
+{
+    moe_seeds rest = *seeds;
+
+    rest.n -= first;
+    rest.row += first;
+    rest.time += first;
+    rest.horizon = seeds->horizon == NULL ? NULL : seeds->horizon + first;
+    return rest;
+}
+
 void
 moe_predictor_score(moe_predictor *predictor, int64 n, const int32 *row, const int64 *time, const int64 *horizon,
                     const bool *disabled, float *out, float *gates, float *const *each)
 {
     struct moe_predictor_parts *parts = predictor->parts;
+    int experts = moe_mixture_experts(parts->mixture);
+    int outputs = predictor->info->n_classes;
     moe_seeds seeds = {0, n, row, time, horizon};
     double start = moe_seconds();
+    moe_seeds part;
 
-    if (n == 0)
-        return;
-    moe_predictor_recall(predictor, n, time, horizon);
-    CHECK_FOR_INTERRUPTS();
-    moe_check(predictor->job, moe_mixture_predict(parts->mixture, &seeds, disabled, out, gates, each));
+    for (int64 first = 0; first < n; first += part.n)
+    {
+        float *said[MOE_EXPERT_KINDS];
+
+        part = seeds_from(&seeds, first);
+        part.n = moe_predictor_recall(predictor, &part);
+        for (int e = 0; each != NULL && e < experts; e++)
+            said[e] = each[e] + first * outputs;
+        CHECK_FOR_INTERRUPTS();
+        moe_check(predictor->job,
+                  moe_mixture_predict(parts->mixture, &part, disabled, out + first * outputs,
+                                      gates == NULL ? NULL : gates + first * experts, each == NULL ? NULL : said));
+    }
     predictor->score_seconds += moe_seconds() - start;
     predictor->seeds_scored += n;
 }

@@ -199,12 +199,12 @@ moe_inputs_of(PG_FUNCTION_ARGS)
     columns = moe_inputs_columns(a.predictor->inputs);
     raw = floats(Min(a.block->n, CHUNK), columns);
     each = AllocSetContextCreate(CurrentMemoryContext, "moe_ml inputs", ALLOCSET_DEFAULT_SIZES);
-    moe_predictor_recall(a.predictor, a.block->n, a.block->time, a.block->horizon);
-    for (int64 first = 0; first < a.block->n; first += CHUNK)
+    for (int64 first = 0; first < a.block->n; first += seeds.n)
     {
         CHECK_FOR_INTERRUPTS();
         seeds = (moe_seeds){0, Min(a.block->n - first, CHUNK), a.block->row + first, a.block->time + first,
                             a.block->horizon + first};
+        seeds.n = moe_predictor_recall(a.predictor, &seeds);
         moe_check(a.predictor->job, moe_inputs_raw(a.predictor->inputs, &seeds, raw));
         old = MemoryContextSwitchTo(each);
         for (int64 i = 0; i < seeds.n; i++)

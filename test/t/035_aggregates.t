@@ -102,8 +102,8 @@ sub asked_sql
         . " * (SELECT greatest(count(*), 1) FROM ref.$entity->{name} WHERE r_tm <= at)) LIMIT 1) AS e ON true;\n";
 }
 
-# ref.seed as model_inputs.h says, and ref.past: the labels that a model knows, of a predictive query those of as many
-# windows as model_score.c reads.
+# ref.seed as model_inputs.h says, and ref.past: the labels that a model knows, of a predictive query those of the windows
+# that end where a seed looks back from.
 sub seed_sql
 {
     my ($entity, $statement, $model) = @_;
@@ -118,25 +118,24 @@ sub seed_sql
         . " FROM moe_ml.model AS m)) END AS h FROM ref.asked AS a JOIN ref.$entity->{name} AS e USING ($keys)) AS s,"
         . " (SELECT max(time - ref.newest(time)) AS stale FROM ref.label WHERE split = 'train') AS l WHERE r_tm <= h;\n";
     return $sql if !$statement->{window};
-    $sql .= "CREATE TABLE ref.past (regime text, r_id bigint, time bigint, label float8);\n";
+    $sql .= "CREATE TABLE ref.past (n int, regime text, r_id bigint, time bigint, label float8);\n";
     for my $regime ('rolling', 'frozen')
     {
         if ($model->{history_query})
         {
             $sql .= "PREPARE history_$regime ($model->{time_type}, int, int) AS $model->{history_query};\n"
-                . "SELECT timestamp '2000-01-01' + max(cut) * interval '1 microsecond' AS anchor, 40 + (max(cut) / $us - min(cut) / $us) AS windows"
-                . " FROM ref.seed WHERE regime = '$regime' \\gset\n"
-                . "CREATE TEMP TABLE past_$regime ($keys, as_of, label, split) AS EXECUTE history_$regime(:'anchor', 1, :windows);\n"
-                . "INSERT INTO ref.past SELECT '$regime', e.r_id, ref.us(p.as_of), " . number_sql($model) . " FROM past_$regime AS p"
-                . " JOIN ref.$entity->{name} AS e USING ($keys) WHERE p.label IS NOT NULL;\n";
+                . "SELECT format(\$f\$CREATE TEMP TABLE past_%1\$s ($keys, as_of, label, split) AS EXECUTE history_$regime(%2\$L, 1, 40);"
+                . " INSERT INTO ref.past SELECT %1\$s, '$regime', e.r_id, ref.us(p.as_of), " . number_sql($model) . " FROM past_%1\$s AS p"
+                . " JOIN ref.$entity->{name} AS e USING ($keys) WHERE p.label IS NOT NULL; DROP TABLE past_%1\$s\$f\$,"
+                . " n, timestamp '2000-01-01' + h * interval '1 microsecond') FROM ref.seed WHERE regime = '$regime' \\gexec\n";
             next;
         }
         my $label = $statement->{multiclass} ? 'c.number' : number_sql($model, 'p');
         my $classes = $statement->{multiclass} ? " JOIN (SELECT label, row_number() OVER (ORDER BY label COLLATE \"C\") - 1 AS number FROM ref.label"
             . " WHERE split = 'train' GROUP BY label) AS c USING (label)" : '';
-        $sql .= "INSERT INTO ref.past SELECT '$regime', p.r_id, p.time, $label FROM ref.label AS p$classes WHERE split IN ('train', 'validation');\n";
+        $sql .= "INSERT INTO ref.past SELECT NULL, '$regime', p.r_id, p.time, $label FROM ref.label AS p$classes WHERE split IN ('train', 'validation');\n";
     }
-    my $known = "p.regime = s.regime AND p.time <= s.h - $us AND p.time > s.$reach";
+    my $known = "p.regime = s.regime AND coalesce(p.n, s.n) = s.n AND p.time <= s.h - $us AND p.time > s.$reach";
     $sql .= "CREATE TABLE ref.own AS SELECT s.n, p.* FROM ref.seed AS s JOIN LATERAL (SELECT row_number() OVER (ORDER BY p.time DESC) - 1 AS place, p.time, p.label"
         . " FROM ref.past AS p WHERE p.r_id = s.r_id AND $known ORDER BY p.time DESC LIMIT 256) AS p ON true;\n";
     $sql .= "CREATE TABLE ref.everyone AS SELECT s.n, p.time, p.label FROM ref.seed AS s JOIN ref.past AS p ON $known;\n";
