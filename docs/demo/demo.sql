@@ -39,6 +39,12 @@ SELECT split, regime, metric, round(model::numeric, 3) AS model,
 FROM moe_ml.evaluate('churn') WHERE metric IN ('auroc', 'average_precision', 'log_loss');
 
 \set ECHO none
+\echo '== Who is in the mixture: each expert''s weight, and how good it is alone'
+\set ECHO queries
+
+SELECT * FROM moe_ml.experts('churn');
+
+\set ECHO none
 \echo '== Which tables mattered? (What the metric loses when a table is hidden.)'
 \echo '   The shop has a hidden cause: who waits over two days for an answer to a support ticket leaves.'
 \set ECHO queries
