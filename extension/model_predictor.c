@@ -2,15 +2,8 @@
  * model_predictor.c: a stored model opened over today's tables.
  *
  * Opening reads the stored parameters, binds the stored schema to the catalog,
- * reads all its tables as the caller and builds graph, inputs and models. That
- * is paid once per statement: an open predictor is kept and used again as long
- * as statement, snapshot, user, row_security and text settings are the same.
- *
- * Life: each predictor has a memory context and is pinned by every memory
- * context that it was opened in or is held by (through a reset callback), so
- * that a scan keeps its predictor while a nested statement opens another. One
- * that is neither pinned nor current is freed at the next opening or at the
- * end of the transaction.
+ * reads all its tables as the caller and builds graph, inputs and models. How
+ * long that serves is model_cache.c's to say.
  *
  * Time: rows stand in canonical order with the row time first, and columns are
  * encoded by stored statistics, so rows later than a horizon cannot change a
@@ -19,17 +12,12 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
-#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
-#include "utils/guc.h"
-#include "utils/guc_tables.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/rls.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -38,156 +26,6 @@
 #include "extension/moe_ml.h"
 #include "extension/schema_sql.h"
 #include "kernels/blas.h"
-
-/* When an open predictor may serve again. Within one statement, snapshots of the same four numbers see the same. */
-typedef struct predictor_key
-{
-    Oid relid;
-    Oid user;
-    bool row_security;
-    TimestampTz statement;
-    TransactionId xmin, xmax;
-    uint32 xcnt;
-    int32 subxcnt; /* on a standby the transactions in progress are counted here */
-    CommandId curcid;
-    uint64 settings;
-} predictor_key;
-
-typedef struct entry
-{
-    struct entry *next;
-    predictor_key key;
-    int pins;
-    bool stale;
-    moe_predictor predictor;
-} entry;
-
-static entry *entries = NULL;
-static bool callback_registered = false;
-
-/* Free the entries that are stale and not pinned. */
-static void
-sweep(void)
-{
-    entry **link = &entries;
-
-    while (*link != NULL)
-    {
-        entry *e = *link;
-
-        if (!e->stale || e->pins > 0)
-        {
-            link = &e->next;
-            continue;
-        }
-        *link = e->next;
-        MemoryContextDelete(e->predictor.context); /* e lies in it */
-    }
-}
-
-/*
- * Mark what an opening under a new key makes useless: all of earlier
- * statements, and the same model under an earlier snapshot. Other models of
- * this statement are likely to be asked again. NULL: all.
- */
-static void
-mark_stale(const predictor_key *current)
-{
-    for (entry *e = entries; e != NULL; e = e->next)
-    {
-        if (current == NULL || e->key.statement != current->statement || e->key.relid == current->relid)
-            e->stale = true;
-    }
-}
-
-static void
-end_of_transaction(XactEvent event, void *arg)
-{
-    if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
-        return;
-    mark_stale(NULL);
-    sweep();
-}
-
-/* Command ids do not tell a subtransaction's rows from those of what follows its abort. */
-static void
-end_of_subtransaction(SubXactEvent event, SubTransactionId id, SubTransactionId parent, void *arg)
-{
-    if (event == SUBXACT_EVENT_ABORT_SUB)
-        mark_stale(NULL);
-}
-
-static void
-unpin(void *arg)
-{
-    entry *e = arg;
-
-    e->pins--;
-    sweep();
-}
-
-void
-moe_predictor_hold(moe_predictor *predictor, MemoryContext context)
-{
-    MemoryContextCallback *callback = MemoryContextAllocZero(context, sizeof(MemoryContextCallback));
-    entry *e = (entry *) ((char *) predictor - offsetof(entry, predictor));
-
-    callback->func = unpin;
-    callback->arg = e;
-    MemoryContextRegisterResetCallback(context, callback);
-    e->pins++;
-}
-
-/*
- * The values of all settings that are text. Policies and views may depend on
- * them (current_setting('app.tenant')), and a function can change them within
- * the statement. search_path is left out: rows are read under a fixed one.
- */
-static uint64
-hash_settings(void)
-{
-#if PG_VERSION_NUM >= 160000
-    int n;
-    struct config_generic **variables = get_guc_variables(&n);
-#else
-    int n = GetNumConfigOptions();
-    struct config_generic **variables = get_guc_variables();
-#endif
-    uint64 hash = 0;
-
-    for (int i = 0; i < n; i++)
-    {
-        struct config_string *variable = (struct config_string *) variables[i];
-        const char *value;
-
-        if (variable->gen.vartype != PGC_STRING || variable->variable == &namespace_search_path)
-            continue;
-        value = *variable->variable;
-        hash = hash_bytes_extended((const unsigned char *) (value ? value : ""), value ? strlen(value) : 0, hash);
-    }
-#if PG_VERSION_NUM >= 160000
-    pfree(variables);
-#endif
-    return hash;
-}
-
-static void
-current_key(Oid relid, predictor_key *key)
-{
-    Snapshot snapshot = GetActiveSnapshot();
-
-    memset(key, 0, sizeof(*key)); /* padding too: keys are compared as bytes */
-    key->relid = relid;
-    key->user = GetUserId();
-    key->row_security = row_security;
-    key->statement = GetCurrentStatementStartTimestamp();
-    key->xmin = snapshot->xmin;
-    key->xmax = snapshot->xmax;
-    key->xcnt = snapshot->xcnt;
-    key->subxcnt = snapshot->subxcnt;
-    key->curcid = snapshot->curcid;
-    key->settings = hash_settings();
-}
 
 void
 moe_predictor_check_stored(const moe_predictor *predictor, moe_code code)
@@ -283,8 +121,22 @@ load_mixture(moe_predictor *predictor, moe_stored *stored)
     moe_mixture_connect(parts->mixture, moe_inputs_compute, parts->inputs, moe_predictor_ask_graph, parts);
 }
 
+/* Which of what the model's queries give may serve later statements. */
 static void
-load(moe_predictor *predictor, Oid relid)
+judge_queries(moe_predictor *predictor)
+{
+    struct moe_predictor_parts *parts = predictor->parts;
+    const moe_model_info *info = predictor->info;
+    Oid types[] = {predictor->schema->time_type, INT4OID, INT4OID};
+
+    parts->settled_population =
+        info->population == NULL || moe_settled_query(info->population, 1, types, info->search_path);
+    parts->settled_past =
+        info->history_query == NULL || moe_settled_query(info->history_query, 3, types, info->search_path);
+}
+
+void
+moe_predictor_load(moe_predictor *predictor, Oid relid)
 {
     struct moe_predictor_parts *parts = palloc0(sizeof(*parts));
     Snapshot snapshot = moe_catalog_snapshot();
@@ -316,95 +168,19 @@ load(moe_predictor *predictor, Oid relid)
     load_members(predictor, &stored);
     load_mixture(predictor, &stored);
     pfree(bytes);
+    judge_queries(predictor);
     predictor->build_seconds = moe_seconds() - start;
 }
 
-/* Models being opened, innermost first: a view that a model reads may ask that model. */
-typedef struct opening
+void
+moe_predictor_renew(moe_predictor *predictor)
 {
-    struct opening *outer;
-    Oid relid;
-} opening;
+    struct moe_predictor_parts *parts = predictor->parts;
 
-static opening *openings = NULL;
-
-static void
-end_opening(const opening *self)
-{
-    openings = self->outer;
-}
-
-static void
-begin_opening(opening *self, Oid relid)
-{
-    for (const opening *o = openings; o != NULL; o = o->outer)
-    {
-        if (o->relid == relid)
-            ereport(ERROR, (errcode(ERRCODE_INVALID_RECURSION),
-                            errmsg("model \"%s\" reads its own predictions", get_rel_name(relid)),
-                            errhint("Leave out the view over the model among its tables: list them in USING (...).")));
-    }
-    self->outer = openings;
-    self->relid = relid;
-    openings = self;
-}
-
-/* Open anew, in a context of its own that an error takes along with the current one. */
-static entry *
-open_entry(const predictor_key *key)
-{
-    MemoryContext caller = CurrentMemoryContext;
-    MemoryContext context = AllocSetContextCreate(caller, "moe_ml predictor", ALLOCSET_DEFAULT_SIZES);
-    opening self;
-    entry *e;
-
-    MemoryContextSwitchTo(context);
-    e = palloc0(sizeof(entry));
-    e->key = *key;
-    e->predictor.context = context;
-    begin_opening(&self, key->relid);
-    PG_TRY();
-    {
-        load(&e->predictor, key->relid);
-    }
-    PG_FINALLY();
-    {
-        end_opening(&self);
-    }
-    PG_END_TRY();
-    MemoryContextSwitchTo(caller);
-    MemoryContextSetParent(context, TopMemoryContext);
-    e->next = entries;
-    entries = e;
-    return e;
-}
-
-moe_predictor *
-moe_predictor_open(Oid relid)
-{
-    predictor_key key;
-    entry *e;
-
-    if (!callback_registered)
-    {
-        RegisterXactCallback(end_of_transaction, NULL);
-        RegisterSubXactCallback(end_of_subtransaction, NULL);
-        callback_registered = true;
-    }
-    current_key(relid, &key);
-    for (e = entries; e != NULL; e = e->next)
-    {
-        if (!e->stale && memcmp(&e->key, &key, sizeof(key)) == 0)
-            break;
-    }
-    if (e == NULL)
-    {
-        mark_stale(&key);
-        sweep();
-        e = open_entry(&key);
-    }
-    moe_predictor_hold(&e->predictor, CurrentMemoryContext);
-    return &e->predictor;
+    predictor->kept = true;
+    predictor->read_seconds = predictor->build_seconds = 0;
+    parts->has_population = parts->has_population && parts->settled_population;
+    parts->has_past = parts->has_past && parts->settled_past;
 }
 
 int64
