@@ -9,12 +9,15 @@
  * rows alone. Messages of catalog changes (a privilege revoked while a
  * repeatable read goes on) end it as well.
  *
+ * What the model learned is kept apart from the rows: where only these have
+ * changed, only these are read again.
+ *
  * Life: each predictor has a memory context and is pinned by every memory
  * context that it was opened in or is held by (through a reset callback), so
- * that a scan keeps its predictor while a nested statement opens another. One
- * that is neither pinned nor of use is freed at the next opening or at the
- * end of the transaction; then, too, those used longest ago, until the others
- * fit moe_ml.cache_size.
+ * that a scan keeps its predictor while a nested statement opens another. At
+ * the end of a transaction rows that do not last are freed, and predictors
+ * used longest ago, until the others fit moe_ml.cache_size; all of them after an
+ * error.
  */
 #include "postgres.h"
 
@@ -31,6 +34,7 @@
 #include "utils/rls.h"
 #include "utils/snapmgr.h"
 
+#include "extension/model_catalog.h"
 #include "extension/model_predictor_internal.h"
 #include "extension/moe_ml.h"
 
@@ -58,8 +62,9 @@ typedef struct entry
     uint64 messages; /* of catalog changes, when it was opened */
     uint64 used;     /* when last, by a counter */
     int pins;
-    bool stale;
-    bool lasting; /* may serve in later statements */
+    bool stale;   /* its rows are of no use; the model may be put over others */
+    bool dead;    /* to be freed once nobody holds it */
+    bool lasting; /* its rows may serve in later statements */
     moe_predictor predictor;
 } entry;
 
@@ -67,7 +72,7 @@ static entry *entries = NULL;
 static uint64 uses = 0;
 static bool callback_registered = false;
 
-/* Free the entries that are stale and not pinned. */
+/* Free the dead that nobody holds. */
 static void
 sweep(void)
 {
@@ -77,7 +82,7 @@ sweep(void)
     {
         entry *e = *link;
 
-        if (!e->stale || e->pins > 0)
+        if (!e->dead || e->pins > 0)
         {
             link = &e->next;
             continue;
@@ -93,7 +98,7 @@ size_of(const entry *e)
     return MemoryContextMemAllocated(e->predictor.context, true) + moe_job_memory_used(e->predictor.job);
 }
 
-/* Of those that are neither stale nor pinned, let those used longest ago go until the others fit the limit. */
+/* Of those that nobody holds, let those used longest ago go until the others fit the limit. */
 static void
 shrink(size_t limit)
 {
@@ -104,7 +109,7 @@ shrink(size_t limit)
 
         for (entry *e = entries; e != NULL; e = e->next)
         {
-            if (e->stale || e->pins > 0)
+            if (e->dead || e->pins > 0)
                 continue;
             total += size_of(e);
             if (oldest == NULL || e->used < oldest->used)
@@ -112,7 +117,7 @@ shrink(size_t limit)
         }
         if (total <= limit)
             return;
-        oldest->stale = true;
+        oldest->dead = true;
     }
 }
 
@@ -134,8 +139,8 @@ lasts(const entry *e)
 }
 
 /*
- * Mark what an opening under a new key makes useless: of earlier statements all that do not last, and the same model
- * under an earlier snapshot. Other models of this statement are likely to be asked again.
+ * Mark what an opening under a new key makes useless: of earlier statements all rows that do not last, and those of the
+ * same model under an earlier snapshot. Other models of this statement are likely to be asked again.
  */
 static void
 mark_stale(const cache_key *current)
@@ -148,24 +153,32 @@ mark_stale(const cache_key *current)
 
         if (outlived || e->key.relid == current->relid)
             e->stale = true;
+        if (e->key.relid == current->relid && e->pins > 0)
+            e->dead = true; /* another will take its place */
     }
 }
 
 static void
-mark_all_stale(void)
+mark_all_dead(void)
 {
     for (entry *e = entries; e != NULL; e = e->next)
-        e->stale = true;
+        e->stale = e->dead = true;
 }
 
+/* After an abort nothing is trusted: a cancelled job stays so. */
 static void
 end_of_transaction(XactEvent event, void *arg)
 {
     if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
         return;
+    if (event == XACT_EVENT_ABORT)
+        mark_all_dead();
     for (entry *e = entries; e != NULL; e = e->next)
-        if (event != XACT_EVENT_COMMIT || !e->lasting)
-            e->stale = true;
+    {
+        e->stale = e->stale || !e->lasting;
+        if (e->stale && e->pins == 0)
+            moe_predictor_forget(&e->predictor);
+    }
     shrink((size_t) moe_setting_cache_size_mb * 1024 * 1024);
     sweep();
 }
@@ -175,7 +188,7 @@ static void
 end_of_subtransaction(SubXactEvent event, SubTransactionId id, SubTransactionId parent, void *arg)
 {
     if (event == SUBXACT_EVENT_ABORT_SUB)
-        mark_all_stale();
+        mark_all_dead();
 }
 
 static void
@@ -279,20 +292,41 @@ begin_opening(opening *self, Oid relid)
     openings = self;
 }
 
-static entry *
-make_entry(const cache_key *key, Snapshot snapshot, MemoryContext context)
+/* Under what an entry's rows are being read. */
+static void
+set_key(entry *e, const cache_key *key, Snapshot snapshot)
 {
-    entry *e = palloc0(sizeof(entry));
     int subxcnt = Max(snapshot->subxcnt, 0);
 
     e->key = *key;
     e->statement = GetCurrentStatementStartTimestamp();
     e->messages = SharedInvalidMessageCounter;
-    e->running = palloc(sizeof(TransactionId) * (snapshot->xcnt + subxcnt + 1));
+    if (e->running != NULL)
+        pfree(e->running);
+    e->running = MemoryContextAlloc(e->predictor.context, sizeof(TransactionId) * (snapshot->xcnt + subxcnt + 1));
     memcpy(e->running, snapshot->xip, sizeof(TransactionId) * snapshot->xcnt);
     memcpy(e->running + snapshot->xcnt, snapshot->subxip, sizeof(TransactionId) * subxcnt);
-    e->predictor.context = context;
-    return e;
+}
+
+/* Load the model if need be, and read. An error leaves the entry stale. */
+static void
+fill(entry *e, bool load)
+{
+    opening self;
+
+    begin_opening(&self, e->key.relid);
+    PG_TRY();
+    {
+        if (load)
+            moe_predictor_load(&e->predictor, e->key.relid);
+        moe_predictor_read(&e->predictor);
+    }
+    PG_FINALLY();
+    {
+        end_opening(&self);
+    }
+    PG_END_TRY();
+    e->lasting = moe_settled_tables(e->predictor.schema) && !TransactionIdIsValid(GetTopTransactionIdIfAny());
 }
 
 /* Open anew, in a context of its own that an error takes along with the current one. */
@@ -301,27 +335,47 @@ open_entry(const cache_key *key, Snapshot snapshot)
 {
     MemoryContext caller = CurrentMemoryContext;
     MemoryContext context = AllocSetContextCreate(caller, "moe_ml predictor", ALLOCSET_DEFAULT_SIZES);
-    opening self;
     entry *e;
 
     MemoryContextSwitchTo(context);
-    e = make_entry(key, snapshot, context);
-    begin_opening(&self, key->relid);
-    PG_TRY();
-    {
-        moe_predictor_load(&e->predictor, key->relid);
-    }
-    PG_FINALLY();
-    {
-        end_opening(&self);
-    }
-    PG_END_TRY();
-    e->lasting = moe_settled_tables(e->predictor.schema) && !TransactionIdIsValid(GetTopTransactionIdIfAny());
+    e = palloc0(sizeof(entry));
+    e->predictor.context = context;
+    set_key(e, key, snapshot);
+    fill(e, true);
     MemoryContextSwitchTo(caller);
     MemoryContextSetParent(context, TopMemoryContext);
     e->next = entries;
     entries = e;
     return e;
+}
+
+/* A predictor that nobody holds, whose model is the one that is stored today: only its rows are old. */
+static entry *
+find_model(const cache_key *key)
+{
+    pg_uuid_t id = moe_model_load(key->relid)->id;
+    Snapshot snapshot = moe_catalog_snapshot();
+    uint64 version = moe_catalog_version(&id, snapshot);
+    entry *e = entries;
+
+    UnregisterSnapshot(snapshot);
+    while (e != NULL && !(e->pins == 0 && !e->dead && e->key.relid == key->relid && e->key.user == key->user &&
+                          e->key.threads == key->threads && e->key.memory_limit == key->memory_limit &&
+                          moe_predictor_is_of(&e->predictor, &id, version)))
+        e = e->next;
+    return e;
+}
+
+static void
+read_again(entry *e, const cache_key *key, Snapshot snapshot)
+{
+    MemoryContext old = MemoryContextSwitchTo(e->predictor.context);
+
+    e->stale = e->dead = true; /* until it is whole again */
+    set_key(e, key, snapshot);
+    fill(e, false);
+    e->stale = e->dead = false;
+    MemoryContextSwitchTo(old);
 }
 
 moe_predictor *
@@ -341,15 +395,19 @@ moe_predictor_open(Oid relid)
     current_key(relid, snapshot, &key);
     for (e = entries; e != NULL; e = e->next)
     {
-        if (!e->stale && memcmp(&e->key, &key, sizeof(key)) == 0 && same_running(e, snapshot) &&
+        if (!e->stale && !e->dead && memcmp(&e->key, &key, sizeof(key)) == 0 && same_running(e, snapshot) &&
             (e->statement == statement || lasts(e)))
             break;
     }
     if (e == NULL)
     {
         mark_stale(&key);
+        e = find_model(&key);
+        if (e != NULL)
+            read_again(e, &key, snapshot);
         sweep();
-        e = open_entry(&key, snapshot);
+        if (e == NULL)
+            e = open_entry(&key, snapshot);
     }
     else if (e->statement != statement)
     {

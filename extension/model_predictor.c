@@ -54,8 +54,9 @@ check_record(const moe_predictor *predictor, const moe_stored *stored)
 
 /* The stored features must have the columns that the reader delivers. */
 static void
-check_features(const moe_predictor *predictor, const moe_features *features)
+check_features(const moe_predictor *predictor)
 {
+    const moe_features *features = predictor->parts->features;
     const moe_data *data = predictor->data;
     bool same = moe_features_tables(features) == data->n_tables;
 
@@ -66,42 +67,19 @@ check_features(const moe_predictor *predictor, const moe_features *features)
             predictor, moe_fail(predictor->job, MOE_CORRUPT, "the stored columns do not match the stored schema"));
 }
 
-/* The inputs over today's rows. */
-static void
-load_inputs(moe_predictor *predictor, moe_stored *stored)
-{
-    struct moe_predictor_parts *parts = predictor->parts;
-
-    parts->inputs = predictor->inputs = stored->inputs;
-    parts->kept = stored->kept;
-    moe_inputs_bind(parts->inputs, predictor->data, parts->graph);
-    if (!moe_inputs_can_pick(parts->inputs, stored->model.seed_inputs))
-        moe_predictor_check_stored(
-            predictor, moe_fail(predictor->job, MOE_CORRUPT, "the stored network does not fit the stored inputs"));
-}
-
-/* The members of the graph expert over today's rows. */
+/* Members of the graph expert, as far as they do not depend on rows. */
 static void
 load_members(moe_predictor *predictor, moe_stored *stored)
 {
     struct moe_predictor_parts *parts = predictor->parts;
-    const moe_data *data = predictor->data;
 
+    parts->features = stored->features;
+    parts->encoder = stored->encoder;
+    parts->config = stored->model;
     parts->n_members = stored->members;
     parts->member = palloc0(sizeof(moe_member) * Max(parts->n_members, 1));
-    if (parts->n_members > 0)
-    {
-        check_features(predictor, stored->features);
-        parts->features = stored->features;
-        moe_predictor_check_stored(predictor, moe_features_bind(stored->features, data->tables, data->n_tables));
-    }
     for (int i = 0; i < parts->n_members; i++)
-    {
         moe_predictor_check_stored(predictor, moe_store_next(predictor->job, stored, &parts->member[i]));
-        moe_predictor_check_stored(
-            predictor, moe_member_build(predictor->job, parts->graph, parts->features, &stored->encoder, &stored->model,
-                                        moe_predictor_seed_inputs, parts, i + 1, &parts->member[i]));
-    }
 }
 
 /* The mixture, whose inputs and members are there. */
@@ -121,6 +99,36 @@ load_mixture(moe_predictor *predictor, moe_stored *stored)
     moe_mixture_connect(parts->mixture, moe_inputs_compute, parts->inputs, moe_predictor_ask_graph, parts);
 }
 
+void
+moe_predictor_load(moe_predictor *predictor, Oid relid)
+{
+    struct moe_predictor_parts *parts = palloc0(sizeof(*parts));
+    Snapshot snapshot = moe_catalog_snapshot();
+    moe_model_record *record = moe_model_load_record(relid, snapshot);
+    moe_stored stored = {0};
+    uint8 *bytes;
+    int64 length;
+
+    parts->user = GetUserId();
+    predictor->info = &record->info;
+    predictor->parts = parts;
+    parts->version = moe_catalog_version(&record->info.id, snapshot);
+    bytes = moe_catalog_read_parameters(&record->info.id, snapshot, &length);
+    UnregisterSnapshot(snapshot);
+    predictor->job = moe_job_in_context(CurrentMemoryContext);
+    moe_predictor_check_stored(predictor, moe_store_open(predictor->job, bytes, length, &stored));
+    check_record(predictor, &stored);
+    parts->schema_length = stored.schema.length;
+    parts->schema_bytes = palloc(Max(stored.schema.length, 1));
+    memcpy(parts->schema_bytes, stored.schema.data, stored.schema.length);
+    parts->inputs = predictor->inputs = stored.inputs;
+    parts->kept = stored.kept;
+    load_members(predictor, &stored);
+    load_mixture(predictor, &stored);
+    pfree(bytes);
+    moe_check(predictor->job, moe_blas_open(predictor->job));
+}
+
 /* Which of what the model's queries give may serve later statements. */
 static void
 judge_queries(moe_predictor *predictor)
@@ -135,41 +143,104 @@ judge_queries(moe_predictor *predictor)
         info->history_query == NULL || moe_settled_query(info->history_query, 3, types, info->search_path);
 }
 
-void
-moe_predictor_load(moe_predictor *predictor, Oid relid)
+bool
+moe_predictor_is_of(const moe_predictor *predictor, const pg_uuid_t *id, uint64 version)
 {
-    struct moe_predictor_parts *parts = palloc0(sizeof(*parts));
-    Snapshot snapshot = moe_catalog_snapshot();
-    moe_model_record *record = moe_model_load_record(relid, snapshot);
-    double start = moe_seconds();
-    moe_stored stored = {0};
+    return memcmp(&predictor->info->id, id, sizeof(*id)) == 0 && predictor->parts->version == version;
+}
+
+void
+moe_predictor_forget(moe_predictor *predictor)
+{
+    struct moe_predictor_parts *parts = predictor->parts;
+
+    for (int i = 0; i < parts->n_members; i++)
+    {
+        moe_model_destroy(parts->member[i].model);
+        moe_encoder_destroy(parts->member[i].encoder);
+        parts->member[i].model = NULL;
+        parts->member[i].encoder = NULL;
+    }
+    parts->graph = NULL;
+    parts->population = NULL;
+    parts->told = (moe_past_labels){0};
+    parts->has_population = parts->has_past = false;
+    predictor->schema = NULL;
+    predictor->data = NULL;
+    if (parts->rows != NULL)
+        MemoryContextDelete(parts->rows); /* and the job of the data, the graph with it */
+    parts->rows = NULL;
+}
+
+/* One job may use of the memory limit what another leaves. */
+static void
+share_limit(moe_job *job, const moe_job *other)
+{
+    size_t limit = (size_t) moe_setting_memory_limit_mb * 1024 * 1024;
+    size_t used = moe_job_memory_used(other);
+
+    moe_job_set_memory_limit(job, used < limit ? limit - used : 1);
+}
+
+/* Schema and rows, and the graph over them. */
+static void
+read_rows(moe_predictor *predictor)
+{
+    struct moe_predictor_parts *parts = predictor->parts;
+    moe_reader reader;
     moe_job *job;
-    uint8 *bytes;
-    int64 length;
 
-    parts->user = GetUserId();
-    predictor->info = &record->info;
-    predictor->parts = parts;
-    bytes = moe_catalog_read_parameters(&record->info.id, snapshot, &length);
-    UnregisterSnapshot(snapshot);
-    job = predictor->job = moe_job_in_context(CurrentMemoryContext);
-    moe_predictor_check_stored(predictor, moe_store_open(job, bytes, length, &stored));
-    check_record(predictor, &stored);
-    predictor->schema = moe_schema_read(&stored.schema, get_rel_name(relid));
-    moe_predictor_check_stored(predictor, moe_reader_code(&stored.schema));
+    moe_reader_init(&reader, predictor->job, parts->schema_bytes, parts->schema_length);
+    predictor->schema = moe_schema_read(&reader, get_rel_name(predictor->info->foreign_table));
+    moe_predictor_check_stored(predictor, moe_reader_code(&reader));
+    job = moe_job_in_context(parts->rows);
+    share_limit(job, predictor->job);
     predictor->data = moe_data_read(predictor->schema, job);
-    predictor->read_seconds = moe_seconds() - start;
-
-    start = moe_seconds();
-    moe_check(job, moe_blas_open(job));
     moe_check(job, moe_graph_create(job, predictor->data->graph_tables, predictor->data->n_tables,
                                     predictor->data->graph_keys, predictor->data->n_edges, &parts->graph));
-    load_inputs(predictor, &stored);
-    load_members(predictor, &stored);
-    load_mixture(predictor, &stored);
-    pfree(bytes);
+    share_limit(predictor->job, job);
+}
+
+/* Inputs and members over the rows. */
+static void
+bind_rows(moe_predictor *predictor)
+{
+    struct moe_predictor_parts *parts = predictor->parts;
+    const moe_data *data = predictor->data;
+
+    moe_inputs_bind(parts->inputs, data, parts->graph);
+    if (!moe_inputs_can_pick(parts->inputs, parts->config.seed_inputs))
+        moe_predictor_check_stored(
+            predictor, moe_fail(predictor->job, MOE_CORRUPT, "the stored network does not fit the stored inputs"));
+    if (parts->n_members > 0)
+    {
+        check_features(predictor);
+        moe_predictor_check_stored(predictor, moe_features_bind(parts->features, data->tables, data->n_tables));
+    }
+    for (int i = 0; i < parts->n_members; i++)
+        moe_predictor_check_stored(
+            predictor, moe_member_build(predictor->job, parts->graph, parts->features, &parts->encoder, &parts->config,
+                                        moe_predictor_seed_inputs, parts, i + 1, &parts->member[i]));
+}
+
+void
+moe_predictor_read(moe_predictor *predictor)
+{
+    struct moe_predictor_parts *parts = predictor->parts;
+    double start = moe_seconds();
+    MemoryContext old;
+
+    moe_predictor_forget(predictor);
+    parts->rows = AllocSetContextCreate(predictor->context, "moe_ml rows", ALLOCSET_DEFAULT_SIZES);
+    old = MemoryContextSwitchTo(parts->rows);
+    read_rows(predictor);
+    predictor->read_seconds = moe_seconds() - start;
+    start = moe_seconds();
+    bind_rows(predictor);
     judge_queries(predictor);
+    predictor->kept = false;
     predictor->build_seconds = moe_seconds() - start;
+    MemoryContextSwitchTo(old);
 }
 
 void

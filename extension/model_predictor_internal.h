@@ -16,13 +16,20 @@
 
 struct moe_predictor_parts
 {
-    Oid user; /* as whom it was opened */
-    moe_graph *graph;
-    moe_features *features; /* NULL without a graph expert */
-    int n_members;
+    Oid user;       /* as whom it was opened */
+    uint64 version; /* of the stored parameters */
+    uint8 *schema_bytes;
+    int64 schema_length;
+    moe_features *features;
+    moe_encoder_config encoder;
+    moe_model_config config;
+    int n_members; /* 0 without a graph expert */
     moe_member *member;
     moe_mixture *mixture;
     moe_inputs *inputs;
+
+    MemoryContext rows; /* of what was read: the schema, data with a job of their own, and the graph */
+    moe_graph *graph;
 
     const int32 *asked;       /* of the seeds that the graph expert is being asked about, their rows */
     const float *asked_input; /* and their inputs */
@@ -41,8 +48,14 @@ struct moe_predictor_parts
     int64 past_anchor;    /* DT_NOEND: those that were told, or are kept */
 };
 
-/* Open the model into a predictor whose context is current, and the only member that is set. */
+/* Load what the model learned into a predictor whose context is current, and the only member that is set. */
 void moe_predictor_load(moe_predictor *predictor, Oid relid);
+/* Read the tables, and put the model over their rows instead of those it is over. */
+void moe_predictor_read(moe_predictor *predictor);
+/* Let go of the rows. */
+void moe_predictor_forget(moe_predictor *predictor);
+/* Is it the model of this id, in this version (moe_catalog_version)? */
+bool moe_predictor_is_of(const moe_predictor *predictor, const pg_uuid_t *id, uint64 version);
 /* An open predictor is taken up by a later statement that sees the same rows. */
 void moe_predictor_renew(moe_predictor *predictor);
 
