@@ -32,6 +32,7 @@
 
 #define FIRST_CHUNK 64
 #define LAST_CHUNK  4096
+#define LINE_WIDTH  50 /* of a list in EXPLAIN */
 
 /* The user whose rights count: the caller, or the owner of the view that names the model. */
 static Oid
@@ -332,32 +333,50 @@ time_text(const moe_scan *scan, const ForeignScan *plan)
     return "newest row time";
 }
 
+/* "results: 312, races: 40", on lines that fit a terminal where EXPLAIN prints text. */
+static char *
+tables_read(const moe_predictor *predictor, const ExplainState *es)
+{
+    const moe_data *data = predictor->data;
+    StringInfoData text;
+    int line = 0;
+
+    initStringInfo(&text);
+    for (int t = 0; t < data->n_tables; t++)
+    {
+        char *item = psprintf("%s: " INT64_FORMAT, data->tables[t].name, predictor->rows_read[t]);
+
+        if (predictor->rows_read[t] == 0)
+            continue;
+        if (text.len > 0)
+            appendStringInfoString(&text, ", ");
+        if (es->format == EXPLAIN_FORMAT_TEXT && text.len - line + strlen(item) > LINE_WIDTH)
+        {
+            text.data[text.len - 1] = '\n';
+            line = text.len;
+            appendStringInfoSpaces(&text, es->indent * 2 + 2);
+        }
+        appendStringInfoString(&text, item);
+    }
+    return text.data;
+}
+
 /* What this statement has read for the scan. */
 static void
 explain_reading(const moe_predictor *predictor, ExplainState *es)
 {
-    const moe_data *data = predictor->data;
-    StringInfoData tables;
     int64 all = 0;
 
-    initStringInfo(&tables);
-    for (int t = 0; t < data->n_tables; t++)
-    {
-        int64 n = predictor->rows_read == NULL ? 0 : predictor->rows_read[t];
-
-        if (n > 0)
-            appendStringInfo(&tables, "%s%s: " INT64_FORMAT, all > 0 ? ", " : "", data->tables[t].name, n);
-        all += n;
-    }
+    for (int t = 0; predictor->rows_read != NULL && t < predictor->data->n_tables; t++)
+        all += predictor->rows_read[t];
+    ExplainPropertyText("Reading",
+                        all == 0 && predictor->kept ? "nothing, unchanged since an earlier statement"
+                        : predictor->only != NULL   ? "rows around the key, by indexes"
+                                                    : "whole tables",
+                        es);
     ExplainPropertyInteger("Rows Read", NULL, all, es);
-    if (all == 0 && predictor->kept)
-        ExplainPropertyText("Tables Read", "none, unchanged since an earlier statement", es);
-    else
-    {
-        ExplainPropertyText("Tables Read", tables.data, es);
-        ExplainPropertyText("Reading", predictor->only != NULL ? "rows around the key, by indexes" : "whole tables",
-                            es);
-    }
+    if (all > 0)
+        ExplainPropertyText("Tables Read", tables_read(predictor, es), es);
 }
 
 /* Where the time went and who answered, once the scan has run. */
