@@ -24,10 +24,13 @@
 #define ROW_SHARE    0.7 /* of a tree; of numbers all rows, as medians of few move much */
 #define COLUMN_SHARE 0.5
 #define PATIENCE     50
+#define DEPTH        3 /* times that a row is counted in a tree, on average */
 #define MOST_ROUNDS  1000
 #define USUAL_ROUNDS 200
-#define MOST_COLUMNS 1024 /* of a tree */
+#define MOST_ROWS    50000 /* of a tree */
+#define MOST_COLUMNS 1024
 #define MOST_TREES   4096
+#define MOST_WORK    3e10 /* sums: tens of seconds */
 #define LEAST_VALID  100
 #define ROWS         64   /* a chunk */
 #define BATCH        4096 /* rows predicted together */
@@ -115,6 +118,7 @@ typedef struct boosting
     moe_bins *bins;
     moe_tree_grower *grower;
     int64_t rounds;
+    double row_share;
     double *raw;       /* [train->n, outputs] */
     double *valid_raw; /* [valid->n, outputs] */
     float *gradient;   /* [outputs, train->n] */
@@ -144,8 +148,7 @@ add_tree(boosting *b, int64_t round, int o)
     trees *t = b->trees;
     uint64_t key = moe_key(moe_key(b->seed, (uint64_t) round), (uint64_t) o);
     moe_tree *tree = &t->tree[t->n];
-    int64_t n =
-        draw(moe_key(key, KEY_ROWS), b->train->n, b->task->task == MOE_REGRESSION ? 1 : ROW_SHARE, b->train->n, b->row);
+    int64_t n = draw(moe_key(key, KEY_ROWS), b->train->n, b->row_share, MOST_ROWS, b->row);
     int columns = (int) draw(moe_key(key, KEY_COLUMNS), b->bins->columns, COLUMN_SHARE, MOST_COLUMNS, b->column);
     moe_code code = moe_tree_grow(b->grower, n, b->row, columns, b->column, b->gradient + o * b->train->n,
                                   b->curvature + o * b->train->n, tree);
@@ -201,7 +204,19 @@ run_rounds(boosting *b)
             break;
     }
     t->n = best_trees;
-    return MOE_OK;
+    moe_tree *kept = moe_realloc(b->job, t->tree, t->n, sizeof *t->tree);
+    t->tree = kept == NULL ? t->tree : kept;
+    return moe_job_code(b->job);
+}
+
+/* How many rounds at most: what a tree's histograms cost sets a limit, and how many trees may be stored. */
+static int64_t
+rounds_for(const boosting *b, int columns)
+{
+    double rows = fmin(b->row_share * (double) b->train->n, MOST_ROWS);
+    double work = b->trees->outputs.n * COLUMN_SHARE * columns * (DEPTH * rows + LEAVES * MOE_TREE_BINS);
+    double most = fmin(MOST_TREES / b->trees->outputs.n, MOST_WORK / fmax(work, 1));
+    return (int64_t) fmax(fmin(b->valid->n > 0 ? MOST_ROUNDS : USUAL_ROUNDS, most), 1);
 }
 
 static moe_code
@@ -211,12 +226,12 @@ prepare(boosting *b)
     moe_job *job = b->job;
     double total = 0, curved = 0;
     int outputs = b->trees->outputs.n;
-    int64_t most = MOST_TREES / outputs, rounds = b->valid->n > 0 ? MOST_ROUNDS : USUAL_ROUNDS;
-    b->rounds = rounds < most ? rounds : most;
     moe_code code = moe_bins_create(job, train, &b->bins);
     if (code != MOE_OK)
         return code;
     int columns = b->bins->columns < MOST_COLUMNS ? b->bins->columns : MOST_COLUMNS;
+    b->row_share = b->task->task == MOE_REGRESSION ? 1 : ROW_SHARE;
+    b->rounds = rounds_for(b, columns);
     b->raw = moe_alloc(job, train->n, (size_t) outputs * sizeof *b->raw);
     b->valid_raw = moe_alloc(job, b->valid->n, (size_t) outputs * sizeof *b->valid_raw);
     b->gradient = moe_alloc(job, train->n, (size_t) outputs * sizeof *b->gradient);

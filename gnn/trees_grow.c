@@ -12,18 +12,18 @@
  * gains the earliest leaf, column and bin have it.
  *
  * Sums are of integers, gradient and curvature in the two halves of one word:
- * multiplied by what makes all magnitudes together 2^30, and rounded. So they
- * are exact, and the same in any order.
+ * rounded to a power of two that makes all magnitudes together 2^29 to 2^30 of
+ * it. So they are exact, and the same in any order.
  */
 #include "gnn/trees.h"
 
 #include <math.h>
 #include <string.h>
 
-#define BINS   256 /* of a histogram: a power of two */
-#define GRAIN  4   /* columns */
-#define WHOLE  1073741824.0
-#define NO_BIN (-1)
+#define BINS       256 /* of a histogram: a power of two */
+#define GRAIN      4   /* columns */
+#define WHOLE_BITS 30
+#define NO_BIN     (-1)
 
 typedef struct split
 {
@@ -74,36 +74,45 @@ curvature_of(const moe_tree_grower *g, int64_t sum)
     return (double) (uint32_t) sum * g->curvature_unit;
 }
 
-static double
-score(const moe_tree_grower *g, int64_t sum)
-{
-    double gradient = gradient_of(g, sum);
-    return gradient * gradient / (curvature_of(g, sum) + g->rule.l2);
-}
-
 static int64_t *
 histogram_of(const moe_tree_grower *g, const leaf *l, int64_t column)
 {
     return g->histogram + (l->slot * (int64_t) g->most_columns + column) * BINS;
 }
 
+/*
+ * The best split of a leaf by one column. Both sides' scores as one fraction, up / down, are compared with the best
+ * one's without dividing.
+ */
 static split
 best_of(const moe_tree_grower *g, int bins, const int64_t *histogram, int64_t total)
 {
+    double all_gradient = gradient_of(g, total), all_curvature = curvature_of(g, total), l2 = g->rule.l2;
+    double best_up = all_gradient * all_gradient, best_down = all_curvature + l2, least = g->rule.least;
     split best = {0, NO_BIN};
-    double whole = score(g, total);
     int64_t left = 0;
-    for (int b = 0; b < bins - 1; b++)
+    for (int b = 0; b < bins - 1 && all_curvature >= 2 * least; b++)
     {
-        left += histogram[b];
-        if (histogram[b] == 0 || curvature_of(g, left) < g->rule.least)
+        if (histogram[b] == 0)
             continue;
-        if (curvature_of(g, total - left) < g->rule.least)
+        left += histogram[b];
+        double curvature = curvature_of(g, left), other_curvature = all_curvature - curvature;
+        if (curvature < least)
+            continue;
+        if (other_curvature < least)
             break;
-        double gain = score(g, left) + score(g, total - left) - whole;
-        if (gain > best.gain)
-            best = (split){gain, b};
+        double gradient = gradient_of(g, left), other_gradient = all_gradient - gradient;
+        double up = gradient * gradient * (other_curvature + l2) + other_gradient * other_gradient * (curvature + l2);
+        double down = (curvature + l2) * (other_curvature + l2);
+        if (up * best_down > best_up * down)
+        {
+            best_up = up;
+            best_down = down;
+            best.bin = b;
+        }
     }
+    if (best.bin != NO_BIN)
+        best.gain = best_up / best_down - all_gradient * all_gradient / (all_curvature + l2);
     return best;
 }
 
@@ -215,7 +224,16 @@ split_leaf(moe_tree_grower *g, int number, moe_tree *tree)
         search(g, left_smaller ? number : g->leaves - 1, left_smaller ? g->leaves - 1 : number);
 }
 
-/* Rows and their words, with units that make all magnitudes together WHOLE; false: there is nothing to follow. */
+/* The least power of two of which all magnitudes together are at most 2^WHOLE_BITS. */
+static double
+unit_of(double magnitudes)
+{
+    int exponent;
+    frexp(magnitudes, &exponent);
+    return ldexp(1, exponent - WHOLE_BITS);
+}
+
+/* Rows and their words, in units of the two; false: there is nothing to follow. */
 static bool
 prepare(moe_tree_grower *g, int64_t n, const int32_t *rows, const float *gradient, const float *curvature)
 {
@@ -225,21 +243,20 @@ prepare(moe_tree_grower *g, int64_t n, const int32_t *rows, const float *gradien
         gradients += fabsf(gradient[rows[i]]);
         curvatures += curvature[rows[i]];
     }
-    if (!(gradients > 0 && curvatures > 0 && isfinite(gradients) && isfinite(curvatures)))
-        gradients = curvatures = 0;
-    g->gradient_unit = gradients / WHOLE;
-    g->curvature_unit = curvatures / WHOLE;
-    double by = gradients > 0 ? WHOLE / gradients : 0, curved_by = curvatures > 0 ? WHOLE / curvatures : 0;
+    bool any = gradients > 0 && curvatures > 0 && isfinite(gradients) && isfinite(curvatures);
+    g->gradient_unit = unit_of(gradients);
+    g->curvature_unit = unit_of(curvatures);
     for (int64_t i = 0; i < n; i++)
     {
-        int64_t down = llrint(gradient[rows[i]] * by), curved = llrint(curvature[rows[i]] * curved_by);
+        int64_t down = any ? llrint(gradient[rows[i]] / g->gradient_unit) : 0;
+        int64_t curved = any ? llrint(curvature[rows[i]] / g->curvature_unit) : 0;
         g->row[i] = rows[i];
         g->word[i] = down * ((int64_t) 1 << 32) + curved;
     }
     g->leaf[0] = (leaf){.begin = 0, .end = n, .node = -1};
     g->leaves = 1;
     sum_rows(g, &g->leaf[0]);
-    return gradients > 0;
+    return any;
 }
 
 static int
