@@ -17,6 +17,7 @@
 #include "utils/varlena.h"
 
 #include "extension/device.h"
+#include "extension/model_reach.h"
 #include "extension/progress.h"
 #include "kernels/device.h"
 
@@ -30,6 +31,7 @@ PGDLLEXPORT void _PG_init(void);
 
 int moe_setting_threads = 0;
 int moe_setting_memory_limit_mb = 2048;
+int moe_setting_cache_size_mb = 256;
 bool moe_setting_notices = true;
 
 static void
@@ -41,6 +43,10 @@ define_settings(void)
     DefineCustomIntVariable("moe_ml.memory_limit", "Memory that one training or prediction may use for its data.",
                             "A statement that needs more ends in an error.", &moe_setting_memory_limit_mb, 2048, 16,
                             INT_MAX, PGC_SUSET, GUC_UNIT_MB, NULL, NULL, NULL);
+    DefineCustomIntVariable("moe_ml.cache_size", "Memory that a session may keep for models between statements.",
+                            "A model that was asked answers at once while nothing has been committed since. "
+                            "0 keeps nothing.",
+                            &moe_setting_cache_size_mb, 256, 0, INT_MAX, PGC_SUSET, GUC_UNIT_MB, NULL, NULL, NULL);
     DefineCustomBoolVariable("moe_ml.notices", "Tell the phases of a training as NOTICEs.", NULL, &moe_setting_notices,
                              true, PGC_USERSET, 0, NULL, NULL, NULL);
 }
@@ -51,6 +57,7 @@ _PG_init(void)
     define_settings();
     moe_device_init();
     moe_progress_init();
+    moe_reach_init();
     moe_statement_init();
     moe_schema_init();
     MarkGUCPrefixReserved("moe_ml");
@@ -84,9 +91,15 @@ destroy_job(void *arg)
 moe_job *
 moe_job_in_context(MemoryContext context)
 {
+    return moe_job_of_threads(context, threads_to_use());
+}
+
+moe_job *
+moe_job_of_threads(MemoryContext context, int threads)
+{
     MemoryContextCallback *callback = MemoryContextAllocZero(context, sizeof(MemoryContextCallback));
     moe_job_config config = {
-        .threads = threads_to_use(),
+        .threads = threads,
         .memory_limit = (size_t) moe_setting_memory_limit_mb * 1024 * 1024,
         .cancelled = backend_cancelled,
     };

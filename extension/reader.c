@@ -15,6 +15,7 @@
 #include "extension/moe_ml.h"
 #include "extension/reader_internal.h"
 #include "extension/schema_sql.h"
+#include "kernels/random.h"
 
 /* The key read for a column compared as a type, made if there is none. */
 static moe_key_read *
@@ -36,13 +37,6 @@ want_key(List **reads, int table, int column, Oid target)
     *reads = lappend(*reads, read);
     return read;
 }
-
-/* One foreign key: the key reads of both ends, column by column. */
-typedef struct moe_link
-{
-    moe_key_read *child[INDEX_MAX_KEYS];
-    moe_key_read *parent[INDEX_MAX_KEYS];
-} moe_link;
 
 static moe_link *
 plan_links(const moe_schema *schema, List **reads)
@@ -146,6 +140,23 @@ make_data(const moe_schema *schema, moe_job *job)
     return data;
 }
 
+/* Random draws know an entity row by its key. */
+static void
+identify_entities(moe_data *data)
+{
+    int64 n = data->tables[0].n_rows;
+    uint64 *identity = moe_check_ptr(data->job, moe_alloc(data->job, n, sizeof(uint64)));
+
+    for (int i = 0; i < data->schema->n_key; i++)
+    {
+        const moe_key_column *column = moe_key_index_column(data->entity_keys, i);
+
+        for (int64 row = 0; row < n; row++)
+            identity[row] = moe_key(identity[row], moe_key_column_row_hash(column, row));
+    }
+    data->graph_tables[0].identity = identity;
+}
+
 /* Free the key columns that only the links needed. */
 static void
 forget_keys(List *reads, moe_key_read *const *kept, int n_kept)
@@ -164,14 +175,16 @@ forget_keys(List *reads, moe_key_read *const *kept, int n_kept)
     }
 }
 
-moe_data *
-moe_data_read(const moe_schema *schema, moe_job *job)
+/* Read all rows, or those around one: NULL if these were too many. */
+static moe_data *
+read_rows(const moe_schema *schema, moe_job *job, const moe_around *around)
 {
     moe_data *data = make_data(schema, job);
     MemoryContext context = CurrentMemoryContext;
     moe_key_read *entity[INDEX_MAX_KEYS];
     moe_key_column *columns[INDEX_MAX_KEYS];
     List *reads = NIL;
+    bool whole = true;
     moe_link *links;
     double start;
     int level;
@@ -181,18 +194,35 @@ moe_data_read(const moe_schema *schema, moe_job *job)
     links = plan_links(schema, &reads);
     level = moe_sql_begin();
     SPI_connect();
-    for (int t = 0; t < schema->n_tables; t++)
+    if (around != NULL)
+        whole = moe_read_around(data, reads, links, around, context);
+    for (int t = 0; around == NULL && t < schema->n_tables; t++)
         moe_read_table(data, t, reads, context);
     SPI_finish();
     moe_sql_end(level);
+    if (!whole)
+        return NULL;
 
     start = moe_seconds();
     resolve_edges(data, links);
     data->link_seconds = moe_seconds() - start;
     collect(entity, schema->n_key, columns);
     data->entity_keys = moe_key_index_create(job, columns, schema->n_key, data->tables[0].n_rows);
+    identify_entities(data);
     forget_keys(reads, entity, schema->n_key);
     return data;
+}
+
+moe_data *
+moe_data_read(const moe_schema *schema, moe_job *job)
+{
+    return read_rows(schema, job, NULL);
+}
+
+moe_data *
+moe_data_read_around(const moe_schema *schema, moe_job *job, const moe_around *around)
+{
+    return read_rows(schema, job, around);
 }
 
 int32
