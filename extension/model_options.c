@@ -88,11 +88,12 @@ static const option option_table[] = {
 static const option *
 find_option(const DefElem *definition)
 {
-    const char *names[lengthof(option_table)];
+    const char *names[lengthof(option_table) + 1];
     StringInfoData all;
     const char *nearest;
 
     initStringInfo(&all);
+    appendStringInfoString(&all, "background");
     for (int i = 0; i < (int) lengthof(option_table); i++)
     {
         if (strcmp(option_table[i].name, definition->defname) == 0)
@@ -100,13 +101,20 @@ find_option(const DefElem *definition)
         names[i] = option_table[i].name;
         appendStringInfo(&all, "%s%s", i ? ", " : "", names[i]);
     }
-    nearest = moe_nearest_name(definition->defname, names, lengthof(option_table));
+    names[lengthof(option_table)] = "background"; /* the statement's, and no longer among its options */
+    nearest = moe_nearest_name(definition->defname, names, lengthof(names));
     ereport(ERROR,
             (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unrecognized model option \"%s\"", definition->defname),
              nearest ? errhint("Did you mean \"%s\"? Valid options are: %s.", nearest, all.data)
                      : errhint("Valid options are: %s.", all.data),
              moe_statement_position(definition->location)));
     return NULL;
+}
+
+void
+moe_model_option_require(const DefElem *definition)
+{
+    (void) find_option(definition);
 }
 
 /* An option's value as text; a list's items with commas in between. */

@@ -45,6 +45,12 @@ moe_worker_running(void)
     return running;
 }
 
+void
+moe_worker_declare(void)
+{
+    running = true;
+}
+
 static void
 send_piece(shm_mq_handle *queue, const char *bytes, Size length)
 {
