@@ -52,7 +52,7 @@ typedef struct moe_job_row /* of moe_ml.job, as far as it is read */
     char *schema, *model;
     char *statement;
     moe_job_state state;
-    int pid; /* 0: none yet */
+    int pid; /* 0: none yet, for the asking transaction has not committed; no other sees the row */
     TimestampTz process_start;
     bytea *settings; /* NULL: none */
 } moe_job_row;

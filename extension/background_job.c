@@ -284,7 +284,7 @@ moe_job_is_lost(PG_FUNCTION_ARGS)
     int64 job = PG_GETARG_INT64(0);
     moe_job_row *row = moe_job_read(job);
 
-    if (row == NULL || !is_open(row) || RecoveryInProgress() ||
+    if (row == NULL || !is_open(row) || row->pid == 0 || RecoveryInProgress() ||
         !(is_its_owner(row) || has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS)) || has_process(row))
         PG_RETURN_BOOL(false);
     /* It may have ended properly since it was read. */

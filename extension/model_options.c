@@ -28,7 +28,8 @@ typedef enum option_kind
     OPTION_INT64,
     OPTION_FLOAT,
     OPTION_TEXT,
-    OPTION_CHOICE
+    OPTION_CHOICE,
+    OPTION_STATEMENT /* how to run the statement; taken out of the options by its parser */
 } option_kind;
 
 typedef struct option
@@ -47,6 +48,7 @@ typedef struct option
 
 static const option option_table[] = {
     {"aggregation", OPTION_CHOICE, AT(aggregation), 0, 0, {"weighted", "sum", "mean", "max", "all"}},
+    {"background", OPTION_STATEMENT},
     {"balance", OPTION_CHOICE, AT(balance), 0, 0, {"none", "classes"}},
     {"batch_size", OPTION_INT, AT(train.batch_size), 1, 65536},
     {"blocks", OPTION_INT, AT(encoder.blocks), 0, 8},
@@ -88,12 +90,11 @@ static const option option_table[] = {
 static const option *
 find_option(const DefElem *definition)
 {
-    const char *names[lengthof(option_table) + 1];
+    const char *names[lengthof(option_table)];
     StringInfoData all;
     const char *nearest;
 
     initStringInfo(&all);
-    appendStringInfoString(&all, "background");
     for (int i = 0; i < (int) lengthof(option_table); i++)
     {
         if (strcmp(option_table[i].name, definition->defname) == 0)
@@ -101,8 +102,7 @@ find_option(const DefElem *definition)
         names[i] = option_table[i].name;
         appendStringInfo(&all, "%s%s", i ? ", " : "", names[i]);
     }
-    names[lengthof(option_table)] = "background"; /* the statement's, and no longer among its options */
-    nearest = moe_nearest_name(definition->defname, names, lengthof(names));
+    nearest = moe_nearest_name(definition->defname, names, lengthof(option_table));
     ereport(ERROR,
             (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unrecognized model option \"%s\"", definition->defname),
              nearest ? errhint("Did you mean \"%s\"? Valid options are: %s.", nearest, all.data)
@@ -205,6 +205,8 @@ set_option(moe_model_options *options, const DefElem *definition)
     const option *o = find_option(definition);
     void *field = (char *) options + o->offset;
 
+    if (o->kind == OPTION_STATEMENT)
+        elog(ERROR, "option %s is not a model's", o->name);
     if (o->kind == OPTION_CHOICE)
         set_choice(o, definition, field);
     else if (o->kind != OPTION_TEXT)
@@ -512,6 +514,8 @@ append_value(StringInfo json, const option *o, const void *field)
         case OPTION_CHOICE:
             text = *(const char *const *) field;
             break;
+        case OPTION_STATEMENT:
+            break;
     }
     if (text == NULL)
         appendStringInfoString(json, "null");
@@ -540,6 +544,8 @@ moe_model_options_json(const moe_model_options *options)
     {
         const option *o = &option_table[i];
 
+        if (o->kind == OPTION_STATEMENT)
+            continue;
         appendStringInfo(&json, "%s\"%s\": ", i ? ", " : "", o->name);
         if (o->offset == AT(neighbors))
             append_neighbors(&json, options);
