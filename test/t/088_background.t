@@ -230,9 +230,10 @@ SQL
     like(($standby->psql($quiet . background('CREATE MODEL x')))[2], qr/ERROR:  cannot execute CREATE MODEL in a read-only transaction/, 'a standby trains nothing');
     like(($standby->psql('SELECT moe_ml.cancel_job(max(job)) FROM moe_ml.jobs'))[2], qr/ERROR:  cannot execute moe_ml.cancel_job\(\) during recovery/, 'and cancels nothing');
     $server->query("$quiet DROP POLICY p ON orders; ALTER TABLE orders DISABLE ROW LEVEL SECURITY; " . background('CREATE MODEL endless', %long));
+    my $row = 'SELECT state FROM moe_ml.jobs WHERE job = ' . job('endless');
     my $until = time + 10;
-    sleep 0.05 while $standby->query("SELECT count(*) FROM moe_ml.jobs WHERE model = 'endless' AND state = 'running'") eq '0' && time < $until;
-    is($standby->query("SELECT state FROM moe_ml.jobs ORDER BY job DESC LIMIT 1"), 'running', 'the primary\'s jobs are seen there as it has written them');
+    sleep 0.05 while $standby->query($row) ne 'running' && time < $until;
+    is($standby->query($row), 'running', 'the primary\'s jobs are seen there as it has written them');
     undef $standby;
     like(cancel('endless'), qr/^cancelled/, 'which runs on');
     $server->query($quiet . background('CREATE MODEL endless', %long));
