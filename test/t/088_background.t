@@ -15,11 +15,11 @@ sub background { return model_sql($_[0], background => 'true', @_[1 .. $#_]) }
 sub job { return $server->query("SELECT max(job) FROM moe_ml.jobs WHERE model = '$_[0]'") }
 sub ddl { return "SELECT moe_ml.execute(\$ddl\$$_[0]\$ddl\$) IS NULL" }
 
-# What SQL comes to say within twenty seconds.
+# What SQL comes to say within a minute.
 sub becomes
 {
     my ($sql, $wanted) = @_;
-    my $until = time + 20;
+    my $until = time + 60;
     my $answer = '';
     while (time < $until)
     {
