@@ -31,7 +31,8 @@ typedef struct moe_inputs_request
     int64 staleness; /* the longest any training seed knew (moe_graph_staleness) */
     int max_columns;
     const moe_past_labels *past;
-    const moe_seeds *seeds; /* that normalisation is fitted on: the training rows, or a sample of them */
+    const moe_seeds *seeds; /* that normalisation is fitted on: the training rows */
+    const float *labels;    /* of these */
 } moe_inputs_request;
 
 /* Decide columns and normalisation. Raises on failure. Arrays of data and graph must outlive the inputs. */
