@@ -18,6 +18,7 @@
 
 #include "extension/device.h"
 #include "extension/progress.h"
+#include "extension/wait_event.h"
 #include "kernels/device.h"
 
 #if PG_VERSION_NUM >= 180000
@@ -94,9 +95,11 @@ moe_job_in_context(MemoryContext context)
         .threads = threads_to_use(),
         .memory_limit = (size_t) moe_setting_memory_limit_mb * 1024 * 1024,
         .cancelled = backend_cancelled,
+        .waiting = moe_wait_report,
     };
     moe_job *job;
 
+    moe_wait_events_init();
     if (moe_job_create(&config, &job) != MOE_OK)
         ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("could not start the threads of a moe_ml job"),
                         errhint("Lower moe_ml.threads.")));
