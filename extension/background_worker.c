@@ -58,6 +58,7 @@ begin_transaction(void)
     MemoryContextSwitchTo(job_context);
 }
 
+/* The same with a snapshot. */
 static void
 begin_reading(void)
 {
@@ -65,6 +66,7 @@ begin_reading(void)
     PushActiveSnapshot(GetTransactionSnapshot());
 }
 
+/* Commit, give the snapshot back, and be the session's user until the next one. */
 static void
 end_transaction(void)
 {
@@ -180,13 +182,19 @@ store(const moe_job_row *row, const moe_making *before, moe_statement *statement
     end_transaction();
 }
 
+/* The whole job, if it is there to be done. */
 static void
-run_job(const moe_job_row *row)
+run_job(const moe_background_start *start)
 {
+    moe_job_row *row = take_job(start);
     moe_statement *statement;
     moe_making making;
     moe_training *training;
 
+    if (row == NULL)
+        return;
+    debug_query_string = row->statement;
+    pgstat_report_activity(STATE_RUNNING, row->statement);
     impersonate(row);
     begin_reading();
     statement = moe_statement_parse(row->statement, 0, (int) strlen(row->statement));
@@ -220,7 +228,7 @@ message_of(const ErrorData *error)
 
 /* In a PG_CATCH: end the transaction, and write into the job's row what went wrong. */
 static void
-report_failure(const moe_job_row *row)
+report_failure(int64 job)
 {
     bool late = moe_progress_is_late();
     ErrorData *error;
@@ -236,7 +244,7 @@ report_failure(const moe_job_row *row)
     MemoryContextSwitchTo(job_context);
     state = error->sqlerrcode == ERRCODE_QUERY_CANCELED && !late ? MOE_JOB_CANCELLED : MOE_JOB_FAILED;
     begin_reading();
-    moe_job_end(row->job, state, unpack_sql_state(error->sqlerrcode), message_of(error));
+    moe_job_end(job, state, unpack_sql_state(error->sqlerrcode), message_of(error));
     end_transaction();
 }
 
@@ -245,7 +253,6 @@ void
 moe_ml_background_main(Datum unused)
 {
     moe_background_start start;
-    moe_job_row *volatile row = NULL;
 
     memcpy(&start, MyBgworkerEntry->bgw_extra, sizeof(start));
     pqsignal(SIGTERM, die);
@@ -254,18 +261,13 @@ moe_ml_background_main(Datum unused)
     job_context = AllocSetContextCreate(TopMemoryContext, "moe_ml background job", ALLOCSET_DEFAULT_SIZES);
     MemoryContextSwitchTo(job_context);
     pgstat_report_appname(MyBgworkerEntry->bgw_name);
-    row = take_job(&start);
-    if (row == NULL)
-        return;
-    debug_query_string = row->statement;
-    pgstat_report_activity(STATE_RUNNING, row->statement);
     PG_TRY();
     {
-        run_job(row);
+        run_job(&start);
     }
     PG_CATCH();
     {
-        report_failure(row);
+        report_failure(start.job);
     }
     PG_END_TRY();
     pgstat_report_activity(STATE_IDLE, NULL);

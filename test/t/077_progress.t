@@ -47,11 +47,6 @@ for my $preloaded ('', 'moe_ml')
     $trainer->send($endless);
     is(seen('pid, database, user_name, model, phase, expert, member, members, epochs', 'epoch > 1'), "$trainer->{pid}|postgres|postgres|endless|training experts|graph|1|2|10000", "$how: a training is seen");
     is(seen('batches_done <= batches_total, loss > 0, metric BETWEEN 0 AND 1, elapsed > interval \'0\', remaining > elapsed, started + elapsed <= clock_timestamp()', 'epoch > 2'), 't|t|t|t|t|t', 'with how far it is');
-    # At the end of a loop the session waits for the threads that still have a part of it.
-    my $until = time + 60;
-    my %events;
-    $events{$server->query("SELECT coalesce(wait_event_type, 'computes') FROM pg_stat_activity WHERE pid = $trainer->{pid}")}++ while time < $until && keys %events < 2;
-    is(join(' ', sort keys %events), 'Extension computes', 'waits for its threads are wait events, and computing is none');
     my $epoch = seen('epoch', 'true');
     cmp_ok(seen('epoch', "epoch > $epoch"), '>', $epoch, 'and goes on');
     is($server->query('SET ROLE guest; SELECT pid, database, user_name, model, phase, elapsed FROM moe_ml.training_progress'), "$trainer->{pid}|postgres|postgres|||", 'others see that there is one');
@@ -96,6 +91,21 @@ for my $preloaded ('', 'moe_ml')
     $server->stop('immediate');
     $server->start;
     is($server->query('SELECT count(*) FROM moe_ml.training_progress'), 0, 'what a crash left behind is not shown');
+}
+
+# Waits: loops over wide rows are shared out, and at the end of one the session may wait for the other threads.
+{
+    my $trainer = $server->session;
+    $trainer->query("$quiet; SET moe_ml.threads = 2");
+    $trainer->send(model_sql('CREATE MODEL wide', epochs => 10000, patience => 0, batch_size => 512, channels => 256, experts => "'graph'"));
+    seen('pid', 'epoch > 1');
+    my $until = time + 60;
+    my %events;
+    $events{$server->query("SELECT coalesce(wait_event_type, 'none') FROM pg_stat_activity WHERE pid = $trainer->{pid}")}++
+        while time < $until && keys %events < 2;
+    is(join(' ', sort keys %events), 'Extension none', 'waits for threads are wait events, and computing is none');
+    $server->query("SELECT pg_cancel_backend($trainer->{pid})");
+    $trainer->answer;
 }
 
 # The limit

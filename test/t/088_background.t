@@ -189,9 +189,19 @@ SQL
     is($server->query("SELECT schema, owner FROM moe_ml.models WHERE name = 'theirs'"), 'elsewhere|analyst', 'with its search_path, and owns the model');
     $server->query($as . model_sql('CREATE MODEL foreground'));
     is($server->query($as . 'SELECT ' . bits_sql('theirs')), $server->query($as . 'SELECT ' . bits_sql('foreground')), 'row-level security sees the session\'s own settings');
+    $server->query("${quiet}SET SESSION AUTHORIZATION analyst; SET app.part = 3; SET search_path = elsewhere, public; " . background('CREATE MODEL authorized'));
+    like(ends('authorized', 'finished'), qr/^finished/, 'as does one by SET SESSION AUTHORIZATION');
+    is($server->query($as . 'SELECT ' . bits_sql('authorized')), $server->query($as . 'SELECT ' . bits_sql('theirs')), 'with the same rights');
+    $server->query("CREATE FUNCTION trains() RETURNS bool LANGUAGE sql SECURITY DEFINER SET search_path = elsewhere, public AS \$f\$ "
+        . background('CREATE MODEL defined') . " \$f\$; ALTER FUNCTION trains() OWNER TO analyst; GRANT USAGE ON SCHEMA elsewhere TO stranger");
+    $server->query("${quiet}SET ROLE stranger; SET app.part = 3; SELECT trains()");
+    like(ends('defined', 'finished'), qr/^finished/, 'a security-definer function trains');
+    is($server->query("SELECT owner FROM moe_ml.job_details WHERE model = 'defined'; " . "SELECT owner FROM moe_ml.models WHERE name = 'defined'; $as SELECT " . bits_sql('defined')),
+        "analyst\nanalyst\n" . $server->query($as . 'SELECT ' . bits_sql('theirs')), 'as its owner');
     $server->query("${quiet}SET app.part = 3; " . background('CREATE MODEL others'));
     like(ends('others', 'finished'), qr/^finished/, 'as a superuser does');
-    isnt($server->query("SELECT train_rows, validation_metric, parameters, md5(stages::text) FROM moe_ml.model_relations WHERE name = 'others'"), '', 'who sees more rows');
+    is($server->query($as . 'SELECT count(*) FROM orders') < $server->query('SELECT count(*) FROM orders')
+        && $server->query("${quiet}SET app.part = 3; SELECT " . bits_sql('others')) ne $server->query($as . 'SELECT ' . bits_sql('theirs')), 1, 'who sees more rows');
     $server->query("$as; " . ddl('CREATE MODEL climbs PREDICT y FOR EACH customers AT at WITH (epochs = 1, channels = 8, background)
         AS SELECT customer_id, placed_at AS at, amount > 3 AND public.climb() AS y FROM public.orders'));
     like(ends('climbs', 'failed'), qr/^failed: cannot set parameter "role" within security-definer function/, 'code that it runs does not get the rights of the session\'s user');
