@@ -73,17 +73,22 @@ moe_fdw_begin(ForeignScanState *node, int eflags)
     node->fdw_state = scan;
 }
 
-/* Open the predictor, which reads the tables. */
+/* Open the predictor, which reads the tables, or turn it to what is asked about now. */
 static moe_predictor *
-open_as(Oid user, Oid relid)
+open_as(moe_scan *scan, Oid relid)
 {
-    moe_predictor *predictor;
+    moe_predictor *predictor = scan->predictor;
+    moe_asked asked;
+    bool one = moe_scan_asks_one(scan, &asked);
     Oid caller;
     int security;
 
     GetUserIdAndSecContext(&caller, &security);
-    SetUserIdAndSecContext(user, security | SECURITY_LOCAL_USERID_CHANGE); /* an abort sets it back, too */
-    predictor = moe_predictor_open(relid);
+    SetUserIdAndSecContext(scan->user, security | SECURITY_LOCAL_USERID_CHANGE); /* an abort sets it back, too */
+    if (predictor != NULL)
+        moe_predictor_turn(predictor, one ? &asked : NULL);
+    else
+        predictor = one ? moe_predictor_open_around(relid, &asked) : moe_predictor_open(relid);
     SetUserIdAndSecContext(caller, security);
     return predictor;
 }
@@ -111,9 +116,14 @@ start(ForeignScanState *node, moe_scan *scan)
 {
     MemoryContext old;
 
-    if (scan->predictor == NULL)
+    MemoryContextReset(scan->context);
+    old = MemoryContextSwitchTo(scan->context);
+    moe_scan_evaluate(scan, node->ss.ps.ps_ExprContext);
+    if (scan->predictor != NULL)
+        open_as(scan, RelationGetRelid(node->ss.ss_currentRelation));
+    else
     {
-        moe_predictor *predictor = open_as(scan->user, RelationGetRelid(node->ss.ss_currentRelation));
+        moe_predictor *predictor = open_as(scan, RelationGetRelid(node->ss.ss_currentRelation));
 
         moe_predictor_hold(predictor, node->ss.ps.state->es_query_cxt);
         moe_shape_check(scan->shape, predictor);
@@ -123,9 +133,7 @@ start(ForeignScanState *node, moe_scan *scan)
         scan->load =
             MemoryContextAllocZero(node->ss.ps.state->es_query_cxt, sizeof(double) * Max(scan->info->experts, 1));
     }
-    MemoryContextReset(scan->context);
-    old = MemoryContextSwitchTo(scan->context);
-    moe_scan_resolve(scan, node->ss.ps.ps_ExprContext);
+    moe_scan_resolve(scan);
     scan->prediction = NULL;
     scan->chunk = FIRST_CHUNK;
     scan->time = 0;
@@ -331,17 +339,26 @@ explain_reading(const moe_predictor *predictor, ExplainState *es)
 {
     const moe_data *data = predictor->data;
     StringInfoData tables;
+    int64 all = 0;
 
-    ExplainPropertyInteger("Rows Read", NULL, predictor->kept ? 0 : data->rows_read, es);
-    if (predictor->kept)
-    {
-        ExplainPropertyText("Tables Read", "none, unchanged since an earlier statement", es);
-        return;
-    }
     initStringInfo(&tables);
     for (int t = 0; t < data->n_tables; t++)
-        appendStringInfo(&tables, "%s%s: " INT64_FORMAT, t ? ", " : "", data->tables[t].name, data->tables[t].n_rows);
-    ExplainPropertyText("Tables Read", tables.data, es);
+    {
+        int64 n = predictor->rows_read == NULL ? 0 : predictor->rows_read[t];
+
+        if (n > 0)
+            appendStringInfo(&tables, "%s%s: " INT64_FORMAT, all > 0 ? ", " : "", data->tables[t].name, n);
+        all += n;
+    }
+    ExplainPropertyInteger("Rows Read", NULL, all, es);
+    if (all == 0 && predictor->kept)
+        ExplainPropertyText("Tables Read", "none, unchanged since an earlier statement", es);
+    else
+    {
+        ExplainPropertyText("Tables Read", tables.data, es);
+        ExplainPropertyText("Reading", predictor->only != NULL ? "rows around the key, by indexes" : "whole tables",
+                            es);
+    }
 }
 
 /* Where the time went and who answered, once the scan has run. */

@@ -66,16 +66,29 @@ describe(moe_relational *db, const moe_table *tables, const moe_data *data, cons
     db->relations = relations;
 }
 
+void
+moe_inputs_reach(const moe_inputs *inputs, moe_reach *reach)
+{
+    moe_aggregates_reach(inputs->aggregates, reach);
+}
+
+int64
+moe_inputs_look_back_from(const moe_inputs *inputs, int64 horizon, int64 newest)
+{
+    int64 latest;
+
+    /* Nothing lies between the newest row and the horizon. */
+    if (pg_add_s64_overflow(newest, inputs->staleness, &latest))
+        return horizon;
+    return Min(horizon, latest);
+}
+
 int64
 moe_inputs_look_back(const moe_inputs *inputs, const moe_seeds *seeds, int64 seed)
 {
     int64 horizon = seeds->horizon ? seeds->horizon[seed] : seeds->time[seed];
-    int64 latest;
 
-    /* Nothing lies between the newest row and the horizon. */
-    if (pg_add_s64_overflow(moe_graph_newest(inputs->graph, horizon), inputs->staleness, &latest))
-        return horizon;
-    return Min(horizon, latest);
+    return moe_inputs_look_back_from(inputs, horizon, moe_graph_newest(inputs->graph, horizon));
 }
 
 /* From where seeds look back, [n]. */
