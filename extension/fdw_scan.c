@@ -273,7 +273,7 @@ fill_outputs(const moe_scan *scan, Datum *values, bool *nulls)
             break;
     }
     if (scan->shape->experts)
-        values[output + scan->shape->n_outputs - 1] = expert_weights(scan, scan->gates + at * scan->info->experts);
+        values[scan->shape->experts - 1] = expert_weights(scan, scan->gates + at * scan->info->experts);
 }
 
 /* Make the next seed the current one; false at the end. */
@@ -305,7 +305,8 @@ moe_fdw_iterate(ForeignScanState *node)
     ExecClearTuple(slot);
     if (!advance(scan))
         return slot;
-    memset(slot->tts_isnull, 0, sizeof(bool) * slot->tts_tupleDescriptor->natts);
+    for (int i = 0; i < slot->tts_tupleDescriptor->natts; i++)
+        slot->tts_isnull[i] = TupleDescAttr(slot->tts_tupleDescriptor, i)->attisdropped;
     moe_data_key(scan->predictor->data, scan->rows[scan->next], slot->tts_values, slot->tts_isnull);
     slot->tts_values[scan->shape->as_of - 1] = TimestampGetDatum(scan->times[scan->time]);
     fill_outputs(scan, slot->tts_values, slot->tts_isnull);
