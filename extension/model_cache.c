@@ -389,6 +389,9 @@ read_again(entry *e, const cache_key *key, Snapshot snapshot, const moe_asked *a
 {
     MemoryContext old = MemoryContextSwitchTo(e->predictor.context);
 
+    if (e->statement == GetCurrentStatementStartTimestamp() && e->predictor.schema != NULL &&
+        moe_reach_is_spent(e->predictor.schema, e->predictor.looked_up))
+        asked = NULL;
     e->stale = e->dead = true; /* until it is whole again */
     if (e->statement != GetCurrentStatementStartTimestamp())
         moe_predictor_renew(&e->predictor);
