@@ -324,6 +324,25 @@ time_text(const moe_scan *scan, const ForeignScan *plan)
     return "newest row time";
 }
 
+/* What this statement has read for the scan. */
+static void
+explain_reading(const moe_predictor *predictor, ExplainState *es)
+{
+    const moe_data *data = predictor->data;
+    StringInfoData tables;
+
+    ExplainPropertyInteger("Rows Read", NULL, predictor->kept ? 0 : data->rows_read, es);
+    if (predictor->kept)
+    {
+        ExplainPropertyText("Tables Read", "none, unchanged since an earlier statement", es);
+        return;
+    }
+    initStringInfo(&tables);
+    for (int t = 0; t < data->n_tables; t++)
+        appendStringInfo(&tables, "%s%s: " INT64_FORMAT, t ? ", " : "", data->tables[t].name, data->tables[t].n_rows);
+    ExplainPropertyText("Tables Read", tables.data, es);
+}
+
 /* Where the time went and who answered, once the scan has run. */
 static void
 explain_run(const moe_scan *scan, ExplainState *es)
@@ -333,7 +352,7 @@ explain_run(const moe_scan *scan, ExplainState *es)
     ExplainPropertyInteger("Seeds Scored", NULL, scan->scored, es);
     if (scan->predictor == NULL)
         return;
-    ExplainPropertyInteger("Rows Read", NULL, scan->predictor->data->rows_read, es);
+    explain_reading(scan->predictor, es);
     initStringInfo(&experts);
     for (int e = 0; e < scan->info->experts && scan->scored > 0; e++)
         appendStringInfo(&experts, "%s%s: %.0f%%", e ? ", " : "",
@@ -345,6 +364,7 @@ explain_run(const moe_scan *scan, ExplainState *es)
     if (es->timing)
     {
         ExplainPropertyFloat("Read Time", "ms", 1000.0 * scan->predictor->read_seconds, 3, es);
+        ExplainPropertyFloat("Build Time", "ms", 1000.0 * scan->predictor->build_seconds, 3, es);
         ExplainPropertyFloat("Score Time", "ms", 1000.0 * scan->score_seconds, 3, es);
     }
 }

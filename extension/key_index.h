@@ -27,6 +27,8 @@ moe_key_column *moe_key_column_create(moe_job *job, Oid type, Oid collation);
 uint64 moe_key_column_word(moe_key_column *column, Datum value);
 /* A hash of a word's value that does not depend on the session or the platform's Oids. Safe from any thread. */
 uint64 moe_key_column_hash(const moe_key_column *column, uint64 word);
+/* The same of a row's value; 0 for NULL. */
+uint64 moe_key_column_row_hash(const moe_key_column *column, int64 row);
 /* Take over the rows' words and NULLs (no array: none), the job's. */
 void moe_key_column_set(moe_key_column *column, uint64 *word, uint8 *null);
 bool moe_key_column_is_null(const moe_key_column *column, int64 row);

@@ -188,6 +188,12 @@ moe_key_column_hash(const moe_key_column *column, uint64 word)
     return moe_hash_bytes(bytes, length, 0);
 }
 
+uint64
+moe_key_column_row_hash(const moe_key_column *column, int64 row)
+{
+    return moe_key_column_is_null(column, row) ? 0 : moe_key_column_hash(column, column->word[row]);
+}
+
 void
 moe_key_column_set(moe_key_column *column, uint64 *word, uint8 *null)
 {

@@ -51,8 +51,8 @@ moe_model_info *moe_model_load(Oid relid);
 
 /*
  * A predictor lives in a memory context of its own and holds the model's
- * parameters, the data read from the tables, and the graph. Within one
- * statement (same snapshot, same user) an open predictor is used again.
+ * parameters, the data read from the tables, and the graph. It is used again
+ * while the same would be read (model_cache.c).
  */
 typedef struct moe_predictor
 {
@@ -61,6 +61,7 @@ typedef struct moe_predictor
     const moe_data *data;
     moe_job *job;
     MemoryContext context;
+    bool kept; /* opened by an earlier statement; this one has read nothing */
     double read_seconds, build_seconds, score_seconds;
     int64 seeds_scored;
     const moe_mixture *mixture;

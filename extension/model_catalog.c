@@ -35,6 +35,7 @@
 #endif
 
 #include "extension/model_catalog.h"
+#include "kernels/random.h"
 
 #define PART_BYTES  (256 * 1024)
 #define MAX_PARTS   (1 << 20)
@@ -492,6 +493,36 @@ moe_catalog_read_parameters(const pg_uuid_t *id, Snapshot snapshot, int64 *lengt
     index_close(index, AccessShareLock);
     table_close(rel, AccessShareLock);
     return bytes;
+}
+
+/* The places of a model's rows in a table, and who wrote them, mixed into a number. */
+static uint64
+mix_rows(uint64 version, catalog_table table, const pg_uuid_t *id, Snapshot snapshot)
+{
+    Relation rel = table_open(table_oid(table, false), AccessShareLock);
+    Relation index = index_open(primary_key(rel), AccessShareLock);
+    SysScanDesc scan;
+    ScanKeyData key;
+    HeapTuple tuple;
+
+    key_of_model(&key, id);
+    scan = systable_beginscan_ordered(rel, index, snapshot, 1, &key);
+    while (HeapTupleIsValid(tuple = systable_getnext_ordered(scan, ForwardScanDirection)))
+    {
+        version = moe_key(version, HeapTupleHeaderGetRawXmin(tuple->t_data));
+        version = moe_key(version, ItemPointerGetBlockNumber(&tuple->t_self));
+        version = moe_key(version, ItemPointerGetOffsetNumber(&tuple->t_self));
+    }
+    systable_endscan_ordered(scan);
+    index_close(index, AccessShareLock);
+    table_close(rel, AccessShareLock);
+    return version;
+}
+
+uint64
+moe_catalog_version(const pg_uuid_t *id, Snapshot snapshot)
+{
+    return mix_rows(mix_rows(0, TABLE_MODEL, id, snapshot), TABLE_PARAMETER, id, snapshot);
 }
 
 static void *

@@ -58,6 +58,8 @@ Snapshot moe_catalog_snapshot(void);
 moe_model_record *moe_catalog_read(const pg_uuid_t *id, const char *name, Snapshot snapshot);
 /* The stored parameters' bytes in one piece, palloc'd; NULL if there are none or a part is missing. */
 uint8 *moe_catalog_read_parameters(const pg_uuid_t *id, Snapshot snapshot, int64 *length);
+/* A number that stands for the rows of a model and its parameters: another when they are written anew. */
+uint64 moe_catalog_version(const pg_uuid_t *id, Snapshot snapshot);
 /* The epochs (of moe_model_epoch *) and experts (of moe_model_expert *) of a model. */
 void moe_catalog_read_history(const pg_uuid_t *id, Snapshot snapshot, List **epochs, List **experts);
 /* The uuids (pg_uuid_t *) of all models stored. */

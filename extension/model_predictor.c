@@ -2,15 +2,8 @@
  * model_predictor.c: a stored model opened over today's tables.
  *
  * Opening reads the stored parameters, binds the stored schema to the catalog,
- * reads all its tables as the caller and builds graph, inputs and models. That
- * is paid once per statement: an open predictor is kept and used again as long
- * as statement, snapshot, user, row_security and text settings are the same.
- *
- * Life: each predictor has a memory context and is pinned by every memory
- * context that it was opened in or is held by (through a reset callback), so
- * that a scan keeps its predictor while a nested statement opens another. One
- * that is neither pinned nor current is freed at the next opening or at the
- * end of the transaction.
+ * reads all its tables as the caller and builds graph, inputs and models. How
+ * long that serves is model_cache.c's to say.
  *
  * Time: rows stand in canonical order with the row time first, and columns are
  * encoded by stored statistics, so rows later than a horizon cannot change a
@@ -19,17 +12,12 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
-#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
-#include "utils/guc.h"
-#include "utils/guc_tables.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/rls.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -38,156 +26,6 @@
 #include "extension/moe_ml.h"
 #include "extension/schema_sql.h"
 #include "kernels/blas.h"
-
-/* When an open predictor may serve again. Within one statement, snapshots of the same four numbers see the same. */
-typedef struct predictor_key
-{
-    Oid relid;
-    Oid user;
-    bool row_security;
-    TimestampTz statement;
-    TransactionId xmin, xmax;
-    uint32 xcnt;
-    int32 subxcnt; /* on a standby the transactions in progress are counted here */
-    CommandId curcid;
-    uint64 settings;
-} predictor_key;
-
-typedef struct entry
-{
-    struct entry *next;
-    predictor_key key;
-    int pins;
-    bool stale;
-    moe_predictor predictor;
-} entry;
-
-static entry *entries = NULL;
-static bool callback_registered = false;
-
-/* Free the entries that are stale and not pinned. */
-static void
-sweep(void)
-{
-    entry **link = &entries;
-
-    while (*link != NULL)
-    {
-        entry *e = *link;
-
-        if (!e->stale || e->pins > 0)
-        {
-            link = &e->next;
-            continue;
-        }
-        *link = e->next;
-        MemoryContextDelete(e->predictor.context); /* e lies in it */
-    }
-}
-
-/*
- * Mark what an opening under a new key makes useless: all of earlier
- * statements, and the same model under an earlier snapshot. Other models of
- * this statement are likely to be asked again. NULL: all.
- */
-static void
-mark_stale(const predictor_key *current)
-{
-    for (entry *e = entries; e != NULL; e = e->next)
-    {
-        if (current == NULL || e->key.statement != current->statement || e->key.relid == current->relid)
-            e->stale = true;
-    }
-}
-
-static void
-end_of_transaction(XactEvent event, void *arg)
-{
-    if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
-        return;
-    mark_stale(NULL);
-    sweep();
-}
-
-/* Command ids do not tell a subtransaction's rows from those of what follows its abort. */
-static void
-end_of_subtransaction(SubXactEvent event, SubTransactionId id, SubTransactionId parent, void *arg)
-{
-    if (event == SUBXACT_EVENT_ABORT_SUB)
-        mark_stale(NULL);
-}
-
-static void
-unpin(void *arg)
-{
-    entry *e = arg;
-
-    e->pins--;
-    sweep();
-}
-
-void
-moe_predictor_hold(moe_predictor *predictor, MemoryContext context)
-{
-    MemoryContextCallback *callback = MemoryContextAllocZero(context, sizeof(MemoryContextCallback));
-    entry *e = (entry *) ((char *) predictor - offsetof(entry, predictor));
-
-    callback->func = unpin;
-    callback->arg = e;
-    MemoryContextRegisterResetCallback(context, callback);
-    e->pins++;
-}
-
-/*
- * The values of all settings that are text. Policies and views may depend on
- * them (current_setting('app.tenant')), and a function can change them within
- * the statement. search_path is left out: rows are read under a fixed one.
- */
-static uint64
-hash_settings(void)
-{
-#if PG_VERSION_NUM >= 160000
-    int n;
-    struct config_generic **variables = get_guc_variables(&n);
-#else
-    int n = GetNumConfigOptions();
-    struct config_generic **variables = get_guc_variables();
-#endif
-    uint64 hash = 0;
-
-    for (int i = 0; i < n; i++)
-    {
-        struct config_string *variable = (struct config_string *) variables[i];
-        const char *value;
-
-        if (variable->gen.vartype != PGC_STRING || variable->variable == &namespace_search_path)
-            continue;
-        value = *variable->variable;
-        hash = hash_bytes_extended((const unsigned char *) (value ? value : ""), value ? strlen(value) : 0, hash);
-    }
-#if PG_VERSION_NUM >= 160000
-    pfree(variables);
-#endif
-    return hash;
-}
-
-static void
-current_key(Oid relid, predictor_key *key)
-{
-    Snapshot snapshot = GetActiveSnapshot();
-
-    memset(key, 0, sizeof(*key)); /* padding too: keys are compared as bytes */
-    key->relid = relid;
-    key->user = GetUserId();
-    key->row_security = row_security;
-    key->statement = GetCurrentStatementStartTimestamp();
-    key->xmin = snapshot->xmin;
-    key->xmax = snapshot->xmax;
-    key->xcnt = snapshot->xcnt;
-    key->subxcnt = snapshot->subxcnt;
-    key->curcid = snapshot->curcid;
-    key->settings = hash_settings();
-}
 
 void
 moe_predictor_check_stored(const moe_predictor *predictor, moe_code code)
@@ -216,8 +54,9 @@ check_record(const moe_predictor *predictor, const moe_stored *stored)
 
 /* The stored features must have the columns that the reader delivers. */
 static void
-check_features(const moe_predictor *predictor, const moe_features *features)
+check_features(const moe_predictor *predictor)
 {
+    const moe_features *features = predictor->parts->features;
     const moe_data *data = predictor->data;
     bool same = moe_features_tables(features) == data->n_tables;
 
@@ -228,42 +67,19 @@ check_features(const moe_predictor *predictor, const moe_features *features)
             predictor, moe_fail(predictor->job, MOE_CORRUPT, "the stored columns do not match the stored schema"));
 }
 
-/* The inputs over today's rows. */
-static void
-load_inputs(moe_predictor *predictor, moe_stored *stored)
-{
-    struct moe_predictor_parts *parts = predictor->parts;
-
-    parts->inputs = predictor->inputs = stored->inputs;
-    parts->kept = stored->kept;
-    moe_inputs_bind(parts->inputs, predictor->data, parts->graph);
-    if (!moe_inputs_can_pick(parts->inputs, stored->model.seed_inputs))
-        moe_predictor_check_stored(
-            predictor, moe_fail(predictor->job, MOE_CORRUPT, "the stored network does not fit the stored inputs"));
-}
-
-/* The members of the graph expert over today's rows. */
+/* Members of the graph expert, as far as they do not depend on rows. */
 static void
 load_members(moe_predictor *predictor, moe_stored *stored)
 {
     struct moe_predictor_parts *parts = predictor->parts;
-    const moe_data *data = predictor->data;
 
+    parts->features = stored->features;
+    parts->encoder = stored->encoder;
+    parts->config = stored->model;
     parts->n_members = stored->members;
     parts->member = palloc0(sizeof(moe_member) * Max(parts->n_members, 1));
-    if (parts->n_members > 0)
-    {
-        check_features(predictor, stored->features);
-        parts->features = stored->features;
-        moe_predictor_check_stored(predictor, moe_features_bind(stored->features, data->tables, data->n_tables));
-    }
     for (int i = 0; i < parts->n_members; i++)
-    {
         moe_predictor_check_stored(predictor, moe_store_next(predictor->job, stored, &parts->member[i]));
-        moe_predictor_check_stored(
-            predictor, moe_member_build(predictor->job, parts->graph, parts->features, &stored->encoder, &stored->model,
-                                        moe_predictor_seed_inputs, parts, i + 1, &parts->member[i]));
-    }
 }
 
 /* The mixture, whose inputs and members are there. */
@@ -283,128 +99,159 @@ load_mixture(moe_predictor *predictor, moe_stored *stored)
     moe_mixture_connect(parts->mixture, moe_inputs_compute, parts->inputs, moe_predictor_ask_graph, parts);
 }
 
-static void
-load(moe_predictor *predictor, Oid relid)
+void
+moe_predictor_load(moe_predictor *predictor, Oid relid)
 {
     struct moe_predictor_parts *parts = palloc0(sizeof(*parts));
     Snapshot snapshot = moe_catalog_snapshot();
     moe_model_record *record = moe_model_load_record(relid, snapshot);
-    double start = moe_seconds();
     moe_stored stored = {0};
-    moe_job *job;
     uint8 *bytes;
     int64 length;
 
     parts->user = GetUserId();
     predictor->info = &record->info;
     predictor->parts = parts;
+    parts->version = moe_catalog_version(&record->info.id, snapshot);
     bytes = moe_catalog_read_parameters(&record->info.id, snapshot, &length);
     UnregisterSnapshot(snapshot);
-    job = predictor->job = moe_job_in_context(CurrentMemoryContext);
-    moe_predictor_check_stored(predictor, moe_store_open(job, bytes, length, &stored));
+    predictor->job = moe_job_in_context(CurrentMemoryContext);
+    moe_predictor_check_stored(predictor, moe_store_open(predictor->job, bytes, length, &stored));
     check_record(predictor, &stored);
-    predictor->schema = moe_schema_read(&stored.schema, get_rel_name(relid));
-    moe_predictor_check_stored(predictor, moe_reader_code(&stored.schema));
-    predictor->data = moe_data_read(predictor->schema, job);
-    predictor->read_seconds = moe_seconds() - start;
-
-    start = moe_seconds();
-    moe_check(job, moe_blas_open(job));
-    moe_check(job, moe_graph_create(job, predictor->data->graph_tables, predictor->data->n_tables,
-                                    predictor->data->graph_keys, predictor->data->n_edges, &parts->graph));
-    load_inputs(predictor, &stored);
+    parts->schema_length = stored.schema.length;
+    parts->schema_bytes = palloc(Max(stored.schema.length, 1));
+    memcpy(parts->schema_bytes, stored.schema.data, stored.schema.length);
+    parts->inputs = predictor->inputs = stored.inputs;
+    parts->kept = stored.kept;
     load_members(predictor, &stored);
     load_mixture(predictor, &stored);
     pfree(bytes);
+    moe_check(predictor->job, moe_blas_open(predictor->job));
+}
+
+/* Which of what the model's queries give may serve later statements. */
+static void
+judge_queries(moe_predictor *predictor)
+{
+    struct moe_predictor_parts *parts = predictor->parts;
+    const moe_model_info *info = predictor->info;
+    Oid types[] = {predictor->schema->time_type, INT4OID, INT4OID};
+
+    parts->settled_population =
+        info->population == NULL || moe_settled_query(info->population, 1, types, info->search_path);
+    parts->settled_past =
+        info->history_query == NULL || moe_settled_query(info->history_query, 3, types, info->search_path);
+}
+
+bool
+moe_predictor_is_of(const moe_predictor *predictor, const pg_uuid_t *id, uint64 version)
+{
+    return memcmp(&predictor->info->id, id, sizeof(*id)) == 0 && predictor->parts->version == version;
+}
+
+void
+moe_predictor_forget(moe_predictor *predictor)
+{
+    struct moe_predictor_parts *parts = predictor->parts;
+
+    for (int i = 0; i < parts->n_members; i++)
+    {
+        moe_model_destroy(parts->member[i].model);
+        moe_encoder_destroy(parts->member[i].encoder);
+        parts->member[i].model = NULL;
+        parts->member[i].encoder = NULL;
+    }
+    parts->graph = NULL;
+    parts->population = NULL;
+    parts->told = (moe_past_labels){0};
+    parts->has_population = parts->has_past = false;
+    predictor->schema = NULL;
+    predictor->data = NULL;
+    if (parts->rows != NULL)
+        MemoryContextDelete(parts->rows); /* and the job of the data, the graph with it */
+    parts->rows = NULL;
+}
+
+/* One job may use of the memory limit what another leaves. */
+static void
+share_limit(moe_job *job, const moe_job *other)
+{
+    size_t limit = (size_t) moe_setting_memory_limit_mb * 1024 * 1024;
+    size_t used = moe_job_memory_used(other);
+
+    moe_job_set_memory_limit(job, used < limit ? limit - used : 1);
+}
+
+/* Schema and rows, and the graph over them. */
+static void
+read_rows(moe_predictor *predictor)
+{
+    struct moe_predictor_parts *parts = predictor->parts;
+    moe_reader reader;
+    moe_job *job;
+
+    moe_reader_init(&reader, predictor->job, parts->schema_bytes, parts->schema_length);
+    predictor->schema = moe_schema_read(&reader, get_rel_name(predictor->info->foreign_table));
+    moe_predictor_check_stored(predictor, moe_reader_code(&reader));
+    job = moe_job_in_context(parts->rows);
+    share_limit(job, predictor->job);
+    predictor->data = moe_data_read(predictor->schema, job);
+    moe_check(job, moe_graph_create(job, predictor->data->graph_tables, predictor->data->n_tables,
+                                    predictor->data->graph_keys, predictor->data->n_edges, &parts->graph));
+    share_limit(predictor->job, job);
+}
+
+/* Inputs and members over the rows. */
+static void
+bind_rows(moe_predictor *predictor)
+{
+    struct moe_predictor_parts *parts = predictor->parts;
+    const moe_data *data = predictor->data;
+
+    moe_inputs_bind(parts->inputs, data, parts->graph);
+    if (!moe_inputs_can_pick(parts->inputs, parts->config.seed_inputs))
+        moe_predictor_check_stored(
+            predictor, moe_fail(predictor->job, MOE_CORRUPT, "the stored network does not fit the stored inputs"));
+    if (parts->n_members > 0)
+    {
+        check_features(predictor);
+        moe_predictor_check_stored(predictor, moe_features_bind(parts->features, data->tables, data->n_tables));
+    }
+    for (int i = 0; i < parts->n_members; i++)
+        moe_predictor_check_stored(
+            predictor, moe_member_build(predictor->job, parts->graph, parts->features, &parts->encoder, &parts->config,
+                                        moe_predictor_seed_inputs, parts, i + 1, &parts->member[i]));
+}
+
+void
+moe_predictor_read(moe_predictor *predictor)
+{
+    struct moe_predictor_parts *parts = predictor->parts;
+    double start = moe_seconds();
+    MemoryContext old;
+
+    moe_predictor_forget(predictor);
+    parts->rows = AllocSetContextCreate(predictor->context, "moe_ml rows", ALLOCSET_DEFAULT_SIZES);
+    old = MemoryContextSwitchTo(parts->rows);
+    read_rows(predictor);
+    predictor->read_seconds = moe_seconds() - start;
+    start = moe_seconds();
+    bind_rows(predictor);
+    judge_queries(predictor);
+    predictor->kept = false;
     predictor->build_seconds = moe_seconds() - start;
+    MemoryContextSwitchTo(old);
 }
 
-/* Models being opened, innermost first: a view that a model reads may ask that model. */
-typedef struct opening
+void
+moe_predictor_renew(moe_predictor *predictor)
 {
-    struct opening *outer;
-    Oid relid;
-} opening;
+    struct moe_predictor_parts *parts = predictor->parts;
 
-static opening *openings = NULL;
-
-static void
-end_opening(const opening *self)
-{
-    openings = self->outer;
-}
-
-static void
-begin_opening(opening *self, Oid relid)
-{
-    for (const opening *o = openings; o != NULL; o = o->outer)
-    {
-        if (o->relid == relid)
-            ereport(ERROR, (errcode(ERRCODE_INVALID_RECURSION),
-                            errmsg("model \"%s\" reads its own predictions", get_rel_name(relid)),
-                            errhint("Leave out the view over the model among its tables: list them in USING (...).")));
-    }
-    self->outer = openings;
-    self->relid = relid;
-    openings = self;
-}
-
-/* Open anew, in a context of its own that an error takes along with the current one. */
-static entry *
-open_entry(const predictor_key *key)
-{
-    MemoryContext caller = CurrentMemoryContext;
-    MemoryContext context = AllocSetContextCreate(caller, "moe_ml predictor", ALLOCSET_DEFAULT_SIZES);
-    opening self;
-    entry *e;
-
-    MemoryContextSwitchTo(context);
-    e = palloc0(sizeof(entry));
-    e->key = *key;
-    e->predictor.context = context;
-    begin_opening(&self, key->relid);
-    PG_TRY();
-    {
-        load(&e->predictor, key->relid);
-    }
-    PG_FINALLY();
-    {
-        end_opening(&self);
-    }
-    PG_END_TRY();
-    MemoryContextSwitchTo(caller);
-    MemoryContextSetParent(context, TopMemoryContext);
-    e->next = entries;
-    entries = e;
-    return e;
-}
-
-moe_predictor *
-moe_predictor_open(Oid relid)
-{
-    predictor_key key;
-    entry *e;
-
-    if (!callback_registered)
-    {
-        RegisterXactCallback(end_of_transaction, NULL);
-        RegisterSubXactCallback(end_of_subtransaction, NULL);
-        callback_registered = true;
-    }
-    current_key(relid, &key);
-    for (e = entries; e != NULL; e = e->next)
-    {
-        if (!e->stale && memcmp(&e->key, &key, sizeof(key)) == 0)
-            break;
-    }
-    if (e == NULL)
-    {
-        mark_stale(&key);
-        sweep();
-        e = open_entry(&key);
-    }
-    moe_predictor_hold(&e->predictor, CurrentMemoryContext);
-    return &e->predictor;
+    predictor->kept = true;
+    predictor->read_seconds = predictor->build_seconds = 0;
+    parts->has_population = parts->has_population && parts->settled_population;
+    parts->has_past = parts->has_past && parts->settled_past;
 }
 
 int64

@@ -1,7 +1,9 @@
 /*
  * model_predictor_internal.h: what the files of a predictor share.
  *
- * model_predictor.c   opening, keeping and freeing
+ * model_predictor.c   opening
+ * model_cache.c       keeping and freeing
+ * model_settled.c     whether what was read may serve later statements
  * model_score.c       scoring, and the past labels it needs
  * model_population.c  which entities count
  */
@@ -14,16 +16,26 @@
 
 struct moe_predictor_parts
 {
-    Oid user; /* as whom it was opened */
-    moe_graph *graph;
-    moe_features *features; /* NULL without a graph expert */
-    int n_members;
+    Oid user;       /* as whom it was opened */
+    uint64 version; /* of the stored parameters */
+    uint8 *schema_bytes;
+    int64 schema_length;
+    moe_features *features;
+    moe_encoder_config encoder;
+    moe_model_config config;
+    int n_members; /* 0 without a graph expert */
     moe_member *member;
     moe_mixture *mixture;
     moe_inputs *inputs;
 
+    MemoryContext rows; /* of what was read: the schema, data with a job of their own, and the graph */
+    moe_graph *graph;
+
     const int32 *asked;       /* of the seeds that the graph expert is being asked about, their rows */
     const float *asked_input; /* and their inputs */
+
+    bool settled_population; /* what the queries give depends on rows alone */
+    bool settled_past;
 
     bool has_population; /* population of one time, kept */
     int64 population_time;
@@ -35,6 +47,22 @@ struct moe_predictor_parts
     bool has_past;        /* past labels of one anchor, kept */
     int64 past_anchor;    /* DT_NOEND: those that were told, or are kept */
 };
+
+/* Load what the model learned into a predictor whose context is current, and the only member that is set. */
+void moe_predictor_load(moe_predictor *predictor, Oid relid);
+/* Read the tables, and put the model over their rows instead of those it is over. */
+void moe_predictor_read(moe_predictor *predictor);
+/* Let go of the rows. */
+void moe_predictor_forget(moe_predictor *predictor);
+/* Is it the model of this id, in this version (moe_catalog_version)? */
+bool moe_predictor_is_of(const moe_predictor *predictor, const pg_uuid_t *id, uint64 version);
+/* An open predictor is taken up by a later statement that sees the same rows. */
+void moe_predictor_renew(moe_predictor *predictor);
+
+/* Are the rows of the tables the same for all who see the same transactions? Tables without row-level security are. */
+bool moe_settled_tables(const moe_schema *schema);
+/* Does a query with parameters of these types depend on rows, settings and parameters alone? */
+bool moe_settled_query(const char *sql, int n_types, Oid *types, const char *search_path);
 
 /* Raise what reading the stored parameters failed with, naming the model. */
 void moe_predictor_check_stored(const moe_predictor *predictor, moe_code code);

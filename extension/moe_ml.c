@@ -30,6 +30,7 @@ PGDLLEXPORT void _PG_init(void);
 
 int moe_setting_threads = 0;
 int moe_setting_memory_limit_mb = 2048;
+int moe_setting_cache_size_mb = 256;
 bool moe_setting_notices = true;
 
 static void
@@ -41,6 +42,10 @@ define_settings(void)
     DefineCustomIntVariable("moe_ml.memory_limit", "Memory that one training or prediction may use for its data.",
                             "A statement that needs more ends in an error.", &moe_setting_memory_limit_mb, 2048, 16,
                             INT_MAX, PGC_SUSET, GUC_UNIT_MB, NULL, NULL, NULL);
+    DefineCustomIntVariable("moe_ml.cache_size", "Memory that a session may keep for models between statements.",
+                            "A model that was asked answers at once while nothing has been committed since. "
+                            "0 keeps nothing.",
+                            &moe_setting_cache_size_mb, 256, 0, INT_MAX, PGC_SUSET, GUC_UNIT_MB, NULL, NULL, NULL);
     DefineCustomBoolVariable("moe_ml.notices", "Tell the phases of a training as NOTICEs.", NULL, &moe_setting_notices,
                              true, PGC_USERSET, 0, NULL, NULL, NULL);
 }

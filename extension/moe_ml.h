@@ -25,6 +25,7 @@
 /* Settings (GUCs) */
 extern int moe_setting_threads;         /* moe_ml.threads; 0: one per core */
 extern int moe_setting_memory_limit_mb; /* moe_ml.memory_limit */
+extern int moe_setting_cache_size_mb;   /* moe_ml.cache_size */
 extern bool moe_setting_notices;        /* moe_ml.notices */
 
 /*

@@ -15,6 +15,7 @@
 #include "extension/moe_ml.h"
 #include "extension/reader_internal.h"
 #include "extension/schema_sql.h"
+#include "kernels/random.h"
 
 /* The key read for a column compared as a type, made if there is none. */
 static moe_key_read *
@@ -146,6 +147,23 @@ make_data(const moe_schema *schema, moe_job *job)
     return data;
 }
 
+/* Random draws know an entity row by its key. */
+static void
+identify_entities(moe_data *data)
+{
+    int64 n = data->tables[0].n_rows;
+    uint64 *identity = moe_check_ptr(data->job, moe_alloc(data->job, n, sizeof(uint64)));
+
+    for (int i = 0; i < data->schema->n_key; i++)
+    {
+        const moe_key_column *column = moe_key_index_column(data->entity_keys, i);
+
+        for (int64 row = 0; row < n; row++)
+            identity[row] = moe_key(identity[row], moe_key_column_row_hash(column, row));
+    }
+    data->graph_tables[0].identity = identity;
+}
+
 /* Free the key columns that only the links needed. */
 static void
 forget_keys(List *reads, moe_key_read *const *kept, int n_kept)
@@ -191,6 +209,7 @@ moe_data_read(const moe_schema *schema, moe_job *job)
     data->link_seconds = moe_seconds() - start;
     collect(entity, schema->n_key, columns);
     data->entity_keys = moe_key_index_create(job, columns, schema->n_key, data->tables[0].n_rows);
+    identify_entities(data);
     forget_keys(reads, entity, schema->n_key);
     return data;
 }

@@ -437,13 +437,13 @@ finish(const moe_dense_net *net, const float *raw, int64_t n, double *mean, floa
     return MOE_OK;
 }
 
-/* Predict n rows (at most a batch) that stand in x with as many more as fill the batch. */
+/* Predict n rows (at most a batch). */
 static moe_code
 predict_batch(const moe_dense_net *net, moe_tape *tape, const float *x, int64_t n, float *raw, double *mean,
               float *prediction)
 {
     moe_tape_reset(tape, false, 0);
-    moe_code code = moe_tape_read(tape, net->forward(net, tape, x, PREDICT_BATCH), raw);
+    moe_code code = moe_tape_read(tape, net->forward(net, tape, x, n), raw);
     return code == MOE_OK ? finish(net, raw, n, mean, prediction) : code;
 }
 
@@ -451,23 +451,16 @@ moe_code
 moe_dense_net_predict(const moe_dense_net *net, const moe_dense_rows *rows, float *prediction)
 {
     moe_job *job = net->job;
-    int64_t width = net->width;
-    int64_t whole = rows->n / PREDICT_BATCH * PREDICT_BATCH;
     moe_tape *tape = moe_tape_create(job);
-    float *x = moe_alloc(job, width * PREDICT_BATCH, sizeof *x);
     float *raw = moe_alloc(job, (int64_t) PREDICT_BATCH * net->copies * net->outputs, sizeof *raw);
     double *mean = moe_alloc(job, net->outputs, sizeof *mean);
-    moe_code code = tape == NULL || x == NULL || raw == NULL || mean == NULL ? moe_job_code(job) : MOE_OK;
-    for (int64_t first = 0; code == MOE_OK && first < whole; first += PREDICT_BATCH)
-        code = predict_batch(net, tape, rows->x + first * width, PREDICT_BATCH, raw, mean,
-                             prediction + first * net->outputs);
-    if (code == MOE_OK && whole < rows->n)
+    moe_code code = tape == NULL || raw == NULL || mean == NULL ? moe_job_code(job) : MOE_OK;
+    for (int64_t first = 0; code == MOE_OK && first < rows->n; first += PREDICT_BATCH)
     {
-        memcpy(x, rows->x + whole * width, (size_t) ((rows->n - whole) * width) * sizeof *x);
-        code = predict_batch(net, tape, x, rows->n - whole, raw, mean, prediction + whole * net->outputs);
+        int64_t n = rows->n - first < PREDICT_BATCH ? rows->n - first : PREDICT_BATCH;
+        code = predict_batch(net, tape, rows->x + first * net->width, n, raw, mean, prediction + first * net->outputs);
     }
     moe_tape_destroy(tape);
-    moe_free(job, x);
     moe_free(job, raw);
     moe_free(job, mean);
     return code;

@@ -6,8 +6,8 @@
  * outputs a row (copies): the loss is the mean of theirs, and the prediction the
  * mean of their probabilities or values.
  *
- * A prediction is made in batches of one fixed shape, the last one filled up with
- * zeros, so that a row's is the same bits in any company.
+ * A row's prediction is the same bits in any company as long as `forward` treats rows apart, which
+ * products of weights beyond what kernels/cpu/narrow.c takes would not.
  */
 #ifndef MOE_DENSE_TRAINER_H
 #define MOE_DENSE_TRAINER_H

@@ -19,6 +19,12 @@ typedef struct adjacency
     int32_t *children; /* [edges] */
 } adjacency;
 
+typedef struct newest_row /* told, as not all rows are there */
+{
+    int64_t horizon;
+    int64_t newest;
+} newest_row;
+
 struct moe_graph
 {
     moe_job *job;
@@ -27,6 +33,8 @@ struct moe_graph
     moe_graph_table *tables;
     moe_graph_key *keys;
     adjacency *adjacent; /* [n_keys] */
+    int64_t n_told;
+    newest_row *told;
 };
 
 static moe_code
@@ -247,6 +255,7 @@ moe_graph_destroy(moe_graph *graph)
         moe_free(job, graph->adjacent[f].offset);
         moe_free(job, graph->adjacent[f].children);
     }
+    moe_free(job, graph->told);
     moe_free(job, graph->adjacent);
     moe_free(job, graph->keys);
     moe_free(job, graph->tables);
@@ -338,10 +347,31 @@ moe_graph_visible_rows(const moe_graph_table *table, int64_t horizon)
     return low;
 }
 
+moe_code
+moe_graph_tell_newest(moe_graph *graph, int64_t horizon, int64_t newest)
+{
+    int64_t i = 0;
+    while (i < graph->n_told && graph->told[i].horizon != horizon)
+        i++;
+    if (i == graph->n_told)
+    {
+        newest_row *told = moe_realloc(graph->job, graph->told, graph->n_told + 1, sizeof *told);
+        if (told == NULL)
+            return moe_job_code(graph->job);
+        graph->told = told;
+        graph->n_told++;
+    }
+    graph->told[i] = (newest_row){horizon, newest};
+    return MOE_OK;
+}
+
 int64_t
 moe_graph_newest(const moe_graph *graph, int64_t horizon)
 {
     int64_t newest = INT64_MIN;
+    for (int64_t i = 0; i < graph->n_told; i++)
+        if (graph->told[i].horizon == horizon)
+            return graph->told[i].newest == INT64_MIN ? horizon : graph->told[i].newest;
     for (int t = 0; t < graph->n_tables; t++)
     {
         const moe_graph_table *table = &graph->tables[t];

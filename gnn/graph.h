@@ -20,6 +20,7 @@ typedef struct moe_graph_table
     const char *name;
     int64_t n_rows;      /* below 2^31 */
     const int64_t *time; /* [n_rows] ascending, microseconds; INT64_MIN: always visible; NULL: the whole table is */
+    const uint64_t *identity; /* [n_rows] what random draws know a row by; NULL: its number */
     int n_hidden;        /* 0..8 groups of columns that become known only later */
     const int64_t *known_at[8]; /* [n_rows] each: bit b of a row's mask is set where known_at[b][row] > horizon */
 } moe_graph_table;
@@ -58,5 +59,8 @@ bool moe_graph_visible(const moe_graph *graph, int table, int32_t row, int64_t h
 int64_t moe_graph_staleness(const moe_graph *graph, const int64_t *time, int64_t n);
 /* The newest row time of any table that is not after the horizon; the horizon itself if there is none. */
 int64_t moe_graph_newest(const moe_graph *graph, int64_t horizon);
+/* Of a graph that holds a part of the rows: the newest row time, of all, that is not after a horizon (INT64_MIN:
+ * none). What was told of a horizon before is replaced. */
+moe_code moe_graph_tell_newest(moe_graph *graph, int64_t horizon, int64_t newest);
 
 #endif

@@ -8,9 +8,9 @@
  *
  * k of m visible children are drawn by Floyd's method (Bentley and Floyd, CACM
  * 1987) and put in order of row time. The key of a draw descends the tree:
- * key(child) = key(key(parent), edge type, child row). Row numbers are stable
- * under later rows, because tables stand in time order, so later rows change
- * no draw.
+ * key(child) = key(key(parent), edge type, place among the parent's visible
+ * children), from the seed row's identity on. So neither later rows change a
+ * draw nor rows that no tree comes by, which need not be there.
  *
  * Afterwards the rows behind the occurrences of each table are numbered by
  * first occurrence with one hash table.
@@ -235,7 +235,7 @@ fill_neighbours(int64_t begin, int64_t end, void *arg)
             next->seed[occurrence] = level->seed[i];
             next->age[occurrence] = age_of(s, source, row, level->seed[i]);
             to->row[occurrence] = row;
-            to->key[occurrence] = moe_key(branch, row);
+            to->key[occurrence] = moe_key(branch, children != NULL ? position[j] : 0);
         }
     }
 }
@@ -483,12 +483,14 @@ place_seeds(sampler *s)
     set_clocks(s);
     moe_level *level = &s->sample->levels[seeds->table];
     frontier *front = &s->frontiers[seeds->table];
+    const uint64_t *identity = moe_graph_table_at(s->graph, seeds->table)->identity;
     for (int64_t i = 0; i < seeds->n; i++)
     {
+        uint64_t self = identity != NULL ? identity[seeds->row[i]] : (uint64_t) seeds->row[i];
         level->seed[i] = (int32_t) i;
         level->age[i] = age_of(s, seeds->table, seeds->row[i], (int32_t) i);
         front->row[i] = seeds->row[i];
-        front->key[i] = moe_key(moe_key(s->config->key, seeds->row[i]), (uint64_t) seeds->time[i]);
+        front->key[i] = moe_key(moe_key(s->config->key, self), (uint64_t) seeds->time[i]);
     }
     return true;
 }

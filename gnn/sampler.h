@@ -12,9 +12,10 @@
  * long after the last row (or of a database cut off in the past) then looks
  * like the ones made in training, whose data is never staler than that.
  *
- * A draw is a function of (random key, seed row, seed time, path, position in
- * the visible prefix) alone: no row that is not visible, and no other seed of
- * the batch, can change it.
+ * A draw is a function of (random key, the seed row's identity, seed time,
+ * path by places in visible prefixes, number of visible children) alone: no
+ * row that is not visible, or not on the way, and no other seed of the batch
+ * can change it.
  */
 #ifndef MOE_SAMPLER_H
 #define MOE_SAMPLER_H

@@ -113,6 +113,12 @@ moe_job_cancelled(moe_job *job)
     return true;
 }
 
+void
+moe_job_set_memory_limit(moe_job *job, size_t limit)
+{
+    job->config.memory_limit = limit;
+}
+
 size_t
 moe_job_memory_used(const moe_job *job)
 {

@@ -1,5 +1,6 @@
 -- A model as a relation, and predictions as functions.
 SET client_min_messages = warning;
+SET moe_ml.cache_size = 0; -- every statement reads anew
 SET timezone = 'UTC';
 CREATE SCHEMA predict_test;
 SET search_path = predict_test, public;

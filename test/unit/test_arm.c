@@ -49,7 +49,7 @@ static void
 company_changes_no_bit(void **state)
 {
     dense_check_company(KIND, DENSE_WIDTH);
-    dense_check_company(KIND, 530); /* a product of OpenBLAS */
+    dense_check_company(KIND, 530);
 }
 
 static void
