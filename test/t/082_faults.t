@@ -2,7 +2,7 @@
 # statement ends in an error that says so, or does without; nothing is lost, and nothing half-made stays.
 #
 # The library is linked for the test so that a call fails on request (test/faults). MOE_ML_FAULTS says how many moments
-# of each kind are tried (30), MOE_ML_SEED which.
+# of each kind are tried (60), MOE_ML_SEED which; 2000 are all.
 use strict;
 use warnings;
 use Test::More;
@@ -10,7 +10,7 @@ use File::Copy;
 use MoeServer;
 use MoeShop;
 
-my $moments = $ENV{MOE_ML_FAULTS} // 30;
+my $moments = $ENV{MOE_ML_FAULTS} // 60;
 my $seed = $ENV{MOE_ML_SEED} // 1;
 srand($seed);
 note("seed $seed");
@@ -47,7 +47,7 @@ sub threads
 }
 
 # What a statement leaves behind when it fails is no more than when it does not: blocks of the core and threads, which a
-# session may keep for the next statement. $undo: SQL after it.
+# session may keep for the next statement. $undo: SQL after it. Returns the share of moments that end in an error.
 sub try_all
 {
     my ($name, $statement, $undo, $kind, $sign) = @_;
@@ -91,17 +91,17 @@ sub try_all
     cmp_ok($grown, '<', 262144, "and the session's memory is where it was, but for $grown bytes");
     is($server->query(broken_sql()), '', 'and every model is whole');
     note(scalar(keys %at) . " of $total moments, $refused refused");
-    return $refused;
+    return $refused / keys %at;
 }
 
 my $bits = $session->query('SELECT ' . bits_sql('m'));
 for my $case ([ 'core', 1 ], [ 'core', -1 ], [ 'server', 1 ])
 {
     my ($kind, $sign) = @$case;
-    cmp_ok(try_all('CREATE MODEL', $train, 'DROP FOREIGN TABLE n', $kind, $sign), '>', $moments / 2, 'and most are refused');
-    cmp_ok(try_all('SELECT, kept', 'SELECT count(probability) FROM m', 'SELECT 1', $kind, $sign), '>=', 0, 'and some may be refused');
+    cmp_ok(try_all('CREATE MODEL', $train, 'DROP FOREIGN TABLE n', $kind, $sign), '>', 0.5, 'and most are refused');
+    try_all('SELECT, kept', 'SELECT count(probability) FROM m', 'SELECT 1', $kind, $sign);
     $session->query('SET moe_ml.cache_size = 0');
-    cmp_ok(try_all('SELECT', 'SELECT count(probability) FROM m', 'SELECT 1', $kind, $sign), '>', $moments / 2, 'and most are refused');
+    cmp_ok(try_all('SELECT', 'SELECT count(probability) FROM m', 'SELECT 1', $kind, $sign), '>', 0.5, 'and most are refused');
     $session->query('RESET moe_ml.cache_size');
     is($session->query('SELECT ' . bits_sql('m')), $bits, 'predictions are what they were');
 }
