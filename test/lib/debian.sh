@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Packages of Debian's mirrors without touching the system's own package sources, and builds of this checkout for
 # another server than the installed one; sourced by scripts in test/.
 
