@@ -21,6 +21,7 @@
 #ifndef MOE_AGGREGATES_H
 #define MOE_AGGREGATES_H
 
+#include "embed/reach.h"
 #include "embed/relational.h"
 #include "kernels/buffer.h"
 #include "kernels/job.h"
@@ -57,6 +58,9 @@ bool moe_aggregates_needs(const moe_aggregates *aggregates, int column, int tabl
 /* The table that holds the values a column is about (the entity's for its own), and the column there, or -1. */
 int moe_aggregates_table(const moe_aggregates *aggregates, int column);
 int moe_aggregates_source(const moe_aggregates *aggregates, int column);
+
+/* Add to a reach the rows around a row that its columns are computed from. */
+void moe_aggregates_reach(const moe_aggregates *aggregates, moe_reach *reach);
 
 /* Write [n, columns], row-major; NaN is NULL, all else is finite. disabled: NULL, or a flag a table: columns that need
  * it are NaN. */

@@ -1,15 +1,14 @@
 /*
- * history.c: an entity's own past labels as columns, and what all entities' labels were.
+ * history.c: an entity's own past labels as columns.
  *
- * Labels stand sorted by (row, time), and once more by (time, row) with running
- * sums. What is known at a horizon is then a prefix of either, found by binary
- * search, and a column is a function of the end of that prefix: labels behind
- * it take part in no sum, and neither do those too far before it, so that a
- * history needs no more labels than a prediction can fetch.
+ * Labels stand sorted by (row, time). What is known at a horizon is then a
+ * prefix of a row's, found by binary search, and a column is a function of the
+ * end of that prefix: labels behind it take part in no sum, and neither do
+ * those too far before it, so that a history needs no more labels than a
+ * prediction can fetch.
  *
  * A mean over labels of weights w, the k-th last of which weighs 2^(-k/h), is
- * shrunk with one more label, the mean g of everyone's known by then:
- * (sum w y + g) / (sum w + 1).
+ * shrunk with one more label, the prior g: (sum w y + g) / (sum w + 1).
  *
  * A multiclass label is a series of indicators for each of the classes 0..7:
  * which classes are frequent is not known to a seed in the past.
@@ -20,22 +19,21 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define LAGS   8
 #define RECENT 4
 #define HALVES 3
 #define MEANS  (HALVES + 1) /* the last is the plain mean */
-#define SPANS  4
 /* Time since the last label, and how many there are. */
 #define SHARED       2
 #define OWN_SINGLE   (LAGS + RECENT + SHARED)
-#define CLASS_SERIES (MEANS + 1 + SPANS + 1)
+#define CLASS_SERIES (MEANS + 1)
 #define RUN          ((int64_t) 1 << 15) /* labels sorted at once */
 #define SEEDS        256                 /* a chunk */
 #define MOST         256                 /* labels of a row that count, the latest */
 
 static const double half_life[HALVES] = {2, 6, 20};
-static const int span[SPANS] = {1, 3, 12, 24};
 
 typedef struct past /* one label */
 {
@@ -52,14 +50,13 @@ struct moe_history
     int classes;
     int series;
     int64_t n;
-    past *own;     /* [n] by row, then time */
-    int64_t *time; /* [n] of all rows, ascending */
-    double *sum;   /* [series, n + 1] of the first labels by time */
+    past *own; /* [n] by row, then time */
+    float prior[MOE_HISTORY_CLASSES];
     double decay[HALVES];
 };
 
-static int
-series_of(int classes)
+int
+moe_history_series(int classes)
 {
     return classes < 2 ? 1 : classes < MOE_HISTORY_CLASSES ? classes : MOE_HISTORY_CLASSES;
 }
@@ -67,23 +64,16 @@ series_of(int classes)
 int
 moe_history_columns(int classes)
 {
-    return classes < 2 ? OWN_SINGLE + MEANS + SPANS + 1 : SHARED + series_of(classes) * CLASS_SERIES;
+    return classes < 2 ? OWN_SINGLE + MEANS : SHARED + moe_history_series(classes) * CLASS_SERIES;
 }
 
-/* What a mean or a rate is called; column counts within MEANS, SPANS, 1. */
 static void
 name_mean(int column, const char *of, char *out, size_t size)
 {
     if (column < HALVES)
         snprintf(out, size, "own mean%s, half-life %g labels", of, half_life[column]);
-    else if (column < MEANS)
-        snprintf(out, size, "own mean%s", of);
-    else if (column == MEANS)
-        snprintf(out, size, "everyone's mean%s, last window", of);
-    else if (column < MEANS + SPANS)
-        snprintf(out, size, "everyone's mean%s, last %d windows", of, span[column - MEANS]);
     else
-        snprintf(out, size, "everyone's mean%s", of);
+        snprintf(out, size, "own mean%s", of);
 }
 
 static void
@@ -130,23 +120,9 @@ by_row(const past *a, const past *b)
 }
 
 static int
-by_time(const past *a, const past *b)
-{
-    if (a->time != b->time)
-        return a->time < b->time ? -1 : 1;
-    return (a->row > b->row) - (a->row < b->row);
-}
-
-static int
 by_row_any(const void *a, const void *b)
 {
     return by_row(a, b);
-}
-
-static int
-by_time_any(const void *a, const void *b)
-{
-    return by_time(a, b);
 }
 
 /* Sort runs of a fixed length, then merge pairs of them: no step takes long, and all run side by side. */
@@ -157,7 +133,6 @@ typedef struct sorting
     int64_t run;
     past *from;
     past *to;
-    int (*compare)(const void *, const void *);
 } sorting;
 
 static void
@@ -165,7 +140,7 @@ sort_run(int64_t begin, int64_t end, void *arg)
 {
     const sorting *s = arg;
     if (!moe_job_cancelled(s->job))
-        qsort(s->from + begin, (size_t) (end - begin), sizeof *s->from, s->compare);
+        qsort(s->from + begin, (size_t) (end - begin), sizeof *s->from, by_row_any);
 }
 
 static void
@@ -177,16 +152,16 @@ merge_runs(int64_t begin, int64_t end, void *arg)
     {
         if ((i - begin) % RUN == 0 && moe_job_cancelled(s->job))
             return;
-        bool first = b >= end || (a < middle && s->compare(&s->from[a], &s->from[b]) <= 0);
+        bool first = b >= end || (a < middle && by_row(&s->from[a], &s->from[b]) <= 0);
         s->to[i] = s->from[first ? a++ : b++];
     }
 }
 
 /* The result stands in *labels; the two arrays may change places. */
 static moe_code
-sort_labels(moe_job *job, int64_t n, past **labels, past **spare, int (*compare)(const void *, const void *))
+sort_labels(moe_job *job, int64_t n, past **labels, past **spare)
 {
-    sorting s = {job, n, RUN, *labels, *spare, compare};
+    sorting s = {job, n, RUN, *labels, *spare};
     moe_parallel(job, n, RUN, sort_run, &s);
     for (; s.run < n; s.run *= 2)
     {
@@ -236,60 +211,9 @@ value_of(const moe_history *h, const past *label, int series)
     return h->classes > 1 ? label->label == (float) series : label->label;
 }
 
-/* The running sums of one series over labels by time. */
-typedef struct summing
-{
-    const moe_history *history;
-    const past *labels;
-} summing;
-
-static void
-run_sums(int64_t begin, int64_t end, void *arg)
-{
-    const summing *a = arg;
-    const moe_history *h = a->history;
-    for (int64_t s = begin; s < end; s++)
-    {
-        double *sum = h->sum + s * (h->n + 1);
-        for (int64_t i = 0; i < h->n; i++)
-        {
-            if (i % RUN == 0 && moe_job_cancelled(h->job))
-                return;
-            sum[i + 1] = sum[i] + value_of(h, &a->labels[i], (int) s);
-        }
-    }
-}
-
-/* Sort, and sum up; spare has room for the labels. */
-static moe_code
-arrange(moe_history *h, past **spare)
-{
-    moe_code code = sort_labels(h->job, h->n, &h->own, spare, by_row_any);
-    if (code != MOE_OK)
-        return code;
-    drop_repeated(h);
-    h->sum = moe_alloc(h->job, h->n + 1, (size_t) h->series * sizeof(double));
-    h->time = moe_alloc(h->job, h->n, sizeof *h->time);
-    past *merged = moe_alloc(h->job, h->n, sizeof *merged);
-    if (h->sum == NULL || h->time == NULL || merged == NULL)
-    {
-        moe_free(h->job, merged);
-        return moe_job_code(h->job);
-    }
-    for (int64_t i = 0; i < h->n; i++)
-        (*spare)[i] = h->own[i];
-    code = sort_labels(h->job, h->n, spare, &merged, by_time_any);
-    for (int64_t i = 0; i < h->n; i++)
-        h->time[i] = (*spare)[i].time;
-    summing sums = {h, *spare};
-    if (code == MOE_OK)
-        moe_parallel(h->job, h->series, 1, run_sums, &sums);
-    moe_free(h->job, merged);
-    return moe_job_check(h->job);
-}
-
 moe_code
-moe_history_create(moe_job *job, const moe_past_labels *labels, int64_t window, int classes, moe_history **out)
+moe_history_create(moe_job *job, const moe_past_labels *labels, int64_t window, int classes, const float *prior,
+                   moe_history **out)
 {
     *out = NULL;
     if (labels->n < 0 || window < 1 || classes < 1)
@@ -298,14 +222,15 @@ moe_history_create(moe_job *job, const moe_past_labels *labels, int64_t window, 
     moe_history *h = moe_alloc(job, 1, sizeof *h);
     if (h == NULL)
         return moe_job_code(job);
-    *h = (moe_history){.job = job, .window = window, .classes = classes, .series = series_of(classes)};
+    *h = (moe_history){.job = job, .window = window, .classes = classes, .series = moe_history_series(classes)};
     for (int m = 0; m < HALVES; m++)
         h->decay[m] = exp2(-1 / half_life[m]);
+    memcpy(h->prior, prior, (size_t) h->series * sizeof *prior);
     h->own = moe_alloc(job, labels->n, sizeof *h->own);
     past *spare = moe_alloc(job, labels->n, sizeof *spare);
     moe_code code = h->own == NULL || spare == NULL ? moe_job_code(job) : copy_labels(h, labels);
-    if (code == MOE_OK)
-        code = arrange(h, &spare);
+    if (code == MOE_OK && (code = sort_labels(job, h->n, &h->own, &spare)) == MOE_OK)
+        drop_repeated(h);
     moe_free(job, spare);
     if (code == MOE_OK)
         *out = h;
@@ -320,9 +245,23 @@ moe_history_destroy(moe_history *history)
     if (history == NULL)
         return;
     moe_free(history->job, history->own);
-    moe_free(history->job, history->time);
-    moe_free(history->job, history->sum);
     moe_free(history->job, history);
+}
+
+void
+moe_history_prior(int classes, int64_t n, const float *label, float *prior)
+{
+    int series = moe_history_series(classes);
+    double sum[MOE_HISTORY_CLASSES] = {0};
+    int64_t counted = 0;
+    for (int64_t i = 0; i < n; i++)
+    {
+        counted += !isnan(label[i]);
+        for (int s = 0; s < series && !isnan(label[i]); s++)
+            sum[s] += classes > 1 ? label[i] == (float) s : label[i];
+    }
+    for (int s = 0; s < series; s++)
+        prior[s] = counted > 0 ? (float) (sum[s] / (double) counted) : 0;
 }
 
 /* time - k windows; the beginning of time if that lies before it. */
@@ -333,22 +272,6 @@ windows_before(const moe_history *h, int64_t time, int k)
     if (__builtin_mul_overflow(h->window, (int64_t) k, &length) || __builtin_sub_overflow(time, length, &moment))
         return INT64_MIN;
     return moment;
-}
-
-/* How many labels of all rows have time <= moment. */
-static int64_t
-count_until(const moe_history *h, int64_t moment)
-{
-    int64_t low = 0;
-    for (int64_t high = h->n; low < high;)
-    {
-        int64_t middle = low + (high - low) / 2;
-        if (h->time[middle] <= moment)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
 }
 
 /* Within own[low, high): the first label behind (row, moment). */
@@ -373,9 +296,6 @@ typedef struct known
     int64_t horizon;
     int64_t first; /* own labels [first, end) */
     int64_t end;
-    int64_t all;   /* labels of all rows, by time, up to here */
-    int64_t start; /* and from here on */
-    int64_t since[SPANS];
 } known;
 
 static known
@@ -387,10 +307,6 @@ what_is_known(const moe_history *h, const moe_moments *moments, int64_t i)
     k.end = behind(h, 0, h->n, moments->row[i], closed);
     k.first = k.end - MOST > 0 ? k.end - MOST : 0;
     k.first = behind(h, k.first, k.end, moments->row[i], reach);
-    k.all = count_until(h, closed);
-    k.start = count_until(h, reach);
-    for (int s = 0; s < SPANS; s++)
-        k.since[s] = count_until(h, windows_before(h, closed, span[s]));
     return k;
 }
 
@@ -409,20 +325,12 @@ own_mean(const moe_history *h, const known *k, int series, double decay, double 
     return sum / weights;
 }
 
-/* Own means shrunk, then everyone's: MEANS + SPANS + 1 columns. */
+/* Own means, shrunk. */
 static float *
 put_means(const moe_history *h, const known *k, int series, float *out)
 {
-    const double *sum = h->sum + series * (h->n + 1);
-    double everyone = k->all > k->start ? (sum[k->all] - sum[k->start]) / (double) (k->all - k->start) : NAN;
     for (int m = 0; m < MEANS; m++)
-        *out++ = (float) own_mean(h, k, series, m == HALVES ? 1 : h->decay[m], everyone);
-    for (int s = 0; s < SPANS; s++)
-    {
-        int64_t n = k->all - k->since[s];
-        *out++ = n > 0 ? (float) ((sum[k->all] - sum[k->since[s]]) / (double) n) : NAN;
-    }
-    *out++ = (float) everyone;
+        *out++ = (float) own_mean(h, k, series, m == HALVES ? 1 : h->decay[m], h->prior[series]);
     return out;
 }
 

@@ -28,12 +28,19 @@ typedef struct moe_past_labels /* in any order; of equal (row, time) the first c
 
 typedef struct moe_history moe_history;
 
-/* classes: 1, or the number of classes. window: microseconds, 1 or more. Copies the labels. */
+/*
+ * classes: 1, or the number of classes. window: microseconds, 1 or more. prior: what means are shrunk towards, by one
+ * label of this value: [moe_history_series(classes)]. Copies labels and prior.
+ */
 moe_code moe_history_create(moe_job *job, const moe_past_labels *labels, int64_t window, int classes,
-                            moe_history **out);
+                            const float *prior, moe_history **out);
 void moe_history_destroy(moe_history *history);
 
 int moe_history_columns(int classes);
+/* 1, or the classes that have one; at most MOE_HISTORY_CLASSES. */
+int moe_history_series(int classes);
+/* The mean label of each series: [series]; 0 where there are no labels. */
+void moe_history_prior(int classes, int64_t n, const float *label, float *prior);
 /* For people: "label 2 windows ago". Writes to a buffer of the caller's. */
 void moe_history_name(int classes, int column, char *out, size_t size);
 /* Write [n, moe_history_columns]; NaN is NULL. */

@@ -86,7 +86,8 @@ typedef struct moe_scan
     bool key_is_given; /* the plan gives every key column */
     bool time_is_given;
 
-    MemoryContext context; /* of this rescan's rows */
+    MemoryContext context;      /* of this rescan's rows */
+    struct moe_value_set *sets; /* [as_of] the values given, by column */
     bool started;
     int64 *times;
     int n_times;
@@ -108,7 +109,11 @@ typedef struct moe_scan
     double score_seconds;
 } moe_scan;
 
-/* Row numbers for the values that the plan gives (fdw_seeds.c). Fills times and candidates. */
-void moe_scan_resolve(moe_scan *scan, ExprContext *econtext);
+/* fdw_seeds.c: evaluate what the plan gives. */
+void moe_scan_evaluate(moe_scan *scan, ExprContext *econtext);
+/* Does it give one key, and at most one time? */
+bool moe_scan_asks_one(const moe_scan *scan, moe_asked *asked);
+/* Row numbers for it, once the predictor is open. Fills times and candidates. */
+void moe_scan_resolve(moe_scan *scan);
 
 #endif

@@ -32,6 +32,7 @@
 
 #define FIRST_CHUNK 64
 #define LAST_CHUNK  4096
+#define LINE_WIDTH  50 /* of a list in EXPLAIN */
 
 /* The user whose rights count: the caller, or the owner of the view that names the model. */
 static Oid
@@ -73,17 +74,22 @@ moe_fdw_begin(ForeignScanState *node, int eflags)
     node->fdw_state = scan;
 }
 
-/* Open the predictor, which reads the tables. */
+/* Open the predictor, which reads the tables, or turn it to what is asked about now. */
 static moe_predictor *
-open_as(Oid user, Oid relid)
+open_as(moe_scan *scan, Oid relid)
 {
-    moe_predictor *predictor;
+    moe_predictor *predictor = scan->predictor;
+    moe_asked asked;
+    bool one = moe_scan_asks_one(scan, &asked);
     Oid caller;
     int security;
 
     GetUserIdAndSecContext(&caller, &security);
-    SetUserIdAndSecContext(user, security | SECURITY_LOCAL_USERID_CHANGE); /* an abort sets it back, too */
-    predictor = moe_predictor_open(relid);
+    SetUserIdAndSecContext(scan->user, security | SECURITY_LOCAL_USERID_CHANGE); /* an abort sets it back, too */
+    if (predictor != NULL)
+        moe_predictor_turn(predictor, one ? &asked : NULL);
+    else
+        predictor = one ? moe_predictor_open_around(relid, &asked) : moe_predictor_open(relid);
     SetUserIdAndSecContext(caller, security);
     return predictor;
 }
@@ -111,9 +117,14 @@ start(ForeignScanState *node, moe_scan *scan)
 {
     MemoryContext old;
 
-    if (scan->predictor == NULL)
+    MemoryContextReset(scan->context);
+    old = MemoryContextSwitchTo(scan->context);
+    moe_scan_evaluate(scan, node->ss.ps.ps_ExprContext);
+    if (scan->predictor != NULL)
+        open_as(scan, RelationGetRelid(node->ss.ss_currentRelation));
+    else
     {
-        moe_predictor *predictor = open_as(scan->user, RelationGetRelid(node->ss.ss_currentRelation));
+        moe_predictor *predictor = open_as(scan, RelationGetRelid(node->ss.ss_currentRelation));
 
         moe_predictor_hold(predictor, node->ss.ps.state->es_query_cxt);
         moe_shape_check(scan->shape, predictor);
@@ -123,9 +134,7 @@ start(ForeignScanState *node, moe_scan *scan)
         scan->load =
             MemoryContextAllocZero(node->ss.ps.state->es_query_cxt, sizeof(double) * Max(scan->info->experts, 1));
     }
-    MemoryContextReset(scan->context);
-    old = MemoryContextSwitchTo(scan->context);
-    moe_scan_resolve(scan, node->ss.ps.ps_ExprContext);
+    moe_scan_resolve(scan);
     scan->prediction = NULL;
     scan->chunk = FIRST_CHUNK;
     scan->time = 0;
@@ -324,23 +333,50 @@ time_text(const moe_scan *scan, const ForeignScan *plan)
     return "newest row time";
 }
 
+/* "results: 312, races: 40", on lines that fit a terminal where EXPLAIN prints text. */
+static char *
+tables_read(const moe_predictor *predictor, const ExplainState *es)
+{
+    const moe_data *data = predictor->data;
+    StringInfoData text;
+    int line = 0;
+
+    initStringInfo(&text);
+    for (int t = 0; t < data->n_tables; t++)
+    {
+        char *item = psprintf("%s: " INT64_FORMAT, data->tables[t].name, predictor->rows_read[t]);
+
+        if (predictor->rows_read[t] == 0)
+            continue;
+        if (text.len > 0)
+            appendStringInfoString(&text, ", ");
+        if (es->format == EXPLAIN_FORMAT_TEXT && text.len - line + strlen(item) > LINE_WIDTH)
+        {
+            text.data[text.len - 1] = '\n';
+            line = text.len;
+            appendStringInfoSpaces(&text, es->indent * 2 + 2);
+        }
+        appendStringInfoString(&text, item);
+    }
+    return text.data;
+}
+
 /* What this statement has read for the scan. */
 static void
 explain_reading(const moe_predictor *predictor, ExplainState *es)
 {
-    const moe_data *data = predictor->data;
-    StringInfoData tables;
+    int64 all = 0;
 
-    ExplainPropertyInteger("Rows Read", NULL, predictor->kept ? 0 : data->rows_read, es);
-    if (predictor->kept)
-    {
-        ExplainPropertyText("Tables Read", "none, unchanged since an earlier statement", es);
-        return;
-    }
-    initStringInfo(&tables);
-    for (int t = 0; t < data->n_tables; t++)
-        appendStringInfo(&tables, "%s%s: " INT64_FORMAT, t ? ", " : "", data->tables[t].name, data->tables[t].n_rows);
-    ExplainPropertyText("Tables Read", tables.data, es);
+    for (int t = 0; predictor->rows_read != NULL && t < predictor->data->n_tables; t++)
+        all += predictor->rows_read[t];
+    ExplainPropertyText("Reading",
+                        all == 0 && predictor->kept ? "nothing, unchanged since an earlier statement"
+                        : predictor->only != NULL   ? "rows around the key, by indexes"
+                                                    : "whole tables",
+                        es);
+    ExplainPropertyInteger("Rows Read", NULL, all, es);
+    if (all > 0)
+        ExplainPropertyText("Tables Read", tables_read(predictor, es), es);
 }
 
 /* Where the time went and who answered, once the scan has run. */

@@ -18,7 +18,7 @@
 /* Beyond this many combinations of composite keys the scan goes over all rows and leaves the rest to the recheck. */
 #define MAX_COMBINATIONS (1 << 20)
 
-typedef struct value_set /* the values given for one column, of its own type */
+typedef struct moe_value_set /* the values given for one column, of its own type */
 {
     int n;
     Datum *value;
@@ -144,14 +144,38 @@ set_candidates(moe_scan *scan, const value_set *sets)
 }
 
 void
-moe_scan_resolve(moe_scan *scan, ExprContext *econtext)
+moe_scan_evaluate(moe_scan *scan, ExprContext *econtext)
 {
-    value_set *sets = palloc0_array(value_set, scan->shape->as_of);
-
+    scan->sets = palloc0_array(value_set, scan->shape->as_of);
     for (int i = 0; i < list_length(scan->values); i++)
-        sets[list_nth_int(scan->columns, i) - 1] = evaluate(scan, i, econtext);
+        scan->sets[list_nth_int(scan->columns, i) - 1] = evaluate(scan, i, econtext);
+}
+
+bool
+moe_scan_asks_one(const moe_scan *scan, moe_asked *asked)
+{
+    const value_set *times = &scan->sets[scan->shape->as_of - 1];
+
+    if (!scan->key_is_given || (scan->time_is_given && times->n != 1))
+        return false;
+    asked->n_key = scan->shape->n_key;
+    asked->key = palloc_array(Datum, asked->n_key);
+    for (int i = 0; i < asked->n_key; i++)
+    {
+        if (scan->sets[i].n != 1)
+            return false;
+        asked->key[i] = scan->sets[i].value[0];
+    }
+    asked->has_time = scan->time_is_given;
+    asked->time = scan->time_is_given ? DatumGetInt64(times->value[0]) : 0;
+    return true;
+}
+
+void
+moe_scan_resolve(moe_scan *scan)
+{
     if (scan->time_is_given)
-        set_times(scan, &sets[scan->shape->as_of - 1]);
+        set_times(scan, &scan->sets[scan->shape->as_of - 1]);
     else
     {
         scan->times = palloc_array(int64, 1);
@@ -160,6 +184,6 @@ moe_scan_resolve(moe_scan *scan, ExprContext *econtext)
     }
     scan->candidates = NULL;
     scan->n_candidates = 0;
-    if (scan->key_is_given && !set_candidates(scan, sets))
+    if (scan->key_is_given && !set_candidates(scan, scan->sets))
         scan->candidates = NULL;
 }

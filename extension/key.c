@@ -293,6 +293,32 @@ moe_key_find_text(const moe_predictor *predictor, const char *value)
     return find_record(predictor, record);
 }
 
+void
+moe_key_types(const moe_schema *schema, Oid *types)
+{
+    for (int i = 0; i < schema->n_key; i++)
+        types[i] = schema->tables[0].columns[schema->key[i]].type;
+}
+
+char *
+moe_key_restrict(const moe_predictor *predictor, const char *query, Datum *values, int *n)
+{
+    const moe_schema *schema = predictor->schema;
+    StringInfoData sql;
+
+    if (predictor->only == NULL)
+        return pstrdup(query);
+    initStringInfo(&sql);
+    appendStringInfo(&sql, "SELECT * FROM (%s\n) AS q WHERE ", query);
+    for (int i = 0; i < schema->n_key; i++)
+    {
+        values[*n] = predictor->only[i];
+        appendStringInfo(&sql, "%sq.%s = $%d", i ? " AND " : "",
+                         quote_identifier(schema->tables[0].columns[schema->key[i]].name), ++*n);
+    }
+    return sql.data;
+}
+
 char *
 moe_key_text(const moe_predictor *predictor, int32 row)
 {

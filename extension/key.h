@@ -32,6 +32,14 @@ int32 moe_key_find_text(const moe_predictor *predictor, const char *value);
 /* The same for one value a key column, in key order. */
 int32 moe_key_find_values(const moe_predictor *predictor, const Datum *values, const Oid *types, const bool *nulls);
 
+/*
+ * A query that gives keys in columns named as the entity's, for all that the predictor knows: of one that read the
+ * rows around one, restricted to that one's key, whose n_key values are added to the parameters.
+ */
+char *moe_key_restrict(const moe_predictor *predictor, const char *query, Datum *values, int *n);
+/* The types of the key's columns: [n_key]. */
+void moe_key_types(const moe_schema *schema, Oid *types);
+
 /* A row's key as text: the value's own for one column, as ROW(...) prints for more. */
 char *moe_key_text(const moe_predictor *predictor, int32 row);
 

@@ -244,6 +244,7 @@ moe_label_write_aggregate(moe_label_writer *writer, const moe_label_aggregate *a
     const char *time = NULL;
     const char *row_time = NULL;
     StringInfoData keys, joins;
+    int n_joins = 0;
 
     writer->past = aggregate->side != MOE_SIDE_WHERE ? writer->closed : grid || writer->moment ? as_of : NULL;
     writer->row_table = aggregate->table;
@@ -274,7 +275,7 @@ moe_label_write_aggregate(moe_label_writer *writer, const moe_label_aggregate *a
     write_path(writer, aggregate);
     initStringInfo(&joins);
     if (writer->past && is_timed_elsewhere(writer, aggregate))
-        row_time = moe_schema_any_time(schema, aggregate->table, "c", &joins);
+        row_time = moe_schema_any_time(schema, aggregate->table, "c", &joins, &n_joins);
     appendStringInfoString(writer->sql, joins.data);
     if (grid)
         write_windows(writer, aggregate, time);

@@ -363,7 +363,7 @@ static moe_labelled *
 read_query(const moe_predictor *predictor, const char *query, moe_labelled_kind kind, const char *split, int n_values,
            Datum *values)
 {
-    Oid types[] = {predictor->schema->time_type, INT4OID, INT4OID};
+    Oid types[3 + INDEX_MAX_KEYS] = {predictor->schema->time_type, INT4OID, INT4OID};
     row_reader reader = {.predictor = predictor, .kind = kind, .split = split, .result = CurrentMemoryContext};
     MemoryContext batch, old;
     moe_read_only scope;
@@ -371,6 +371,7 @@ read_query(const moe_predictor *predictor, const char *query, moe_labelled_kind 
     Portal portal;
     int level = 0;
 
+    moe_key_types(predictor->schema, types + 3);
     moe_read_only_begin(&scope);
     reader.out = make_labelled(&reader);
     if (kind == MOE_LABELLED_OWN)
@@ -421,9 +422,11 @@ moe_labelled_read(const moe_predictor *predictor, const char *query, moe_labelle
 moe_labelled *
 moe_labelled_history(const moe_predictor *predictor, int64 anchor, int first, int last)
 {
-    Datum values[] = {TimestampGetDatum(anchor), Int32GetDatum(first), Int32GetDatum(last)};
+    Datum values[3 + INDEX_MAX_KEYS] = {TimestampGetDatum(anchor), Int32GetDatum(first), Int32GetDatum(last)};
+    int n = 3;
+    char *query = moe_key_restrict(predictor, predictor->info->history_query, values, &n);
 
-    return read_query(predictor, predictor->info->history_query, MOE_LABELLED_OWN, "past", lengthof(values), values);
+    return read_query(predictor, query, MOE_LABELLED_OWN, "past", n, values);
 }
 
 void

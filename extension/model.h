@@ -61,7 +61,10 @@ typedef struct moe_predictor
     const moe_data *data;
     moe_job *job;
     MemoryContext context;
-    bool kept; /* opened by an earlier statement; this one has read nothing */
+    const Datum *only; /* the key of the one entity row that what was read is around; NULL: whole tables were read */
+    bool kept;         /* opened by an earlier statement; this one has read nothing */
+    int64 *rows_read;  /* [schema->n_tables] by this statement */
+    int64 looked_up;   /* rows of these that were looked up for one key or another */
     double read_seconds, build_seconds, score_seconds;
     int64 seeds_scored;
     const moe_mixture *mixture;
@@ -71,6 +74,24 @@ typedef struct moe_predictor
 
 /* The predictor stays valid as long as the memory context current at the call, or longer. */
 moe_predictor *moe_predictor_open(Oid relid);
+
+/* One entity row, and a moment, that a prediction is wanted for. */
+typedef struct moe_asked
+{
+    int n_key;
+    Datum *key; /* of the entity's key columns' types; not NULL */
+    bool has_time;
+    int64 time;
+} moe_asked;
+
+/*
+ * The same for one row: what is read may be the rows around it alone, where that is less work. Such a predictor knows
+ * no other row and no other time; it is the scan's own, which may turn it to another row. Turning reads whole
+ * tables once looking up has become the greater work.
+ */
+moe_predictor *moe_predictor_open_around(Oid relid, const moe_asked *asked);
+void moe_predictor_turn(moe_predictor *predictor, const moe_asked *asked);
+
 /*
  * Keep a predictor until `context` is reset or deleted as well: a scan holds its predictor in the executor's
  * context, so that neither another statement's opening nor the end of the transaction frees it underneath.

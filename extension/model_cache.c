@@ -36,6 +36,7 @@
 
 #include "extension/model_catalog.h"
 #include "extension/model_predictor_internal.h"
+#include "extension/model_reach.h"
 #include "extension/moe_ml.h"
 
 /* What an open predictor must have been opened under to serve again. */
@@ -65,6 +66,7 @@ typedef struct entry
     bool stale;   /* its rows are of no use; the model may be put over others */
     bool dead;    /* to be freed once nobody holds it */
     bool lasting; /* its rows may serve in later statements */
+    bool around;  /* they are those around one row: of use to its scan alone */
     moe_predictor predictor;
 } entry;
 
@@ -308,9 +310,10 @@ set_key(entry *e, const cache_key *key, Snapshot snapshot)
     memcpy(e->running + snapshot->xcnt, snapshot->subxip, sizeof(TransactionId) * subxcnt);
 }
 
-/* Load the model if need be, and read. An error leaves the entry stale. */
+/* Load the model if need be, and read: all, or what is asked about. An error leaves the entry as it must not be used.
+ */
 static void
-fill(entry *e, bool load)
+fill(entry *e, bool load, const moe_asked *asked)
 {
     opening self;
 
@@ -319,19 +322,22 @@ fill(entry *e, bool load)
     {
         if (load)
             moe_predictor_load(&e->predictor, e->key.relid);
-        moe_predictor_read(&e->predictor);
+        e->around = asked != NULL && moe_predictor_read_around(&e->predictor, asked);
+        if (!e->around)
+            moe_predictor_read(&e->predictor);
     }
     PG_FINALLY();
     {
         end_opening(&self);
     }
     PG_END_TRY();
-    e->lasting = moe_settled_tables(e->predictor.schema) && !TransactionIdIsValid(GetTopTransactionIdIfAny());
+    e->lasting =
+        !e->around && moe_settled_tables(e->predictor.schema) && !TransactionIdIsValid(GetTopTransactionIdIfAny());
 }
 
 /* Open anew, in a context of its own that an error takes along with the current one. */
 static entry *
-open_entry(const cache_key *key, Snapshot snapshot)
+open_entry(const cache_key *key, Snapshot snapshot, const moe_asked *asked)
 {
     MemoryContext caller = CurrentMemoryContext;
     MemoryContext context = AllocSetContextCreate(caller, "moe_ml predictor", ALLOCSET_DEFAULT_SIZES);
@@ -341,7 +347,7 @@ open_entry(const cache_key *key, Snapshot snapshot)
     e = palloc0(sizeof(entry));
     e->predictor.context = context;
     set_key(e, key, snapshot);
-    fill(e, true);
+    fill(e, true, asked);
     MemoryContextSwitchTo(caller);
     MemoryContextSetParent(context, TopMemoryContext);
     e->next = entries;
@@ -367,19 +373,21 @@ find_model(const cache_key *key)
 }
 
 static void
-read_again(entry *e, const cache_key *key, Snapshot snapshot)
+read_again(entry *e, const cache_key *key, Snapshot snapshot, const moe_asked *asked)
 {
     MemoryContext old = MemoryContextSwitchTo(e->predictor.context);
 
     e->stale = e->dead = true; /* until it is whole again */
+    if (e->statement != GetCurrentStatementStartTimestamp())
+        moe_predictor_renew(&e->predictor);
     set_key(e, key, snapshot);
-    fill(e, false);
+    fill(e, false, asked);
     e->stale = e->dead = false;
     MemoryContextSwitchTo(old);
 }
 
-moe_predictor *
-moe_predictor_open(Oid relid)
+static moe_predictor *
+open_for(Oid relid, const moe_asked *asked)
 {
     Snapshot snapshot = GetActiveSnapshot();
     TimestampTz statement = GetCurrentStatementStartTimestamp();
@@ -395,8 +403,8 @@ moe_predictor_open(Oid relid)
     current_key(relid, snapshot, &key);
     for (e = entries; e != NULL; e = e->next)
     {
-        if (!e->stale && !e->dead && memcmp(&e->key, &key, sizeof(key)) == 0 && same_running(e, snapshot) &&
-            (e->statement == statement || lasts(e)))
+        if (!e->stale && !e->dead && !e->around && memcmp(&e->key, &key, sizeof(key)) == 0 &&
+            same_running(e, snapshot) && (e->statement == statement || lasts(e)))
             break;
     }
     if (e == NULL)
@@ -404,10 +412,10 @@ moe_predictor_open(Oid relid)
         mark_stale(&key);
         e = find_model(&key);
         if (e != NULL)
-            read_again(e, &key, snapshot);
+            read_again(e, &key, snapshot, asked);
         sweep();
         if (e == NULL)
-            e = open_entry(&key, snapshot);
+            e = open_entry(&key, snapshot, asked);
     }
     else if (e->statement != statement)
     {
@@ -417,4 +425,31 @@ moe_predictor_open(Oid relid)
     e->used = ++uses;
     moe_predictor_hold(&e->predictor, CurrentMemoryContext);
     return &e->predictor;
+}
+
+moe_predictor *
+moe_predictor_open(Oid relid)
+{
+    return open_for(relid, NULL);
+}
+
+moe_predictor *
+moe_predictor_open_around(Oid relid, const moe_asked *asked)
+{
+    return open_for(relid, asked);
+}
+
+void
+moe_predictor_turn(moe_predictor *predictor, const moe_asked *asked)
+{
+    entry *e = (entry *) ((char *) predictor - offsetof(entry, predictor));
+    MemoryContext old;
+
+    if (!e->around)
+        return;
+    old = MemoryContextSwitchTo(predictor->context);
+    if (moe_reach_is_spent(predictor->schema, predictor->looked_up))
+        asked = NULL;
+    fill(e, false, asked);
+    MemoryContextSwitchTo(old);
 }

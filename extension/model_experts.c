@@ -166,7 +166,8 @@ prepare_inputs(run *r)
                                   .staleness = r->options->model.staleness,
                                   .max_columns = r->options->max_columns,
                                   .past = &past,
-                                  .seeds = &seeds};
+                                  .seeds = &seeds,
+                                  .labels = train->label};
     moe_input_block *b;
 
     moe_progress_phase(MOE_PHASE_INPUTS, NULL);

@@ -25,6 +25,7 @@ struct moe_inputs
     int64 staleness;
     int classes;
     int n_history;
+    float prior[MOE_HISTORY_CLASSES]; /* mean label of the training rows, or each class's share */
     const moe_graph *graph;
     moe_relational db; /* its arrays are palloc'd beside */
     moe_aggregates *aggregates;
@@ -65,16 +66,29 @@ describe(moe_relational *db, const moe_table *tables, const moe_data *data, cons
     db->relations = relations;
 }
 
+void
+moe_inputs_reach(const moe_inputs *inputs, moe_reach *reach)
+{
+    moe_aggregates_reach(inputs->aggregates, reach);
+}
+
+int64
+moe_inputs_look_back_from(const moe_inputs *inputs, int64 horizon, int64 newest)
+{
+    int64 latest;
+
+    /* Nothing lies between the newest row and the horizon. */
+    if (pg_add_s64_overflow(newest, inputs->staleness, &latest))
+        return horizon;
+    return Min(horizon, latest);
+}
+
 int64
 moe_inputs_look_back(const moe_inputs *inputs, const moe_seeds *seeds, int64 seed)
 {
     int64 horizon = seeds->horizon ? seeds->horizon[seed] : seeds->time[seed];
-    int64 latest;
 
-    /* Nothing lies between the newest row and the horizon. */
-    if (pg_add_s64_overflow(moe_graph_newest(inputs->graph, horizon), inputs->staleness, &latest))
-        return horizon;
-    return Min(horizon, latest);
+    return moe_inputs_look_back_from(inputs, horizon, moe_graph_newest(inputs->graph, horizon));
 }
 
 /* From where seeds look back, [n]. */
@@ -252,6 +266,7 @@ moe_inputs_fit(moe_job *job, const moe_data *data, const moe_graph *graph, const
     inputs->staleness = request->staleness;
     inputs->classes = request->classes;
     inputs->n_history = request->window > 0 ? moe_history_columns(request->classes) : 0;
+    moe_history_prior(request->classes, request->seeds->n, request->labels, inputs->prior);
     describe(&known, request->known, data, graph);
     moe_check(job, moe_aggregates_fit(job, &known, 0, request->known_rows, request->window, request->max_columns,
                                       &inputs->aggregates));
@@ -284,7 +299,7 @@ moe_inputs_remember(moe_inputs *inputs, const moe_past_labels *past)
     if (inputs->history != NULL)
         moe_history_destroy(inputs->history);
     inputs->history = NULL;
-    return moe_history_create(inputs->job, past, inputs->window, inputs->classes, &inputs->history);
+    return moe_history_create(inputs->job, past, inputs->window, inputs->classes, inputs->prior, &inputs->history);
 }
 
 int
@@ -374,6 +389,7 @@ moe_inputs_write(const moe_inputs *inputs, moe_buffer *buffer)
     moe_put_i64(buffer, inputs->window);
     moe_put_i64(buffer, inputs->staleness);
     moe_put_i32(buffer, inputs->classes);
+    moe_put_floats(buffer, inputs->prior, MOE_HISTORY_CLASSES);
     moe_aggregates_write(inputs->aggregates, buffer);
     moe_normalizer_write(inputs->normalizer, buffer);
 }
@@ -389,7 +405,11 @@ moe_inputs_read(moe_job *job, moe_reader *reader, moe_inputs **out)
     inputs->window = moe_get_i64(reader);
     inputs->staleness = moe_get_i64(reader);
     inputs->classes = moe_get_i32(reader);
+    moe_get_floats(reader, inputs->prior, MOE_HISTORY_CLASSES);
     code = moe_reader_code(reader);
+    for (int s = 0; code == MOE_OK && s < MOE_HISTORY_CLASSES; s++)
+        if (!isfinite(inputs->prior[s]))
+            code = moe_fail(job, MOE_CORRUPT, "the stored mean of the labels is not finite");
     if (code == MOE_OK &&
         (inputs->window < 0 || inputs->staleness < 0 || inputs->classes < 1 || inputs->classes > 4096))
         code = moe_fail(job, MOE_CORRUPT, "the stored inputs are damaged");

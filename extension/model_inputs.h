@@ -31,7 +31,8 @@ typedef struct moe_inputs_request
     int64 staleness; /* the longest any training seed knew (moe_graph_staleness) */
     int max_columns;
     const moe_past_labels *past;
-    const moe_seeds *seeds; /* that normalisation is fitted on: the training rows, or a sample of them */
+    const moe_seeds *seeds; /* that normalisation is fitted on: the training rows */
+    const float *labels;    /* of these */
 } moe_inputs_request;
 
 /* Decide columns and normalisation. Raises on failure. Arrays of data and graph must outlive the inputs. */
@@ -39,7 +40,10 @@ moe_inputs *moe_inputs_fit(moe_job *job, const moe_data *data, const moe_graph *
                            const moe_inputs_request *request);
 /* Put stored inputs over today's tables; raises where they do not fit. */
 void moe_inputs_bind(moe_inputs *inputs, const moe_data *data, const moe_graph *graph);
-/* The moment that a seed looks back from: see above. */
+/* Add to a reach the rows around a seed's row that the aggregates look at. */
+void moe_inputs_reach(const moe_inputs *inputs, moe_reach *reach);
+/* The moment that a seed looks back from: see above. newest: row time that is not after the horizon. */
+int64 moe_inputs_look_back_from(const moe_inputs *inputs, int64 horizon, int64 newest);
 int64 moe_inputs_look_back(const moe_inputs *inputs, const moe_seeds *seeds, int64 seed);
 /* The past labels that histories are computed from, from now on (copied). */
 moe_code moe_inputs_remember(moe_inputs *inputs, const moe_past_labels *past);

@@ -55,6 +55,15 @@ moe_past_read(moe_job *job, moe_reader *reader, moe_kept_labels *out)
     return moe_reader_code(reader);
 }
 
+/* The row that the predictor's rows are around. */
+static int32
+own_row(const moe_predictor *predictor)
+{
+    bool nulls[INDEX_MAX_KEYS] = {false};
+
+    return moe_data_find(predictor->data, predictor->only, nulls);
+}
+
 moe_past_labels
 moe_past_find(const moe_predictor *predictor, const moe_kept_labels *kept)
 {
@@ -64,12 +73,17 @@ moe_past_find(const moe_predictor *predictor, const moe_kept_labels *kept)
     MemoryContext each = AllocSetContextCreate(CurrentMemoryContext, "moe_ml kept labels", ALLOCSET_DEFAULT_SIZES);
     MemoryContext old = MemoryContextSwitchTo(each);
     int level = moe_sql_begin();
+    const char *only = predictor->only == NULL || predictor->data->tables[0].n_rows == 0
+                           ? NULL
+                           : MemoryContextStrdup(old, moe_key_text(predictor, own_row(predictor)));
     int64 n = 0;
 
     for (int64 i = 0; i < kept->n; i++)
     {
-        int32 found = moe_key_find_text(predictor, kept->key[i]);
+        int32 found = -1;
 
+        if (only == NULL || strcmp(only, kept->key[i]) == 0)
+            found = moe_key_find_text(predictor, kept->key[i]);
         if (i % 1024 == 0)
         {
             CHECK_FOR_INTERRUPTS();

@@ -9,6 +9,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "extension/key.h"
 #include "extension/model_predictor_internal.h"
 #include "extension/moe_ml.h"
 #include "extension/schema_sql.h"
@@ -58,19 +59,23 @@ query_population(moe_predictor *predictor, int64 time, int64 visible, int32 **ro
 {
     const moe_schema *schema = predictor->schema;
     MemoryContext context = CurrentMemoryContext;
-    Oid type = schema->time_type;
-    Datum argument = TimestampGetDatum(time);
+    Oid types[1 + INDEX_MAX_KEYS] = {schema->time_type};
+    Datum values[1 + INDEX_MAX_KEYS] = {TimestampGetDatum(time)};
+    char *query;
+    int n_values = 1;
     int64 n = 0;
     int64 capacity = FETCH_ROWS;
     SPIPlanPtr plan;
     Portal portal;
     int level;
 
+    query = moe_key_restrict(predictor, predictor->info->population, values, &n_values);
+    moe_key_types(schema, types + 1);
     *rows = MemoryContextAllocHuge(context, capacity * sizeof(int32));
     level = moe_sql_begin_model(predictor->info->search_path);
     SPI_connect();
-    plan = SPI_prepare(predictor->info->population, 1, &type);
-    portal = plan && SPI_is_cursor_plan(plan) ? SPI_cursor_open(NULL, plan, &argument, NULL, true) : NULL;
+    plan = SPI_prepare(query, n_values, types);
+    portal = plan && SPI_is_cursor_plan(plan) ? SPI_cursor_open(NULL, plan, values, NULL, true) : NULL;
     check_population(predictor, portal);
     for (;;)
     {

@@ -15,6 +15,7 @@
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -23,6 +24,7 @@
 
 #include "extension/model_catalog.h"
 #include "extension/model_predictor_internal.h"
+#include "extension/model_reach.h"
 #include "extension/moe_ml.h"
 #include "extension/schema_sql.h"
 #include "kernels/blas.h"
@@ -167,6 +169,7 @@ moe_predictor_forget(moe_predictor *predictor)
     parts->has_population = parts->has_past = false;
     predictor->schema = NULL;
     predictor->data = NULL;
+    predictor->only = NULL;
     if (parts->rows != NULL)
         MemoryContextDelete(parts->rows); /* and the job of the data, the graph with it */
     parts->rows = NULL;
@@ -182,23 +185,42 @@ share_limit(moe_job *job, const moe_job *other)
     moe_job_set_memory_limit(job, used < limit ? limit - used : 1);
 }
 
-/* Schema and rows, and the graph over them. */
 static void
-read_rows(moe_predictor *predictor)
+read_schema(moe_predictor *predictor)
 {
     struct moe_predictor_parts *parts = predictor->parts;
     moe_reader reader;
-    moe_job *job;
 
     moe_reader_init(&reader, predictor->job, parts->schema_bytes, parts->schema_length);
     predictor->schema = moe_schema_read(&reader, get_rel_name(predictor->info->foreign_table));
     moe_predictor_check_stored(predictor, moe_reader_code(&reader));
-    job = moe_job_in_context(parts->rows);
-    share_limit(job, predictor->job);
-    predictor->data = moe_data_read(predictor->schema, job);
-    moe_check(job, moe_graph_create(job, predictor->data->graph_tables, predictor->data->n_tables,
-                                    predictor->data->graph_keys, predictor->data->n_edges, &parts->graph));
-    share_limit(predictor->job, job);
+}
+
+/* The graph over what was read. */
+static void
+build_graph(moe_predictor *predictor)
+{
+    const moe_data *data = predictor->data;
+
+    moe_check(data->job, moe_graph_create(data->job, data->graph_tables, data->n_tables, data->graph_keys,
+                                          data->n_edges, &predictor->parts->graph));
+    share_limit(predictor->job, data->job);
+}
+
+/* Add to what this statement has read. */
+static void
+count_rows(moe_predictor *predictor)
+{
+    const moe_data *data = predictor->data;
+
+    if (predictor->rows_read == NULL)
+        predictor->rows_read = MemoryContextAllocZero(predictor->context, sizeof(int64) * data->n_tables);
+    predictor->parts->n_tables = data->n_tables;
+    for (int t = 0; t < data->n_tables; t++)
+        predictor->rows_read[t] += data->tables[t].n_rows;
+    if (predictor->only != NULL)
+        predictor->looked_up += data->rows_read;
+    predictor->kept = false;
 }
 
 /* Inputs and members over the rows. */
@@ -223,24 +245,119 @@ bind_rows(moe_predictor *predictor)
                                         moe_predictor_seed_inputs, parts, i + 1, &parts->member[i]));
 }
 
+/* Let go of the rows there are; those to come live in the context that becomes current. */
+static MemoryContext
+begin_reading(moe_predictor *predictor)
+{
+    moe_predictor_forget(predictor);
+    predictor->parts->rows = AllocSetContextCreate(predictor->context, "moe_ml rows", ALLOCSET_DEFAULT_SIZES);
+    return MemoryContextSwitchTo(predictor->parts->rows);
+}
+
+/* Put the model over what was read since `start`. */
+static void
+finish_reading(moe_predictor *predictor, double start)
+{
+    double read = moe_seconds();
+
+    predictor->read_seconds += read - start;
+    bind_rows(predictor);
+    judge_queries(predictor);
+    count_rows(predictor);
+    predictor->build_seconds += moe_seconds() - read;
+}
+
 void
 moe_predictor_read(moe_predictor *predictor)
 {
+    double start = moe_seconds();
+    MemoryContext old = begin_reading(predictor);
+    moe_job *job;
+
+    read_schema(predictor);
+    job = moe_job_in_context(predictor->parts->rows);
+    share_limit(job, predictor->job);
+    predictor->data = moe_data_read(predictor->schema, job);
+    build_graph(predictor);
+    finish_reading(predictor, start);
+    MemoryContextSwitchTo(old);
+}
+
+/* Now, on the axis of row times. */
+static int64
+present(const moe_schema *schema)
+{
+    int64 now = GetCurrentTransactionStartTimestamp();
+
+    if (schema->time_type != TIMESTAMPTZOID)
+        now = DatumGetTimestamp(DirectFunctionCall1(timestamptz_timestamp, TimestampTzGetDatum(now)));
+    return now;
+}
+
+/* A copy of the key that lives as long as the rows. */
+static Datum *
+copy_key(const moe_schema *schema, const Datum *key)
+{
+    Datum *copy = palloc(sizeof(Datum) * schema->n_key);
+
+    for (int i = 0; i < schema->n_key; i++)
+    {
+        int16 length;
+        bool by_value;
+
+        get_typlenbyval(schema->tables[0].columns[schema->key[i]].type, &length, &by_value);
+        copy[i] = datumCopy(key[i], by_value, length);
+    }
+    return copy;
+}
+
+/* Look up the rows around one; NULL if they are too many. */
+static moe_data *
+look_up(moe_predictor *predictor, const moe_asked *asked, const moe_reach *reach, int64 most_rows, int64 newest)
+{
+    int64 time = asked->has_time ? asked->time : predictor->parts->default_time;
+    moe_job *job = moe_job_of_threads(predictor->parts->rows, 1);
+    moe_around around = {.key = asked->key, .reach = reach, .most_rows = most_rows};
+
+    share_limit(job, predictor->job);
+    around.moment =
+        moe_inputs_look_back_from(predictor->parts->inputs, time, newest == MOE_TIME_ALWAYS ? time : newest);
+    return moe_data_read_around(predictor->schema, job, &around);
+}
+
+bool
+moe_predictor_read_around(moe_predictor *predictor, const moe_asked *asked)
+{
     struct moe_predictor_parts *parts = predictor->parts;
     double start = moe_seconds();
-    MemoryContext old;
+    moe_reach *reach = palloc(sizeof(moe_reach));
+    MemoryContext old = begin_reading(predictor);
+    int hops = parts->n_members > 0 ? parts->config.hops : 0;
+    int64 most = 0;
+    int64 newest = MOE_TIME_ALWAYS;
 
-    moe_predictor_forget(predictor);
-    parts->rows = AllocSetContextCreate(predictor->context, "moe_ml rows", ALLOCSET_DEFAULT_SIZES);
-    old = MemoryContextSwitchTo(parts->rows);
-    read_rows(predictor);
-    predictor->read_seconds = moe_seconds() - start;
-    start = moe_seconds();
-    bind_rows(predictor);
-    judge_queries(predictor);
-    predictor->kept = false;
-    predictor->build_seconds = moe_seconds() - start;
+    read_schema(predictor);
+    if (asked->n_key == predictor->schema->n_key && moe_reach_of(predictor->schema, hops, parts->inputs, reach) &&
+        !parts->too_many)
+        most = moe_reach_most_rows(predictor->schema, reach, get_rel_name(predictor->info->foreign_table));
+    if (most > 0)
+    {
+        newest = moe_schema_newest(predictor->schema, asked->has_time ? asked->time : present(predictor->schema));
+        parts->default_time = newest == MOE_TIME_ALWAYS ? present(predictor->schema) : newest;
+        predictor->data = look_up(predictor, asked, reach, most, newest);
+        parts->too_many = predictor->data == NULL;
+    }
+    if (predictor->data != NULL)
+    {
+        predictor->only = copy_key(predictor->schema, asked->key);
+        build_graph(predictor);
+        moe_check(predictor->data->job,
+                  moe_graph_tell_newest(parts->graph, asked->has_time ? asked->time : parts->default_time, newest));
+        finish_reading(predictor, start);
+    }
     MemoryContextSwitchTo(old);
+    pfree(reach);
+    return predictor->data != NULL;
 }
 
 void
@@ -249,6 +366,9 @@ moe_predictor_renew(moe_predictor *predictor)
     struct moe_predictor_parts *parts = predictor->parts;
 
     predictor->kept = true;
+    if (predictor->rows_read != NULL)
+        memset(predictor->rows_read, 0, sizeof(int64) * parts->n_tables);
+    predictor->looked_up = 0;
     predictor->read_seconds = predictor->build_seconds = 0;
     parts->has_population = parts->has_population && parts->settled_population;
     parts->has_past = parts->has_past && parts->settled_past;
@@ -257,11 +377,11 @@ moe_predictor_renew(moe_predictor *predictor)
 int64
 moe_predictor_default_time(moe_predictor *predictor)
 {
-    int64 now = GetCurrentTransactionStartTimestamp();
+    int64 now = present(predictor->schema);
     int64 newest = MOE_TIME_ALWAYS;
 
-    if (predictor->schema->time_type != TIMESTAMPTZOID)
-        now = DatumGetTimestamp(DirectFunctionCall1(timestamptz_timestamp, TimestampTzGetDatum(now)));
+    if (predictor->only != NULL)
+        return predictor->parts->default_time;
     for (int t = 0; t < predictor->data->n_tables; t++)
     {
         const moe_graph_table *table = &predictor->data->graph_tables[t];

@@ -28,6 +28,9 @@ struct moe_predictor_parts
     moe_mixture *mixture;
     moe_inputs *inputs;
 
+    int n_tables;
+    bool too_many;      /* rows were to be looked up, the last time that was tried */
+    int64 default_time; /* where rows were looked up */
     MemoryContext rows; /* of what was read: the schema, data with a job of their own, and the graph */
     moe_graph *graph;
 
@@ -52,6 +55,11 @@ struct moe_predictor_parts
 void moe_predictor_load(moe_predictor *predictor, Oid relid);
 /* Read the tables, and put the model over their rows instead of those it is over. */
 void moe_predictor_read(moe_predictor *predictor);
+/*
+ * Read the rows around one, and put the model over them; false, with nothing read, if whole tables are the better
+ * choice.
+ */
+bool moe_predictor_read_around(moe_predictor *predictor, const moe_asked *asked);
 /* Let go of the rows. */
 void moe_predictor_forget(moe_predictor *predictor);
 /* Is it the model of this id, in this version (moe_catalog_version)? */

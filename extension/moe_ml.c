@@ -17,6 +17,7 @@
 #include "utils/varlena.h"
 
 #include "extension/device.h"
+#include "extension/model_reach.h"
 #include "extension/progress.h"
 #include "kernels/device.h"
 
@@ -56,6 +57,7 @@ _PG_init(void)
     define_settings();
     moe_device_init();
     moe_progress_init();
+    moe_reach_init();
     moe_statement_init();
     moe_schema_init();
     MarkGUCPrefixReserved("moe_ml");
@@ -89,9 +91,15 @@ destroy_job(void *arg)
 moe_job *
 moe_job_in_context(MemoryContext context)
 {
+    return moe_job_of_threads(context, threads_to_use());
+}
+
+moe_job *
+moe_job_of_threads(MemoryContext context, int threads)
+{
     MemoryContextCallback *callback = MemoryContextAllocZero(context, sizeof(MemoryContextCallback));
     moe_job_config config = {
-        .threads = threads_to_use(),
+        .threads = threads,
         .memory_limit = (size_t) moe_setting_memory_limit_mb * 1024 * 1024,
         .cancelled = backend_cancelled,
     };

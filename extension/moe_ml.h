@@ -35,6 +35,8 @@ extern bool moe_setting_notices;        /* moe_ml.notices */
  * from moe_ml.memory_limit. Raises on failure.
  */
 moe_job *moe_job_in_context(MemoryContext context);
+/* The same with so many threads, the calling one included. */
+moe_job *moe_job_of_threads(MemoryContext context, int threads);
 
 /*
  * Raise the job's failure, if code is not MOE_OK, as an ERROR with SQLSTATE

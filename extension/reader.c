@@ -38,13 +38,6 @@ want_key(List **reads, int table, int column, Oid target)
     return read;
 }
 
-/* One foreign key: the key reads of both ends, column by column. */
-typedef struct moe_link
-{
-    moe_key_read *child[INDEX_MAX_KEYS];
-    moe_key_read *parent[INDEX_MAX_KEYS];
-} moe_link;
-
 static moe_link *
 plan_links(const moe_schema *schema, List **reads)
 {
@@ -182,14 +175,16 @@ forget_keys(List *reads, moe_key_read *const *kept, int n_kept)
     }
 }
 
-moe_data *
-moe_data_read(const moe_schema *schema, moe_job *job)
+/* Read all rows, or those around one: NULL if these were too many. */
+static moe_data *
+read_rows(const moe_schema *schema, moe_job *job, const moe_around *around)
 {
     moe_data *data = make_data(schema, job);
     MemoryContext context = CurrentMemoryContext;
     moe_key_read *entity[INDEX_MAX_KEYS];
     moe_key_column *columns[INDEX_MAX_KEYS];
     List *reads = NIL;
+    bool whole = true;
     moe_link *links;
     double start;
     int level;
@@ -199,10 +194,14 @@ moe_data_read(const moe_schema *schema, moe_job *job)
     links = plan_links(schema, &reads);
     level = moe_sql_begin();
     SPI_connect();
-    for (int t = 0; t < schema->n_tables; t++)
+    if (around != NULL)
+        whole = moe_read_around(data, reads, links, around, context);
+    for (int t = 0; around == NULL && t < schema->n_tables; t++)
         moe_read_table(data, t, reads, context);
     SPI_finish();
     moe_sql_end(level);
+    if (!whole)
+        return NULL;
 
     start = moe_seconds();
     resolve_edges(data, links);
@@ -212,6 +211,18 @@ moe_data_read(const moe_schema *schema, moe_job *job)
     identify_entities(data);
     forget_keys(reads, entity, schema->n_key);
     return data;
+}
+
+moe_data *
+moe_data_read(const moe_schema *schema, moe_job *job)
+{
+    return read_rows(schema, job, NULL);
+}
+
+moe_data *
+moe_data_read_around(const moe_schema *schema, moe_job *job, const moe_around *around)
+{
+    return read_rows(schema, job, around);
 }
 
 int32

@@ -9,6 +9,7 @@
 #ifndef MOE_READER_H
 #define MOE_READER_H
 
+#include "embed/reach.h"
 #include "extension/schema.h"
 #include "gnn/graph.h"
 
@@ -37,6 +38,23 @@ typedef struct moe_data
 
 /* Read every table of the schema. Arrays come from the job, the rest from CurrentMemoryContext. */
 moe_data *moe_data_read(const moe_schema *schema, moe_job *job);
+
+/* One entity row, and what is to be read around it. */
+typedef struct moe_around
+{
+    const Datum *key; /* [schema->n_key], of the key columns' types, not NULL */
+    int64 moment;     /* the latest children are those visible then */
+    const moe_reach *reach;
+    int64 most_rows;
+} moe_around;
+
+/*
+ * Read the rows that a reach leads to from one entity row, each table's by its
+ * keys, which indexes serve. What is computed for that row from these is what
+ * the whole tables give, bit for bit. NULL if there are more than most_rows.
+ * Of the edge reports nothing is filled.
+ */
+moe_data *moe_data_read_around(const moe_schema *schema, moe_job *job, const moe_around *around);
 
 /* A value of any number-like type (also boolean, time, interval); NaN and infinities as they are. */
 double moe_number_of(Oid type, Datum value);

@@ -105,6 +105,13 @@ typedef struct moe_key_read
     moe_key_column *values;
 } moe_key_read;
 
+/* One foreign key: the key reads of both ends, column by column. */
+typedef struct moe_link
+{
+    moe_key_read *child[INDEX_MAX_KEYS];
+    moe_key_read *parent[INDEX_MAX_KEYS];
+} moe_link;
+
 /* One table being read. */
 typedef struct moe_reading
 {
@@ -112,8 +119,9 @@ typedef struct moe_reading
     int table;
     const moe_schema_table *schema;
     MemoryContext context; /* for what outlives the reading */
-    StringInfoData sql;
-    StringInfoData joins;
+    StringInfoData sql;    /* the items, of "schema.table c" with the joins */
+    StringInfoData joins;  /* for the row time, where parents give it */
+    int n_joins;
     int n_sinks;
     moe_sink *sinks;
     int row_time;  /* sink, -1: none */
@@ -125,18 +133,29 @@ typedef struct moe_reading
 } moe_reading;
 
 /* reader_scan.c */
-/* Run the SELECT through an open SPI connection and put its rows into the sinks. */
-void moe_reading_scan(moe_reading *reading);
+/* Run a SELECT of the reading's items through an open SPI connection and put its rows into the sinks. */
+void moe_reading_scan(moe_reading *reading, const char *sql);
 
 /* reader_order.c */
 /* The canonical order of the rows read: [n_rows], the job's; NULL: they stand in it. */
 int32 *moe_reading_order(moe_reading *reading);
 
 /* reader_table.c */
+/* Compose the items of one table's SELECT, a sink each; key_reads: of moe_key_read. What outlives the reading lives in
+ * CurrentMemoryContext. */
+void moe_reading_plan(moe_reading *reading, moe_data *data, int t, List *key_reads);
+/* Put the rows in the sinks into canonical order, and fill data->tables[t] and graph_tables[t]. */
+void moe_reading_deliver(moe_reading *reading);
 /* Read one table through an open SPI connection. Fills data->tables[t], graph_tables[t], counters and the key reads
  * of this table. */
 void moe_read_table(moe_data *data, int t, List *key_reads, MemoryContext context);
 /* A type's own name in SQL: schema-qualified, without a modifier. */
 char *moe_sql_type(Oid type);
+
+/* reader_around.c */
+/* Read what a request asks for through an open SPI connection, as moe_read_table does; false if that were more rows
+ * than it allows. */
+bool moe_read_around(moe_data *data, List *key_reads, const moe_link *links, const moe_around *around,
+                     MemoryContext context);
 
 #endif

@@ -55,7 +55,7 @@ ignore(DestReceiver *self)
 }
 
 void
-moe_reading_scan(moe_reading *reading)
+moe_reading_scan(moe_reading *reading, const char *sql)
 {
     receiver r = {.reading = reading};
     SPIExecuteOptions options = {.read_only = true, .dest = &r.base};
@@ -68,7 +68,7 @@ moe_reading_scan(moe_reading *reading)
     r.base.mydest = DestNone;
     r.scratch = AllocSetContextCreate(CurrentMemoryContext, "moe_ml read values", ALLOCSET_DEFAULT_SIZES);
     r.batches = moe_batches_create(reading);
-    code = SPI_execute_extended(reading->sql.data, &options);
+    code = SPI_execute_extended(sql, &options);
     if (code < 0)
         elog(ERROR, "could not read table \"%s\": %s", reading->schema->name, SPI_result_code_string(code));
     moe_batches_finish(r.batches);

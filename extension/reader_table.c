@@ -148,7 +148,7 @@ static void
 add_inherited_time(moe_reading *reading)
 {
     const moe_schema *schema = reading->data->schema;
-    char *expression = moe_schema_any_time(schema, reading->table, "c", &reading->joins);
+    char *expression = moe_schema_any_time(schema, reading->table, "c", &reading->joins, &reading->n_joins);
 
     if (expression == NULL)
         return;
@@ -156,19 +156,23 @@ add_inherited_time(moe_reading *reading)
     add_sink(reading, SINK_ROW_TIME, -1, expression, schema->time_type);
 }
 
-/* Compose the SELECT and its sinks. */
-static void
-plan_reading(moe_reading *reading, List *key_reads)
+void
+moe_reading_plan(moe_reading *reading, moe_data *data, int t, List *key_reads)
 {
-    const moe_schema_table *table = reading->schema;
+    const moe_schema_table *table = &data->schema->tables[t];
     ListCell *cell;
     int feature;
+
+    memset(reading, 0, sizeof(*reading));
+    reading->data = data;
+    reading->table = t;
+    reading->schema = table;
+    reading->context = CurrentMemoryContext;
 
     reading->sinks = palloc0(sizeof(moe_sink) * (2 * table->n_columns + list_length(key_reads) + 2));
     reading->row_time = -1;
     initStringInfo(&reading->sql);
     initStringInfo(&reading->joins);
-    appendStringInfoString(&reading->sql, "SELECT ");
     if (table->time >= 0)
     {
         reading->row_time = 0;
@@ -192,7 +196,6 @@ plan_reading(moe_reading *reading, List *key_reads)
         if (read->table == reading->table)
             add_key(reading, read);
     }
-    appendStringInfo(&reading->sql, " FROM %s c%s", moe_schema_qualified(table), reading->joins.data);
 }
 
 /* The sinks' columns, in canonical order. */
@@ -281,16 +284,24 @@ deliver_times(moe_reading *reading)
 }
 
 void
+moe_reading_deliver(moe_reading *reading)
+{
+    finish_sinks(reading);
+    deliver_columns(reading);
+    deliver_times(reading);
+}
+
+void
 moe_read_table(moe_data *data, int t, List *key_reads, MemoryContext context)
 {
-    moe_reading reading = {.data = data, .table = t, .schema = &data->schema->tables[t], .context = context};
     MemoryContext old = MemoryContextSwitchTo(context);
+    moe_reading reading;
+    char *sql;
 
-    plan_reading(&reading, key_reads);
+    moe_reading_plan(&reading, data, t, key_reads);
     MemoryContextSwitchTo(old);
-    moe_reading_scan(&reading);
-    finish_sinks(&reading);
-    deliver_columns(&reading);
-    deliver_times(&reading);
+    sql = psprintf("SELECT %s FROM %s c%s", reading.sql.data, moe_schema_qualified(reading.schema), reading.joins.data);
+    moe_reading_scan(&reading, sql);
+    moe_reading_deliver(&reading);
     data->rows_read += reading.n_rows;
 }

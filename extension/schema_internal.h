@@ -109,9 +109,9 @@ void moe_schema_inherit_times(moe_schema *schema, bool has_entity);
 bool moe_schema_times_are_sound(const moe_schema *schema);
 /*
  * The row time of alias as SQL of schema->time_type, from the table's own
- * column or from parents; joins gets the LEFT JOINs it needs. NULL: none.
+ * column or from parents; joins gets the LEFT JOINs it needs, whose aliases count on from n_joins. NULL: none.
  */
-char *moe_schema_any_time(const moe_schema *schema, int table, const char *alias, StringInfo joins);
+char *moe_schema_any_time(const moe_schema *schema, int table, const char *alias, StringInfo joins, int *n_joins);
 
 /* schema.c */
 /* Every table with a foreign key that the current user may see, without an entity: for the views. */

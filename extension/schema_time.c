@@ -163,11 +163,9 @@ time_over(const moe_schema *schema, int table, const char *alias, StringInfo joi
 }
 
 char *
-moe_schema_any_time(const moe_schema *schema, int table, const char *alias, StringInfo joins)
+moe_schema_any_time(const moe_schema *schema, int table, const char *alias, StringInfo joins, int *n_joins)
 {
-    int n_joins = 0;
-
-    return time_over(schema, table, alias, joins, &n_joins);
+    return time_over(schema, table, alias, joins, n_joins);
 }
 
 char *

@@ -55,7 +55,8 @@ moe_mixture_create(moe_job *job, const moe_dense_task *task, double shift, doubl
     m->outputs = task->task == MOE_MULTICLASS ? task->n_classes : 1;
     m->width = width;
     m->role = roles;
-    m->calibration.task = task->task;
+    m->calibration.task = m->early.task = task->task;
+    m->threshold = -1;
     for (int i = 0; i < width; i++)
     {
         m->role[i] = role[i];
@@ -106,6 +107,15 @@ moe_expert_kind
 moe_mixture_kind(const moe_mixture *m, int e)
 {
     return m->experts[e].kind;
+}
+
+int
+moe_mixture_find(const moe_mixture *m, moe_expert_kind kind)
+{
+    int e = 0;
+    while (e < m->n && m->experts[e].kind != kind)
+        e++;
+    return e < m->n ? e : -1;
 }
 
 int64_t
@@ -213,10 +223,9 @@ moe_mixture_fit(moe_mixture *m, int e, bool stale, const moe_dense_rows *train, 
     return MOE_OK;
 }
 
-/* One expert's predictions for seeds with their inputs; stale: by the version for such seeds, if it has one. */
-static moe_code
-ask_expert(const moe_mixture *m, int e, bool stale, const moe_seeds *seeds, const bool *disabled, const float *x,
-           float *out)
+moe_code
+moe_mixture_ask(const moe_mixture *m, int e, bool stale, const moe_seeds *seeds, const bool *disabled, const float *x,
+                float *out)
 {
     const moe_mixture_expert *expert = &m->experts[e];
     if (expert->kind == MOE_EXPERT_GRAPH)
@@ -300,6 +309,12 @@ fit_router(moe_mixture *m, const moe_router_config *config, const moe_samples *h
         code = moe_calibration_fit(m->job, m->task.task, m->task.n_classes, n, mixed, held_out->label, &m->calibration);
         report->mixed = metric_of(m, mixed, held_out->label, n);
     }
+    if (code == MOE_OK)
+    {
+        int history = moe_mixture_find(m, MOE_EXPERT_HISTORY);
+        moe_calibration_apply(&m->calibration, m->task.n_classes, n, mixed);
+        code = moe_mixture_fit_early(m, n, history < 0 ? NULL : each[history], mixed, held_out->label);
+    }
     moe_free(m->job, cheap);
     moe_free(m->job, gates);
     moe_free(m->job, mixed);
@@ -323,7 +338,9 @@ moe_mixture_route(moe_mixture *m, const moe_router_config *config, const moe_sam
     if (m->router != NULL)
         moe_router_destroy(m->router);
     m->router = NULL;
-    m->calibration = (moe_calibration){.task = m->task.task};
+    m->calibration = m->early = (moe_calibration){.task = m->task.task};
+    m->curve.points = 0;
+    m->threshold = -1;
     *report = (moe_mixture_report){.mixed = NAN, .router = {.equal_loss = NAN, .learned_loss = NAN, .error = NAN}};
     for (int e = 0; e < m->n; e++)
     {
@@ -335,7 +352,7 @@ moe_mixture_route(moe_mixture *m, const moe_router_config *config, const moe_sam
     for (int e = 0; e < m->n && code == MOE_OK; e++)
     {
         each[e] = moe_alloc(m->job, held_out->n * m->outputs, sizeof *each[e]);
-        code = each[e] == NULL ? moe_job_code(m->job) : ask_expert(m, e, false, &seeds, NULL, x, each[e]);
+        code = each[e] == NULL ? moe_job_code(m->job) : moe_mixture_ask(m, e, false, &seeds, NULL, x, each[e]);
     }
     if (code == MOE_OK)
         code = fit_router(m, config, held_out, x, each, report);
@@ -354,14 +371,17 @@ typedef struct batch
     int32_t *row;    /* their seeds */
     int64_t *time;
     int64_t *horizon;
-    float *said; /* [BATCH, outputs] */
+    float *said;  /* [BATCH, outputs] */
+    float *early; /* [BATCH, outputs] */
+    bool *stops;  /* [BATCH] */
     float *each[MOE_EXPERT_KINDS];
 } batch;
 
 static void
 free_batch(const moe_mixture *m, batch *b)
 {
-    void *owned[] = {b->x, b->stale, b->gates, b->chosen_x, b->chosen, b->row, b->time, b->horizon, b->said};
+    void *owned[] = {b->x,    b->stale,   b->gates, b->chosen_x, b->chosen, b->row,
+                     b->time, b->horizon, b->said,  b->early,    b->stops};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
         moe_free(m->job, owned[i]);
     free_each(m, b->each);
@@ -381,6 +401,8 @@ allocate_batch(const moe_mixture *m, int64_t n, batch *b)
     b->time = moe_alloc(job, n, sizeof *b->time);
     b->horizon = moe_alloc(job, n, sizeof *b->horizon);
     b->said = moe_alloc(job, n * m->outputs, sizeof *b->said);
+    b->early = moe_alloc(job, n * m->outputs, sizeof *b->early);
+    b->stops = moe_alloc(job, n, sizeof *b->stops);
     for (int e = 0; e < m->n; e++)
         b->each[e] = moe_alloc(job, n * m->outputs, sizeof *b->each[e]);
     return moe_job_code(job);
@@ -414,35 +436,73 @@ ask_for_rows(const moe_mixture *m, int e, bool stale, const moe_seeds *seeds, co
             memcpy(b->chosen_x + k * m->width, b->x + (int64_t) b->chosen[k] * m->width, m->width * sizeof *b->x);
         x = b->chosen_x;
     }
-    moe_code code = ask_expert(m, e, stale, &own, disabled, x, b->said);
+    moe_code code = moe_mixture_ask(m, e, stale, &own, disabled, x, b->said);
     for (int64_t k = 0; k < n && code == MOE_OK; k++)
         memcpy(b->each[e] + (int64_t) b->chosen[k] * m->outputs, b->said + k * m->outputs,
                m->outputs * sizeof *b->said);
     return code;
 }
 
+/* An expert's predictions of the rows that need it, or of all. */
+static moe_code
+ask_versions(const moe_mixture *m, int e, const moe_seeds *seeds, const bool *disabled, bool all, batch *b)
+{
+    moe_code code = ask_for_rows(m, e, false, seeds, disabled, all, b);
+    return code == MOE_OK ? ask_for_rows(m, e, true, seeds, disabled, all, b) : code;
+}
+
+/* Find the rows of a batch that stop at the history expert. */
+static moe_code
+stop_early(const moe_mixture *m, const moe_seeds *seeds, const bool *disabled, batch *b)
+{
+    int history = moe_mixture_find(m, MOE_EXPERT_HISTORY);
+    moe_code code = ask_versions(m, history, seeds, disabled, true, b);
+    if (code != MOE_OK)
+        return code;
+    memcpy(b->early, b->each[history], seeds->n * m->outputs * sizeof *b->early);
+    moe_mixture_stop_early(m, seeds->n, b->early, b->gates, b->stops);
+    return MOE_OK;
+}
+
 static moe_code
 predict_batch(moe_mixture *m, const moe_seeds *seeds, const bool *disabled, bool all, batch *b, float *prediction)
 {
     const float *said[MOE_EXPERT_KINDS];
+    bool early = moe_mixture_stops_early(m);
     moe_code code = m->width > 0 ? m->inputs(m->inputs_arg, seeds, disabled, b->x, b->stale) : MOE_OK;
     if (code == MOE_OK)
         code = gates_of(m, seeds->n, b->x, b->gates);
+    if (code == MOE_OK && early)
+        code = stop_early(m, seeds, disabled, b);
     for (int e = 0; e < m->n && code == MOE_OK; e++)
-        for (int stale = 0; stale < 2 && code == MOE_OK; stale++)
-            code = ask_for_rows(m, e, stale, seeds, disabled, all, b);
+        code = ask_versions(m, e, seeds, disabled, all, b);
     if (code != MOE_OK)
         return code;
     for (int e = 0; e < m->n; e++)
         said[e] = b->each[e];
     moe_router_mix(m->n, m->outputs, seeds->n, said, b->gates, prediction);
     moe_calibration_apply(&m->calibration, m->task.n_classes, seeds->n, prediction);
+    for (int64_t i = 0; early && i < seeds->n; i++)
+        if (b->stops[i])
+            memcpy(prediction + i * m->outputs, b->early + i * m->outputs, m->outputs * sizeof *prediction);
     return moe_job_check(m->job);
 }
 
-moe_code
-moe_mixture_predict(moe_mixture *m, const moe_seeds *seeds, const bool *disabled, float *prediction, float *gates,
-                    float *const *each)
+/* The same of the rows that stop early alone. */
+static moe_code
+predict_batch_early(moe_mixture *m, const moe_seeds *seeds, const bool *disabled, batch *b, float *prediction)
+{
+    moe_code code = m->inputs(m->inputs_arg, seeds, disabled, b->x, b->stale);
+    if (code == MOE_OK)
+        code = stop_early(m, seeds, disabled, b);
+    memcpy(prediction, b->early, seeds->n * m->outputs * sizeof *prediction);
+    return code;
+}
+
+/* Batch by batch; stops: NULL, or [n]: of those that stop early alone. */
+static moe_code
+predict(moe_mixture *m, const moe_seeds *seeds, const bool *disabled, float *prediction, float *gates,
+        float *const *each, bool *stops)
 {
     batch b;
     moe_code code = allocate_batch(m, seeds->n < BATCH ? seeds->n : BATCH, &b);
@@ -453,7 +513,10 @@ moe_mixture_predict(moe_mixture *m, const moe_seeds *seeds, const bool *disabled
         part.row += first;
         part.time += first;
         part.horizon = seeds->horizon == NULL ? NULL : seeds->horizon + first;
-        code = predict_batch(m, &part, disabled, each != NULL, &b, prediction + first * m->outputs);
+        code = stops != NULL ? predict_batch_early(m, &part, disabled, &b, prediction + first * m->outputs)
+                             : predict_batch(m, &part, disabled, each != NULL, &b, prediction + first * m->outputs);
+        if (code == MOE_OK && stops != NULL)
+            memcpy(stops + first, b.stops, part.n * sizeof *stops);
         if (code == MOE_OK && gates != NULL)
             memcpy(gates + first * m->n, b.gates, part.n * m->n * sizeof *gates);
         for (int e = 0; code == MOE_OK && each != NULL && e < m->n; e++)
@@ -461,6 +524,20 @@ moe_mixture_predict(moe_mixture *m, const moe_seeds *seeds, const bool *disabled
     }
     free_batch(m, &b);
     return code;
+}
+
+moe_code
+moe_mixture_predict(moe_mixture *m, const moe_seeds *seeds, const bool *disabled, float *prediction, float *gates,
+                    float *const *each)
+{
+    return predict(m, seeds, disabled, prediction, gates, each, NULL);
+}
+
+moe_code
+moe_mixture_predict_early(moe_mixture *m, const moe_seeds *seeds, const bool *disabled, float *prediction, float *gates,
+                          bool *stops)
+{
+    return predict(m, seeds, disabled, prediction, gates, NULL, stops);
 }
 
 void

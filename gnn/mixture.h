@@ -10,11 +10,16 @@
  * Fit the dense experts, give the graph's predictor, then fit the router on
  * rows that no expert was trained on. Inputs come from a callback, so that
  * gnn/ does not know what a column is.
+ *
+ * With a budget, the history expert, which needs past labels alone, answers for the rows that
+ * it is surest of; only for the others is anything else computed, or need it
+ * be read (cascade.h).
  */
 #ifndef MOE_MIXTURE_H
 #define MOE_MIXTURE_H
 
 #include "gnn/calibration.h"
+#include "gnn/cascade.h"
 #include "gnn/dense_expert.h"
 #include "gnn/router.h"
 #include "gnn/trainer.h"
@@ -94,6 +99,23 @@ moe_code moe_mixture_route(moe_mixture *mixture, const moe_router_config *config
  */
 moe_code moe_mixture_predict(moe_mixture *mixture, const moe_seeds *seeds, const bool *disabled, float *prediction,
                              float *gates, float *const *each);
+/*
+ * Let at most a share `budget` of rows like the held-out ones ask more than the history expert, in every prediction
+ * from now on; 1: all may. False, with nothing changed, where there is no curve to choose by: no classes, no history
+ * expert or no other, or too few held-out rows.
+ */
+bool moe_mixture_set_budget(moe_mixture *mixture, double budget);
+const moe_cascade_curve *moe_mixture_curve(const moe_mixture *mixture);
+/* The point of the curve that predictions are made by. */
+int moe_mixture_curve_point(const moe_mixture *mixture);
+/* Is there a budget by which some rows stop early? */
+bool moe_mixture_stops_early(const moe_mixture *mixture);
+/*
+ * Predict the rows that stop early, as moe_mixture_predict does: stops [n]; of the others prediction and gates mean
+ * nothing. disabled: all that an input of the label history does not need.
+ */
+moe_code moe_mixture_predict_early(moe_mixture *mixture, const moe_seeds *seeds, const bool *disabled,
+                                   float *prediction, float *gates, bool *stops);
 /* The range around predictions of a REGRESSION; NaN where there is none. */
 void moe_mixture_range(const moe_mixture *mixture, int64_t n, const float *prediction, float *lower, float *upper);
 

@@ -2,6 +2,7 @@
  * mixture_private.h: what the files of a mixture share.
  *
  * mixture.c        experts, router and calibration fitted and asked
+ * mixture_early.c  rows that the history expert answers alone
  * mixture_store.c  all of it as bytes
  */
 #ifndef MOE_MIXTURE_PRIVATE_H
@@ -33,11 +34,29 @@ struct moe_mixture
     moe_router *router; /* NULL until fitted: equal weights */
     moe_calibration calibration;
 
+    moe_calibration early; /* of the history expert alone */
+    moe_cascade_curve curve;
+    double threshold; /* rows that are no more uncertain are left to the history expert; -1: none */
+
     moe_inputs_fn inputs;
     void *inputs_arg;
     moe_graph_fn graph;
     void *graph_arg;
 };
+
+/* The number of an expert of this kind, or -1. */
+int moe_mixture_find(const moe_mixture *mixture, moe_expert_kind kind);
+/* One expert's predictions for seeds with their inputs; stale: by the version for such seeds, if it has one. */
+moe_code moe_mixture_ask(const moe_mixture *mixture, int expert, bool stale, const moe_seeds *seeds,
+                         const bool *disabled, const float *x, float *out);
+/* Fit what is early, from what the history expert and the mixture say of held-out rows: [n] or [n * K]. */
+moe_code moe_mixture_fit_early(moe_mixture *mixture, int64_t n, const float *history, const float *mixed,
+                               const float *label);
+/*
+ * From what the history expert says of n rows, make their early predictions, in place, and give rows that stop there
+ * a gate of 1 for it alone: gates [n, experts]; stops [n].
+ */
+void moe_mixture_stop_early(const moe_mixture *mixture, int64_t n, float *history, float *gates, bool *stops);
 
 /* The kind of each expert over inputs. */
 extern const moe_dense_kind moe_mixture_dense_kinds[MOE_EXPERT_KINDS];

@@ -3,13 +3,13 @@
  *
  * Layout: format (u8), task, the bending, kinds and roles, then each dense
  * expert and its version for stale seeds, the router if there is one, the
- * calibration. What is read must fit together.
+ * calibration, what stops early. What is read must fit together.
  */
 #include "gnn/mixture_private.h"
 
 #include <math.h>
 
-#define FORMAT 1
+#define FORMAT 2
 
 void
 moe_mixture_write(const moe_mixture *m, moe_buffer *buffer)
@@ -41,6 +41,28 @@ moe_mixture_write(const moe_mixture *m, moe_buffer *buffer)
     if (m->router != NULL)
         moe_router_write(m->router, buffer);
     moe_calibration_write(&m->calibration, buffer);
+    moe_calibration_write(&m->early, buffer);
+    moe_cascade_write(&m->curve, buffer);
+    moe_put_f64(buffer, m->threshold);
+}
+
+/* What is needed to stop rows early. */
+static moe_code
+read_early(moe_reader *reader, moe_mixture *m)
+{
+    moe_code code = moe_calibration_read(reader, &m->early);
+    if (code == MOE_OK)
+        code = moe_cascade_read(reader, &m->curve);
+    m->threshold = moe_get_f64(reader);
+    if (code == MOE_OK)
+        code = moe_reader_code(reader);
+    if (code != MOE_OK)
+        return code;
+    bool able = moe_mixture_find(m, MOE_EXPERT_HISTORY) >= 0 && m->n > 1 && m->task.task != MOE_REGRESSION;
+    if (m->early.task != m->task.task || (m->curve.points > 0 && !able) ||
+        !(m->threshold == -1 || (m->threshold >= 0 && m->threshold <= 1 && m->curve.points > 0)))
+        return moe_fail(m->job, MOE_CORRUPT, "what is stored of stopping early does not fit its mixture");
+    return MOE_OK;
 }
 
 /* Read one version of an expert, which must fit. */
@@ -81,7 +103,7 @@ read_parts(moe_reader *reader, moe_mixture *m)
         code = moe_calibration_read(reader, &m->calibration);
     if (code == MOE_OK && m->calibration.task != m->task.task)
         code = moe_fail(m->job, MOE_CORRUPT, "the stored calibration is of another task");
-    return code;
+    return code == MOE_OK ? read_early(reader, m) : code;
 }
 
 moe_code

@@ -275,16 +275,15 @@ sub parse_aggregate
             (defined $span ? 'window' : '') };
 }
 
-# One column of the label history, over ref.own (n, place, time, label: the row's own labels, latest first) and
-# ref.everyone (n, time, label); w is the window.
+# One column of the label history, over ref.own (n, place, time, label: the row's own labels, latest first) and ref.train
+# (label: of the training rows); w is the window.
 sub parse_history
 {
     my ($name, $w) = @_;
     my $class = $name =~ s/ of class (\d+)// ? $1 : $name =~ /^last label is class (\d+)$/ ? $1 : undef;
     my $y = defined $class ? "(label = $class)::int::float8" : 'label';
     my $own = "FROM ref.own WHERE n = s.n";
-    my $all = "FROM ref.everyone WHERE n = s.n";
-    my $g = "(SELECT avg($y) $all)";
+    my $g = "(SELECT avg($y) FROM ref.train)";
     return "(SELECT label $own AND time <= s.h - $1 * $w AND time > s.h - ($1 + 1) * $w ORDER BY time DESC LIMIT 1)"
         if $name =~ /^label (\d) windows? ago$/;
     return "(SELECT $y $own AND place = 0)" if $name =~ /^last label( is class \d+)?$/;
@@ -294,8 +293,6 @@ sub parse_history
     return "(SELECT (coalesce(sum($y * 2 ^ (-place / $1.0)), 0) + $g) / (coalesce(sum(2 ^ (-place / $1.0)), 0) + 1) $own)"
         if $name =~ /^own mean, half-life (\d+) labels$/;
     return "(SELECT (coalesce(sum($y), 0) + $g) / (count(*) + 1) $own)" if $name eq 'own mean';
-    return $g if $name eq "everyone's mean";
-    return "(SELECT avg($y) $all AND time > s.h - " . ($2 // 1) . " * $w - $w)" if $name =~ /^everyone's mean, last (window|(\d+) windows)$/;
     return undef;
 }
 

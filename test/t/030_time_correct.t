@@ -14,56 +14,6 @@ my $first_seed = $ENV{TIME_CORRECT_SEED} // 1;
 my $server = MoeServer->new('time_correct', log_min_messages => 'warning');
 my @times = ('2024-04-15 00:00:00', '2024-06-20 12:00:00', '2024-09-01 00:00:00');
 
-# Statements to try, the last of which always can be trained; final: no later row changes their training labels.
-sub make_statements
-{
-    my ($tables, $entity) = @_;
-    my @with = ('epochs = 1', 'dropout = ' . any(0, 0.1), 'max_steps = 3', 'batch_size = 64', 'seed_times = 4', 'seed = ' . number(1, 99),
-        'channels = ' . any(4, 8, 12), 'blocks = ' . number(0, 2), 'ensembles = ' . number(1, 2), 'experts = \'' . join(', ', 'linear', grep { chance(0.4) } qw(history tabular retrieval arm graph)) . '\'',
-        'convolution = ' . any(qw(sage sage gin pna gat)), 'graph_inputs = ' . any(qw(none history all)), 'residual = ' . any(qw(on off)),
-        'refit = ' . any(qw(on off)), 'routing = ' . any(qw(top_k expert_choice)),
-        'sampling = ' . any('latest', 'uniform'));
-    my $hops = number(1, 3);
-    push @with, "hops = $hops", "neighbors = '" . join(', ', map { number(1, 3) } 1 .. $hops) . "'";
-    my $with = join ', ', @with;
-    my $blocks = "validation_from = '2024-07-01 00:00+00', test_from = '2024-08-10 00:00+00'"; # in any time zone
-    my @statements;
-    my @children = grep { my $t = $_; $t != $entity && defined later($t, 'x') && 1 == grep { $_->{parent} == $entity } @{ $t->{keys} } } @$tables;
-    if (@children)
-    {
-        my $child = any(@children);
-        # Grandchildren too: their path leads over rows that have times of their own.
-        my @grandchildren = grep { my $t = $_; $t != $entity && $t != $child && defined later($t, 'x')
-            && !(grep { $_->{parent} == $entity } @{ $t->{keys} }) && 1 == grep { $_->{parent} == $child } @{ $t->{keys} } } @$tables;
-        $child = any(@grandchildren) if @grandchildren && chance(0.5);
-        my $late = any('', map { $_->{name}, names(@{ $_->{columns} }[0 .. (@{ $_->{columns} } > 0 ? 0 : -1)]) } @{ $child->{late} });
-        my $by_late = $late && chance(0.3);
-        my $filter = $by_late ? " WHERE $child->{name}.$late IS NOT NULL" : chance(0.3) ? " WHERE $child->{name}.amount > 0" : '';
-        my $window = any(20, 30, 40);
-        my $aggregate = any(
-            "count($child->{name}.*$filter, 0, $window, days) > " . number(0, 1), "count($child->{name}.*$filter, 0, $window, days)",
-            "sum($child->{name}.amount$filter, 0, $window, days)", "avg($child->{name}.amount$filter, 0, $window, days)",
-            "count_distinct($child->{name}.amount, 0, $window, days) > 0", "last($child->{name}.amount, 0, $window, days) > 1");
-        my @own = map { $_->{name}, map { $_->{name} } @{ $_->{columns} } } @{ $entity->{late} };
-        my $where = any('', '', "WHERE count($child->{name}.*, -120, 0, days) > 0", "WHERE count($child->{name}.*, -INF, 0) > 0",
-            "WHERE sum($child->{name}.amount, -60, 0, days) IS NOT NULL",
-            $late ? "WHERE count($child->{name}.* WHERE $child->{name}.$late IS NOT NULL, -200, 0, days) = 0" : '',
-            @own ? "WHERE $entity->{name}." . any(@own) . ' IS ' . any('', 'NOT ') . 'NULL' : '');
-        # Labels tell what came to be, so a row on their path that comes later may change them, or what becomes known.
-        my $final = !$by_late && defined $child->{time} && 1 == grep { $_->{parent} == $entity } @{ $child->{keys} };
-        push @statements, { text => "PREDICT $aggregate FOR EACH $entity->{name} $where WITH ($with, $blocks)", final => $final };
-    }
-    if (chance(0.25))
-    {
-        unshift @statements, { text => "PREDICT $entity->{name}.amount FOR EACH $entity->{name} WITH ($with)", final => 0 };
-    }
-    my $label = any('boolean', 'number', 'text');
-    my $own = 'PREDICT ' . $label . "_label FOR EACH $entity->{name} AT at WITH ($with, label_window = '20 days', $blocks) AS SELECT "
-        . join(', ', @{ $entity->{pk} }, 'at', $label . '_label') . ' FROM labels';
-    push @statements, { text => $own, final => 1 };
-    return @statements;
-}
-
 # look(): every prediction, by every road, as bits.
 sub look
 {

@@ -119,6 +119,10 @@ sub seed_sql
         . " (SELECT max(time - ref.newest(time)) AS stale FROM ref.label WHERE split = 'train') AS l WHERE r_tm <= h;\n";
     return $sql if !$statement->{window};
     $sql .= "CREATE TABLE ref.past (n int, regime text, r_id bigint, time bigint, label float8);\n";
+    my $label = $statement->{multiclass} ? 'c.number' : number_sql($model, 'p');
+    my $classes = $statement->{multiclass} ? " JOIN (SELECT label, row_number() OVER (ORDER BY label COLLATE \"C\") - 1 AS number FROM ref.label"
+        . " WHERE split = 'train' GROUP BY label) AS c USING (label)" : '';
+    $sql .= "CREATE TABLE ref.train AS SELECT $label AS label FROM ref.label AS p$classes WHERE split = 'train';\n";
     for my $regime ('rolling', 'frozen')
     {
         if ($model->{history_query})
@@ -130,16 +134,12 @@ sub seed_sql
                 . " n, timestamp '2000-01-01' + h * interval '1 microsecond') FROM ref.seed WHERE regime = '$regime' \\gexec\n";
             next;
         }
-        my $label = $statement->{multiclass} ? 'c.number' : number_sql($model, 'p');
-        my $classes = $statement->{multiclass} ? " JOIN (SELECT label, row_number() OVER (ORDER BY label COLLATE \"C\") - 1 AS number FROM ref.label"
-            . " WHERE split = 'train' GROUP BY label) AS c USING (label)" : '';
         $sql .= "INSERT INTO ref.past SELECT NULL, '$regime', p.r_id, p.time, $label FROM ref.label AS p$classes WHERE split IN ('train', 'validation');\n";
     }
     my $known = "p.regime = s.regime AND coalesce(p.n, s.n) = s.n AND p.time <= s.h - $us AND p.time > s.$reach";
     $sql .= "CREATE TABLE ref.own AS SELECT s.n, p.* FROM ref.seed AS s JOIN LATERAL (SELECT row_number() OVER (ORDER BY p.time DESC) - 1 AS place, p.time, p.label"
         . " FROM ref.past AS p WHERE p.r_id = s.r_id AND $known ORDER BY p.time DESC LIMIT 256) AS p ON true;\n";
-    $sql .= "CREATE TABLE ref.everyone AS SELECT s.n, p.time, p.label FROM ref.seed AS s JOIN ref.past AS p ON $known;\n";
-    return $sql . "CREATE INDEX ON ref.own (n);\nCREATE INDEX ON ref.everyone (n);\nANALYZE ref.own, ref.everyone;\n";
+    return $sql . "CREATE INDEX ON ref.own (n);\nANALYZE ref.own;\n";
 }
 
 # A label of the model as a number.

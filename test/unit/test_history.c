@@ -16,16 +16,16 @@ enum
     COUNT = 13,
     MEANS = 14,
     PLAIN = 17,
-    RATES = 18,
-    EVERYONE = 22,
-    SINGLE = 23
+    SINGLE = 18
 };
+
+static const float prior[MOE_HISTORY_CLASSES] = {3, 0.25f, 0.5f, 0, 0, 0, 0, 1};
 
 static moe_history *
 create(moe_job *job, const moe_past_labels *labels, int classes)
 {
     moe_history *history;
-    assert_int_equal(moe_history_create(job, labels, WINDOW, classes, &history), MOE_OK);
+    assert_int_equal(moe_history_create(job, labels, WINDOW, classes, prior, &history), MOE_OK);
     return history;
 }
 
@@ -76,17 +76,17 @@ lags_are_calendar_windows_and_hold_the_latest_label(void **state)
 }
 
 static void
-means_are_shrunk_towards_everyones(void **state)
+means_are_shrunk_towards_the_prior(void **state)
 {
     moe_job *job = start_job(1);
     moe_history *history = create(job, &some, 1);
     static const double half_life[] = {2, 6, 20};
-    double everyone = (1 + 5 + 2 + 4) / 4.0, labels[] = {4, 2, 1};
+    double labels[] = {4, 2, 1};
     float out[SINGLE];
     at(history, 7, 30, 30, out);
     for (int m = 0; m < 3; m++)
     {
-        double sum = everyone, weight = 1;
+        double sum = prior[0], weight = 1;
         for (int i = 0; i < 3; i++)
         {
             sum += exp2(-i / half_life[m]) * labels[i];
@@ -94,28 +94,12 @@ means_are_shrunk_towards_everyones(void **state)
         }
         assert_float_equal(out[MEANS + m], sum / weight, 1e-6);
     }
-    assert_float_equal(out[PLAIN], (7 + everyone) / 4, 1e-6);
-    assert_float_equal(out[EVERYONE], everyone, 1e-6);
+    assert_float_equal(out[PLAIN], (7 + 3) / 4.0, 1e-6);
     moe_job_destroy(job);
 }
 
 static void
-rates_of_all_rows_look_back_whole_windows(void **state)
-{
-    moe_job *job = start_job(1);
-    moe_history *history = create(job, &some, 1);
-    float out[SINGLE];
-    at(history, 7, 50, 50, out);
-    float rates[] = {8, 6, 4, 4}; /* (30, 40]; (10, 40]; everything */
-    for (int s = 0; s < 4; s++)
-        assert_float_equal(out[RATES + s], rates[s], 1e-6);
-    at(history, 7, 38, 38, out);
-    assert_true(isnan(out[RATES])); /* (18, 28] is empty */
-    moe_job_destroy(job);
-}
-
-static void
-an_unknown_row_has_the_means_of_all(void **state)
+an_unknown_row_has_the_prior(void **state)
 {
     moe_job *job = start_job(1);
     moe_history *history = create(job, &some, 1);
@@ -127,14 +111,14 @@ an_unknown_row_has_the_means_of_all(void **state)
         for (int c = 0; c <= AGE; c++)
             assert_true(isnan(out[c]));
         assert_true(out[COUNT] == 0);
-        for (int m = MEANS; m < RATES; m++)
+        for (int m = MEANS; m < SINGLE; m++)
             assert_float_equal(out[m], 3, 1e-6);
     }
     moe_job_destroy(job);
 }
 
 static void
-before_the_first_label_everything_is_null(void **state)
+before_the_first_label_there_is_the_prior_alone(void **state)
 {
     moe_job *job = start_job(1);
     moe_history *history = create(job, &some, 1);
@@ -145,7 +129,7 @@ before_the_first_label_everything_is_null(void **state)
     at(empty, 7, 9, 9, out[1]);
     for (int h = 0; h < 2; h++)
         for (int c = 0; c < SINGLE; c++)
-            assert_true(c == COUNT ? out[h][c] == 0 : isnan(out[h][c]));
+            assert_true(c == COUNT ? out[h][c] == 0 : c >= MEANS ? out[h][c] == 3 : isnan(out[h][c]));
     moe_job_destroy(job);
 }
 
@@ -156,17 +140,16 @@ classes_are_series_of_indicators(void **state)
     float classes[] = {2, 0, 1, 2, 2, 0};
     moe_past_labels labels = {6, rows, times, classes};
     moe_history *history = create(job, &labels, 3);
-    float out[2 + 3 * 10];
-    assert_int_equal(moe_history_columns(3), 32);
-    assert_int_equal(moe_history_columns(100), 82);
+    float out[2 + 3 * 5];
+    assert_int_equal(moe_history_columns(3), 17);
+    assert_int_equal(moe_history_columns(100), 42);
+    assert_int_equal(moe_history_series(100), MOE_HISTORY_CLASSES);
     at(history, 7, 30, 30, out); /* known: 2 at 0, 2 at 5 (of another row), 1 at 10, 0 at 12 */
     float last[] = {1, 0, 0};
     for (int k = 0; k < 3; k++)
     {
-        double everyone = (k == 2 ? 2 : 1) / 4.0;
-        assert_true(out[2 + 10 * k] == last[k]);
-        assert_float_equal(out[2 + 10 * k + 4], (1 + everyone) / 4, 1e-6);
-        assert_float_equal(out[2 + 10 * k + 9], everyone, 1e-6);
+        assert_true(out[2 + 5 * k] == last[k]);
+        assert_float_equal(out[2 + 5 * k + 4], (1 + prior[k]) / 4, 1e-6);
     }
     moe_job_destroy(job);
 }
@@ -180,7 +163,7 @@ of_two_labels_at_one_moment_the_first_counts_and_nan_is_none(void **state)
     float label[] = {3, 9, NAN}, out[SINGLE];
     moe_past_labels labels = {3, row, time, label};
     at(create(job, &labels, 1), 1, 100, 100, out);
-    assert_true(out[8] == 3 && isnan(out[9]) && out[EVERYONE] == 3);
+    assert_true(out[8] == 3 && isnan(out[9]) && out[PLAIN] == 3);
     moe_job_destroy(job);
 }
 
@@ -234,7 +217,7 @@ no_label_later_than_the_horizon_changes_a_bit(void **state)
 static void
 check_plainly(const moe_past_labels *l, int32_t row, int64_t horizon, const float *out)
 {
-    double sum = 0, n = 0, own = 0, own_n = 0, lag[8];
+    double own = 0, own_n = 0, lag[8];
     int64_t best[8];
     for (int j = 0; j < 8; j++)
     {
@@ -248,8 +231,6 @@ check_plainly(const moe_past_labels *l, int32_t row, int64_t horizon, const floa
             repeated = l->row[before] == l->row[i] && l->time[before] == l->time[i];
         if (repeated || l->time[i] + WINDOW > horizon || l->time[i] <= horizon - (MOE_HISTORY_REACH + 1) * WINDOW)
             continue;
-        sum += l->label[i];
-        n++;
         if (l->row[i] != row)
             continue;
         own += l->label[i];
@@ -265,8 +246,7 @@ check_plainly(const moe_past_labels *l, int32_t row, int64_t horizon, const floa
     for (int j = 0; j < 8; j++)
         assert_true(isnan(lag[j]) ? isnan(out[j]) : out[j] == (float) lag[j]);
     assert_float_equal(out[COUNT], log1p(own_n), 1e-5);
-    assert_float_equal(out[EVERYONE], sum / n, 1e-2);
-    assert_float_equal(out[PLAIN], (own + sum / n) / (own_n + 1), 1e-2);
+    assert_float_equal(out[PLAIN], (own + prior[0]) / (own_n + 1), 1e-2);
 }
 
 static void
@@ -321,7 +301,7 @@ times_and_windows_at_the_ends_do_not_overflow(void **state)
     float label[] = {FLT_MAX, FLT_MAX, -FLT_MAX}, out[SINGLE];
     moe_past_labels labels = {3, row, time, label};
     moe_history *history;
-    assert_int_equal(moe_history_create(job, &labels, INT64_MAX, 1, &history), MOE_OK);
+    assert_int_equal(moe_history_create(job, &labels, INT64_MAX, 1, prior, &history), MOE_OK);
     for (int i = 0; i < 3; i++)
         for (int j = i; j < 3; j++)
         {
@@ -355,6 +335,40 @@ every_column_has_a_name_of_its_own(void **state)
 }
 
 static void
+the_prior_is_the_mean_label_or_each_classs_share(void **state)
+{
+    float label[] = {2, 0, NAN, 2, 1}, out[MOE_HISTORY_CLASSES];
+    moe_history_prior(1, 5, label, out);
+    assert_float_equal(out[0], 1.25, 1e-6);
+    moe_history_prior(3, 5, label, out);
+    assert_true(out[0] == 0.25f && out[1] == 0.25f && out[2] == 0.5f);
+    moe_history_prior(1, 0, NULL, out);
+    assert_true(out[0] == 0);
+}
+
+static void
+the_labels_of_other_rows_change_no_bit(void **state)
+{
+    moe_job *job = start_job(2);
+    moe_past_labels all = many_labels(job, 3000, 1000, 1, 1), own = {0};
+    float out[2][SINGLE];
+    own = (moe_past_labels){0, moe_alloc(job, all.n, sizeof(int32_t)), moe_alloc(job, all.n, sizeof(int64_t)),
+                            moe_alloc(job, all.n, sizeof(float))};
+    for (int64_t i = 0; i < all.n; i++)
+        if (all.row[i] == 7)
+        {
+            ((int32_t *) own.row)[own.n] = 7;
+            ((int64_t *) own.time)[own.n] = all.time[i];
+            ((float *) own.label)[own.n++] = all.label[i];
+        }
+    assert_true(own.n > 10);
+    at(create(job, &all, 1), 7, 900, 900, out[0]);
+    at(create(job, &own, 1), 7, 900, 900, out[1]);
+    assert_memory_equal(out[0], out[1], sizeof out[0]);
+    moe_job_destroy(job);
+}
+
+static void
 nonsense_is_refused(void **state)
 {
     int32_t row[] = {0};
@@ -365,13 +379,13 @@ nonsense_is_refused(void **state)
         moe_job *job = start_job(1);
         moe_past_labels labels = {1, row, time, &wrong[i]};
         moe_history *history;
-        assert_int_equal(moe_history_create(job, &labels, 1, 3, &history), MOE_INVALID);
+        assert_int_equal(moe_history_create(job, &labels, 1, 3, prior, &history), MOE_INVALID);
         assert_null(history);
         moe_job_destroy(job);
     }
     moe_job *job = start_job(1);
     moe_history *history;
-    assert_int_equal(moe_history_create(job, &some, 0, 1, &history), MOE_INVALID);
+    assert_int_equal(moe_history_create(job, &some, 0, 1, prior, &history), MOE_INVALID);
     moe_job_destroy(job);
 }
 
@@ -381,10 +395,9 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_label_is_known_once_its_window_has_closed),
         cmocka_unit_test(lags_are_calendar_windows_and_hold_the_latest_label),
-        cmocka_unit_test(means_are_shrunk_towards_everyones),
-        cmocka_unit_test(rates_of_all_rows_look_back_whole_windows),
-        cmocka_unit_test(an_unknown_row_has_the_means_of_all),
-        cmocka_unit_test(before_the_first_label_everything_is_null),
+        cmocka_unit_test(means_are_shrunk_towards_the_prior),
+        cmocka_unit_test(an_unknown_row_has_the_prior),
+        cmocka_unit_test(before_the_first_label_there_is_the_prior_alone),
         cmocka_unit_test(classes_are_series_of_indicators),
         cmocka_unit_test(of_two_labels_at_one_moment_the_first_counts_and_nan_is_none),
         cmocka_unit_test(no_label_later_than_the_horizon_changes_a_bit),
@@ -392,6 +405,8 @@ main(void)
         cmocka_unit_test(any_number_of_threads_gives_the_same_bits),
         cmocka_unit_test(times_and_windows_at_the_ends_do_not_overflow),
         cmocka_unit_test(every_column_has_a_name_of_its_own),
+        cmocka_unit_test(the_prior_is_the_mean_label_or_each_classs_share),
+        cmocka_unit_test(the_labels_of_other_rows_change_no_bit),
         cmocka_unit_test(nonsense_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

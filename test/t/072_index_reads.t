@@ -1,0 +1,88 @@
+# A prediction for one key is the same to the bit whether whole tables are read for it or only the rows around it, on
+# random schemas, keys, moments and models; and what is read is what was promised.
+#
+# INDEX_READS_ROUNDS: how many rounds; INDEX_READS_SEED: the first one's seed (each round prints its own).
+use strict;
+use warnings;
+use Test::More;
+use MoeFuzz;
+use MoeServer;
+use MoeShop;
+
+my $rounds = $ENV{INDEX_READS_ROUNDS} // 12;
+my $first_seed = $ENV{INDEX_READS_SEED} // 1;
+my $server = MoeServer->new('index_reads', log_min_messages => 'warning');
+my $prelude = "SET jit = off;\nSET client_min_messages = warning;\nSET timezone = 'UTC';\nSET moe_ml.notices = off;\nSET search_path = fuzz, public;\n"
+    . "SET session_replication_role = replica;\n";
+my ($looked_up, $made, $compared) = (0, 0, 0);
+
+# Every seed at several moments, by a scan that turns from key to key and by one question each.
+sub asked
+{
+    my ($entity, $task, $reads) = @_;
+    my $join = join ' AND ', map { "m.$_ = s.$_" } @{ $entity->{pk} };
+    my $given = join ' AND ', map { "$_ = %L" } @{ $entity->{pk} };
+    my $keys = join ', ', map { "s.$_" } @{ $entity->{pk} };
+    my $bits = $task eq 'multiclass' ? "float8send(m.score)::text || m.class"
+        : 'float8send(m.' . ($task eq 'binary' ? 'probability' : 'prediction') . ')::text';
+    my $moments = "(VALUES (timestamptz '2024-04-15 00:00+00'), ('2024-06-20 12:00+00'), ('2024-09-01 00:00+00'), ('2025-06-01 00:00+00')) AS v (t)";
+    return "SET moe_ml.index_reads = $reads;\nSET enable_hashjoin = off;\nSET enable_mergejoin = off;\nSET enable_material = off;\n"
+        . "SELECT 'turned', s.key, v.t, $bits FROM seeds AS s, $moments, LATERAL (SELECT * FROM m WHERE m.as_of = v.t AND $join OFFSET 0) AS m"
+        . " WHERE s.n % 5 = 1 ORDER BY 2, 3;\n"
+        . "SELECT format('SELECT ''alone'', %L, $bits FROM m WHERE $given;', s.key, $keys) FROM seeds AS s WHERE s.n % 7 = 2 ORDER BY s.n \\gexec\n"
+        . "SELECT format('EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) SELECT * FROM m WHERE $given;', $keys) FROM seeds AS s WHERE s.n = 1 \\gexec\n";
+}
+
+sub play
+{
+    my ($seed) = @_;
+    srand($seed);
+    my @tables = make_schema();
+    my @entities = grep { @{ $_->{pk} } } @tables;
+    my @parents = grep { my $t = $_; grep { my $c = $_; $c != $t && grep { $_->{parent} == $t } @{ $c->{keys} } } @tables } @entities;
+    my $entity = any(@parents ? @parents : @entities);
+    set_inherited(\@tables, $entity);
+    my $setup = "DROP SCHEMA IF EXISTS fuzz CASCADE;\nCREATE SCHEMA fuzz;\nCREATE TYPE fuzz.colour AS ENUM ('red', 'green', 'blue');\n" . $prelude;
+    $setup .= create_table($_) for @tables;
+    $setup .= insert_rows($_, 1, number(30, 90), 0.3) for @tables;
+    $setup .= create_keys($_) for @tables;
+    $setup .= declarations($_) for @tables;
+    $setup .= label_tables($entity) . "ANALYZE;\n";
+    my ($status, $out, $err) = $server->psql($setup);
+    return "setup failed: $err" if $status != 0;
+    my ($statement, @errors);
+    for my $try (make_statements(\@tables, $entity))
+    {
+        ($status, $out, $err) = $server->psql($prelude . "SELECT moe_ml.execute(\$model\$CREATE MODEL m $try->{text}\$model\$);\n");
+        $statement = $try->{text};
+        last if $status == 0;
+        push @errors, "$statement: $err";
+    }
+    return "no model: @errors" if $status != 0;
+    $made++;
+    my $task = $server->query("SELECT task FROM moe_ml.models WHERE name = 'm'");
+    my %said;
+    for my $reads ('off', 'on')
+    {
+        ($status, $out, $err) = $server->psql($prelude . asked($entity, $task, $reads));
+        return "$statement\n$err" if $status != 0;
+        $looked_up++ if $out =~ /Reading: rows around the key/;
+        $said{$reads} = [ grep { /^(turned|alone)/ } split /\n/, $out ];
+    }
+    $compared += @{ $said{off} };
+    my @differ = grep { $said{off}[$_] ne ($said{on}[$_] // '') } 0 .. $#{ $said{off} };
+    return '' if !@differ && @{ $said{off} } == @{ $said{on} };
+    return "$statement\n" . scalar(@differ) . ' of ' . scalar(@{ $said{off} }) . " differ:\n"
+        . join("\n", map { "$said{off}[$_] | " . ($said{on}[$_] // 'none') } @differ[ 0 .. ($#differ > 9 ? 9 : $#differ) ]);
+}
+
+$server->query('CREATE EXTENSION moe_ml');
+for my $seed ($first_seed .. $first_seed + $rounds - 1)
+{
+    is(play($seed), '', "round with seed $seed");
+}
+cmp_ok($looked_up, '>=', $rounds / 3, "in $looked_up of $made rounds rows were looked up");
+
+cmp_ok($compared, '>', 20 * $rounds, "$compared predictions were compared");
+
+done_testing;
