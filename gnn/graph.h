@@ -20,8 +20,8 @@ typedef struct moe_graph_table
     const char *name;
     int64_t n_rows;      /* below 2^31 */
     const int64_t *time; /* [n_rows] ascending, microseconds; INT64_MIN: always visible; NULL: the whole table is */
-    const uint64_t *identity; /* [n_rows] what random draws know a row by; NULL: its number */
-    int n_hidden;        /* 0..8 groups of columns that become known only later */
+    const uint64_t *identity;   /* [n_rows] what random draws know a row by; NULL: its number */
+    int n_hidden;               /* 0..8 groups of columns that become known only later */
     const int64_t *known_at[8]; /* [n_rows] each: bit b of a row's mask is set where known_at[b][row] > horizon */
 } moe_graph_table;
 
