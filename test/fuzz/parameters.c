@@ -6,8 +6,9 @@
  * used, since a reader must let nothing through that breaks those who trust it:
  * it predicts, and is written and read again.
  *
- * With MOE_FUZZ_PARTS=FOLDER in the environment, the parts of each whole model
- * are written there as inputs of their own: this is how the corpus was made.
+ * With MOE_FUZZ_PARTS=FOLDER in the environment, every input must read back, and
+ * the parts of whole models are written there as inputs of their own: this is
+ * how the corpus was made, and how one that is out of date is noticed.
  */
 #include <fcntl.h>
 #include <math.h>
@@ -17,6 +18,7 @@
 
 #include "embed/aggregates.h"
 #include "embed/features.h"
+#include "embed/history.h"
 #include "embed/normalizer.h"
 #include "gnn/layers.h"
 #include "gnn/mixture_private.h"
@@ -237,6 +239,7 @@ read_part(int which, moe_job *job, moe_reader *reader)
 static moe_code
 read_model(moe_job *job, moe_reader *reader)
 {
+    float prior[MOE_HISTORY_CLASSES];
     moe_code code = read_part(FEATURES, job, reader);
     if (code != MOE_OK)
         return code;
@@ -249,6 +252,7 @@ read_model(moe_job *job, moe_reader *reader)
     moe_get_i64(reader);
     moe_get_i64(reader);
     moe_get_i32(reader);
+    moe_get_floats(reader, prior, MOE_HISTORY_CLASSES);
     if ((code = read_part(AGGREGATES, job, reader)) != MOE_OK || (code = read_part(NORMALIZER, job, reader)) != MOE_OK)
         return code;
     int64_t kept = moe_get_count(reader, 8 + 8 + 4);
@@ -282,6 +286,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     moe_reader_init(&reader, job, data + 1, (int64_t) size - 1);
     moe_code code = parts[data[0] % PARTS].read(job, &reader);
     must(code == MOE_OK || moe_job_error(job)[0] != '\0');
+    must(code == MOE_OK || getenv("MOE_FUZZ_PARTS") == NULL);
     must(reader.position <= reader.length);
     moe_job_destroy(job);
     return 0;
