@@ -104,15 +104,16 @@ typedef struct moe_scan
     float *gates;
     float *lower, *upper; /* REGRESSION */
 
-    int64 scored; /* for EXPLAIN */
+    int64 scored;  /* for EXPLAIN */
+    int64 stopped; /* of these, early */
     double *load;
     double score_seconds;
 } moe_scan;
 
 /* fdw_seeds.c: evaluate what the plan gives. */
 void moe_scan_evaluate(moe_scan *scan, ExprContext *econtext);
-/* Does it give one key, and at most one time? */
-bool moe_scan_asks_one(const moe_scan *scan, moe_asked *asked);
+/* What is asked about, all entities where it is not one key; false if it is several times. */
+bool moe_scan_asked(const moe_scan *scan, moe_asked *asked);
 /* Row numbers for it, once the predictor is open. Fills times and candidates. */
 void moe_scan_resolve(moe_scan *scan);
 

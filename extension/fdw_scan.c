@@ -74,22 +74,23 @@ moe_fdw_begin(ForeignScanState *node, int eflags)
     node->fdw_state = scan;
 }
 
-/* Open the predictor, which reads the tables, or turn it to what is asked about now. */
+/* Open the predictor, which reads the tables, or turn it to what is asked about now; early: for what stops early. */
 static moe_predictor *
-open_as(moe_scan *scan, Oid relid)
+open_as(moe_scan *scan, Oid relid, bool early)
 {
     moe_predictor *predictor = scan->predictor;
     moe_asked asked;
-    bool one = moe_scan_asks_one(scan, &asked);
+    bool one_time = moe_scan_asked(scan, &asked);
     Oid caller;
     int security;
 
+    asked.early = early;
     GetUserIdAndSecContext(&caller, &security);
     SetUserIdAndSecContext(scan->user, security | SECURITY_LOCAL_USERID_CHANGE); /* an abort sets it back, too */
     if (predictor != NULL)
-        moe_predictor_turn(predictor, one ? &asked : NULL);
+        moe_predictor_turn(predictor, one_time ? &asked : NULL);
     else
-        predictor = one ? moe_predictor_open_around(relid, &asked) : moe_predictor_open(relid);
+        predictor = one_time ? moe_predictor_open_around(relid, &asked) : moe_predictor_open(relid);
     SetUserIdAndSecContext(caller, security);
     return predictor;
 }
@@ -121,10 +122,10 @@ start(ForeignScanState *node, moe_scan *scan)
     old = MemoryContextSwitchTo(scan->context);
     moe_scan_evaluate(scan, node->ss.ps.ps_ExprContext);
     if (scan->predictor != NULL)
-        open_as(scan, RelationGetRelid(node->ss.ss_currentRelation));
+        open_as(scan, RelationGetRelid(node->ss.ss_currentRelation), true);
     else
     {
-        moe_predictor *predictor = open_as(scan, RelationGetRelid(node->ss.ss_currentRelation));
+        moe_predictor *predictor = open_as(scan, RelationGetRelid(node->ss.ss_currentRelation), true);
 
         moe_predictor_hold(predictor, node->ss.ps.state->es_query_cxt);
         moe_shape_check(scan->shape, predictor);
@@ -142,6 +143,30 @@ start(ForeignScanState *node, moe_scan *scan)
         start_time(scan);
     MemoryContextSwitchTo(old);
     scan->started = true;
+}
+
+/*
+ * Score n seeds. While the predictor has read for what stops early alone, that is tried first; where some do not, the
+ * rest is read, and all are scored as usual, which gives those that stop the same predictions.
+ */
+static void
+score_seeds(moe_scan *scan, int64 n, const int32 *rows, const int64 *times)
+{
+    bool stop = scan->predictor->early;
+
+    if (stop)
+    {
+        bool *stops = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(bool) * n);
+
+        moe_predictor_score_early(scan->predictor, n, rows, times, scan->prediction, scan->gates, stops);
+        for (int64 i = 0; i < n; i++)
+            stop = stop && stops[i];
+        pfree(stops);
+        if (!stop)
+            open_as(scan, scan->predictor->info->foreign_table, false);
+    }
+    if (!stop)
+        moe_predictor_score(scan->predictor, n, rows, times, NULL, NULL, scan->prediction, scan->gates, NULL);
 }
 
 /* Score the next chunk of the current time's seeds. */
@@ -165,8 +190,7 @@ score_chunk(moe_scan *scan)
     }
     scan->prediction = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(float) * n * width);
     scan->gates = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(float) * n * Max(experts, 1));
-    moe_predictor_score(scan->predictor, n, scan->rows + scan->last, times, NULL, NULL, scan->prediction, scan->gates,
-                        NULL);
+    score_seeds(scan, n, scan->rows + scan->last, times);
     scan->lower = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(float) * n);
     scan->upper = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(float) * n);
     if (scan->info->task == MOE_REGRESSION)
@@ -371,6 +395,7 @@ explain_reading(const moe_predictor *predictor, ExplainState *es)
         all += predictor->rows_read[t];
     ExplainPropertyText("Reading",
                         all == 0 && predictor->kept ? "nothing, unchanged since an earlier statement"
+                        : predictor->early          ? "entity rows and their past labels alone"
                         : predictor->only != NULL   ? "rows around the key, by indexes"
                                                     : "whole tables",
                         es);

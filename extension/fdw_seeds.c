@@ -152,22 +152,25 @@ moe_scan_evaluate(moe_scan *scan, ExprContext *econtext)
 }
 
 bool
-moe_scan_asks_one(const moe_scan *scan, moe_asked *asked)
+moe_scan_asked(const moe_scan *scan, moe_asked *asked)
 {
     const value_set *times = &scan->sets[scan->shape->as_of - 1];
+    int n_key = scan->shape->n_key;
+    bool one = scan->key_is_given;
 
-    if (!scan->key_is_given || (scan->time_is_given && times->n != 1))
+    memset(asked, 0, sizeof(*asked));
+    if (scan->time_is_given && times->n != 1)
         return false;
-    asked->n_key = scan->shape->n_key;
-    asked->key = palloc_array(Datum, asked->n_key);
-    for (int i = 0; i < asked->n_key; i++)
-    {
-        if (scan->sets[i].n != 1)
-            return false;
-        asked->key[i] = scan->sets[i].value[0];
-    }
     asked->has_time = scan->time_is_given;
     asked->time = scan->time_is_given ? DatumGetInt64(times->value[0]) : 0;
+    for (int i = 0; one && i < n_key; i++)
+        one = scan->sets[i].n == 1;
+    if (!one)
+        return true;
+    asked->n_key = n_key;
+    asked->key = palloc_array(Datum, n_key);
+    for (int i = 0; i < n_key; i++)
+        asked->key[i] = scan->sets[i].value[0];
     return true;
 }
 

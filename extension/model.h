@@ -62,6 +62,7 @@ typedef struct moe_predictor
     moe_job *job;
     MemoryContext context;
     const Datum *only; /* the key of the one entity row that what was read is around; NULL: whole tables were read */
+    bool early;        /* what was read are entity rows alone: only moe_predictor_score_early may be asked */
     bool kept;         /* opened by an earlier statement; this one has read nothing */
     int64 *rows_read;  /* [schema->n_tables] by this statement */
     int64 looked_up;   /* rows of these that were looked up for one key or another */
@@ -75,19 +76,21 @@ typedef struct moe_predictor
 /* The predictor stays valid as long as the memory context current at the call, or longer. */
 moe_predictor *moe_predictor_open(Oid relid);
 
-/* One entity row, and a moment, that a prediction is wanted for. */
+/* What predictions are wanted for: all entities or one, at one moment. */
 typedef struct moe_asked
 {
-    int n_key;
+    int n_key;  /* 0: all */
     Datum *key; /* of the entity's key columns' types; not NULL */
     bool has_time;
     int64 time;
+    bool early; /* what stops early will do, if the model has a budget */
 } moe_asked;
 
 /*
- * The same for one row: what is read may be the rows around it alone, where that is less work. Such a predictor knows
- * no other row and no other time; it is the scan's own, which may turn it to another row. Turning reads whole
- * tables once looking up has become the greater work.
+ * The same for what is asked about alone. Of one row, what is read may be the rows around it, where that is less work;
+ * of what stops early, the entity rows. Such a predictor knows no other row and no other time; it is the scan's own,
+ * which may turn it to another row, or to those that do not stop early. Turning reads whole tables once looking up has
+ * become the greater work.
  */
 moe_predictor *moe_predictor_open_around(Oid relid, const moe_asked *asked);
 void moe_predictor_turn(moe_predictor *predictor, const moe_asked *asked);
@@ -110,6 +113,10 @@ int64 moe_predictor_default_time(moe_predictor *predictor);
  */
 void moe_predictor_score(moe_predictor *predictor, int64 n, const int32 *row, const int64 *time, const int64 *horizon,
                          const bool *disabled, float *out, float *gates, float *const *each);
+
+/* Score n seeds of one time as far as they stop early: stops [n]; of the others out and gates mean nothing. */
+void moe_predictor_score_early(moe_predictor *predictor, int64 n, const int32 *row, const int64 *time, float *out,
+                               float *gates, bool *stops);
 
 /*
  * Have the predictor's inputs know the past labels that the first of these seeds may know; returns how many of them,

@@ -66,7 +66,7 @@ typedef struct entry
     bool stale;   /* its rows are of no use; the model may be put over others */
     bool dead;    /* to be freed once nobody holds it */
     bool lasting; /* its rows may serve in later statements */
-    bool around;  /* they are those around one row: of use to its scan alone */
+    bool around;  /* they are a part of all rows: of use to one scan alone */
     moe_predictor predictor;
 } entry;
 
@@ -312,6 +312,20 @@ set_key(entry *e, const cache_key *key, Snapshot snapshot)
         memcpy(e->running + snapshot->xcnt, snapshot->subxip, sizeof(TransactionId) * subxcnt);
 }
 
+/* Read as little as what is asked about needs; NULL: everything. */
+static void
+read_asked(entry *e, const moe_asked *asked)
+{
+    e->around = true;
+    if (asked != NULL && asked->early && moe_mixture_stops_early(e->predictor.mixture))
+        moe_predictor_read_entities(&e->predictor, asked);
+    else if (asked == NULL || asked->n_key == 0 || !moe_predictor_read_around(&e->predictor, asked))
+    {
+        moe_predictor_read(&e->predictor);
+        e->around = false;
+    }
+}
+
 /* Load the model if need be, and read: all, or what is asked about. An error leaves the entry as it must not be used.
  */
 static void
@@ -324,9 +338,7 @@ fill(entry *e, bool load, const moe_asked *asked)
     {
         if (load)
             moe_predictor_load(&e->predictor, e->key.relid);
-        e->around = asked != NULL && moe_predictor_read_around(&e->predictor, asked);
-        if (!e->around)
-            moe_predictor_read(&e->predictor);
+        read_asked(e, asked);
     }
     PG_FINALLY();
     {

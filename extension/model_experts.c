@@ -275,6 +275,24 @@ note_experts(run *r, const double *seconds)
     }
 }
 
+/* What a budget is chosen by must be there, before anything is trained. */
+static void
+check_budget(const run *r, int64 held_out)
+{
+    if (r->options->budget >= 1)
+        return;
+    if (r->labels->task == MOE_REGRESSION)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("a budget needs a model of classes"),
+                        errdetail("Of a number, the history expert does not know how sure it is."),
+                        errhint("Leave out the option budget.")));
+    if (held_out < MOE_MIXTURE_LEAST_HELD_OUT || !moe_inputs_need_past(r->inputs))
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("a budget cannot be chosen for this model"),
+                        errdetail("It is chosen on validation rows, at least %d, whose past labels are known; there "
+                                  "are " INT64_FORMAT ".",
+                                  MOE_MIXTURE_LEAST_HELD_OUT, held_out),
+                        errhint("Let validation begin earlier, or leave out the option budget.")));
+}
+
 void
 moe_train_experts(run *r)
 {
@@ -289,6 +307,7 @@ moe_train_experts(run *r)
     double seconds[MOE_EXPERT_KINDS] = {0};
     moe_past_labels past;
 
+    check_budget(r, b->n_valid);
     if (r->labels->task != MOE_REGRESSION)
         task.low = task.high = 0;
     moe_check(r->job, moe_mixture_create(r->job, &task, r->labels->task == MOE_REGRESSION ? r->labels->shift : 0,
@@ -303,6 +322,7 @@ moe_train_experts(run *r)
     router.seed = (uint64) r->options->seed;
     moe_progress_phase(MOE_PHASE_ROUTER, NULL);
     moe_check(r->job, moe_mixture_route(r->mixture, &router, &held_out, valid.x, &r->report));
+    moe_mixture_set_budget(r->mixture, r->options->budget);
     if (r->options->refit && b->n_valid > 0)
         fit_dense(r, b, b->n_train + b->n_valid, &none, seconds);
     note_experts(r, seconds);

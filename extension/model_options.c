@@ -50,6 +50,7 @@ static const option option_table[] = {
     {"balance", OPTION_CHOICE, AT(balance), 0, 0, {"none", "classes"}},
     {"batch_size", OPTION_INT, AT(train.batch_size), 1, 65536},
     {"blocks", OPTION_INT, AT(encoder.blocks), 0, 8},
+    {"budget", OPTION_FLOAT, AT(budget), 0, 1},
     {"channels", OPTION_INT, AT(model.channels), 4, 1024},
     {"composite", OPTION_CHOICE, AT(composite), 0, 0, {"off", "on"}},
     {"convolution", OPTION_CHOICE, AT(convolution), 0, 0, {"sage", "gin", "pna", "gat"}},
@@ -406,6 +407,11 @@ derive(moe_model_options *options, List *definitions)
             bad_value(definition, psprintf("at most the number of experts, %d", pg_popcount32(options->experts)));
         options->router.top_k = pg_popcount32(options->experts);
     }
+    if (options->budget < 1 && (!(options->experts & 1u << MOE_EXPERT_HISTORY) || pg_popcount32(options->experts) < 2))
+        ereport(ERROR,
+                (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("a budget needs the expert \"history\" and another"),
+                 errhint("The history expert answers where it is sure, all of them elsewhere: name it in experts."),
+                 moe_statement_position(definition_of(definitions, "budget")->location)));
     options->graph_sees = (moe_graph_sees) choice_number("graph_inputs", options->graph_inputs);
     options->model.convolution = (moe_convolution_kind) choice_number("convolution", options->convolution);
     options->model.aggregation = (moe_aggregation) choice_number("aggregation", options->aggregation);
@@ -430,6 +436,7 @@ moe_model_options_parse(List *definitions)
 
     options->ensembles = 4;
     options->experts = DEFAULT_EXPERTS;
+    options->budget = 1;
     options->max_columns = 1500;
     options->refit_choice = "off";
     options->show = "predictions";

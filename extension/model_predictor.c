@@ -170,6 +170,7 @@ moe_predictor_forget(moe_predictor *predictor)
     predictor->schema = NULL;
     predictor->data = NULL;
     predictor->only = NULL;
+    predictor->early = false;
     if (parts->rows != NULL)
         MemoryContextDelete(parts->rows); /* and the job of the data, the graph with it */
     parts->rows = NULL;
@@ -311,11 +312,22 @@ copy_key(const moe_schema *schema, const Datum *key)
     return copy;
 }
 
+/* The newest row time that counts for what is asked, kept as the default time where that is wanted. */
+static int64
+find_newest(moe_predictor *predictor, const moe_asked *asked)
+{
+    int64 now = present(predictor->schema);
+    int64 newest = moe_schema_newest(predictor->schema, asked->has_time ? asked->time : now);
+
+    predictor->parts->default_time = asked->has_time ? asked->time : newest == MOE_TIME_ALWAYS ? now : newest;
+    return newest;
+}
+
 /* Look up the rows around one; NULL if they are too many. */
 static moe_data *
 look_up(moe_predictor *predictor, const moe_asked *asked, const moe_reach *reach, int64 most_rows, int64 newest)
 {
-    int64 time = asked->has_time ? asked->time : predictor->parts->default_time;
+    int64 time = predictor->parts->default_time;
     moe_job *job = moe_job_of_threads(predictor->parts->rows, 1);
     moe_around around = {.key = asked->key, .reach = reach, .most_rows = most_rows};
 
@@ -323,6 +335,18 @@ look_up(moe_predictor *predictor, const moe_asked *asked, const moe_reach *reach
     around.moment =
         moe_inputs_look_back_from(predictor->parts->inputs, time, newest == MOE_TIME_ALWAYS ? time : newest);
     return moe_data_read_around(predictor->schema, job, &around);
+}
+
+/* Put the model over a part of the rows. */
+static void
+finish_part(moe_predictor *predictor, const moe_asked *asked, int64 newest, double start)
+{
+    struct moe_predictor_parts *parts = predictor->parts;
+
+    predictor->only = asked->n_key > 0 ? copy_key(predictor->schema, asked->key) : NULL;
+    build_graph(predictor);
+    moe_check(predictor->data->job, moe_graph_tell_newest(parts->graph, parts->default_time, newest));
+    finish_reading(predictor, start);
 }
 
 bool
@@ -337,27 +361,47 @@ moe_predictor_read_around(moe_predictor *predictor, const moe_asked *asked)
     int64 newest = MOE_TIME_ALWAYS;
 
     read_schema(predictor);
-    if (asked->n_key == predictor->schema->n_key && moe_reach_of(predictor->schema, hops, parts->inputs, reach) &&
-        !parts->too_many)
+    if (asked->n_key == predictor->schema->n_key && !parts->too_many &&
+        moe_reach_of(predictor->schema, hops, parts->inputs, reach))
         most = moe_reach_most_rows(predictor->schema, reach, get_rel_name(predictor->info->foreign_table));
     if (most > 0)
     {
-        newest = moe_schema_newest(predictor->schema, asked->has_time ? asked->time : present(predictor->schema));
-        parts->default_time = newest == MOE_TIME_ALWAYS ? present(predictor->schema) : newest;
+        newest = find_newest(predictor, asked);
         predictor->data = look_up(predictor, asked, reach, most, newest);
         parts->too_many = predictor->data == NULL;
     }
     if (predictor->data != NULL)
-    {
-        predictor->only = copy_key(predictor->schema, asked->key);
-        build_graph(predictor);
-        moe_check(predictor->data->job,
-                  moe_graph_tell_newest(parts->graph, asked->has_time ? asked->time : parts->default_time, newest));
-        finish_reading(predictor, start);
-    }
+        finish_part(predictor, asked, newest, start);
     MemoryContextSwitchTo(old);
     pfree(reach);
     return predictor->data != NULL;
+}
+
+void
+moe_predictor_read_entities(moe_predictor *predictor, const moe_asked *asked)
+{
+    double start = moe_seconds();
+    moe_reach *reach = palloc0(sizeof(moe_reach));
+    MemoryContext old = begin_reading(predictor);
+    moe_asked all = *asked;
+    int64 newest;
+
+    read_schema(predictor);
+    newest = find_newest(predictor, asked);
+    if (asked->n_key == predictor->schema->n_key && moe_reach_is_possible(predictor->schema))
+        predictor->data = look_up(predictor, asked, reach, PG_INT32_MAX, newest);
+    else
+    {
+        moe_job *job = moe_job_in_context(predictor->parts->rows);
+
+        share_limit(job, predictor->job);
+        predictor->data = moe_data_read_entities(predictor->schema, job);
+        all.n_key = 0;
+    }
+    finish_part(predictor, &all, newest, start);
+    predictor->early = true;
+    MemoryContextSwitchTo(old);
+    pfree(reach);
 }
 
 void
@@ -380,7 +424,7 @@ moe_predictor_default_time(moe_predictor *predictor)
     int64 now = present(predictor->schema);
     int64 newest = MOE_TIME_ALWAYS;
 
-    if (predictor->only != NULL)
+    if (predictor->only != NULL || predictor->early)
         return predictor->parts->default_time;
     for (int t = 0; t < predictor->data->n_tables; t++)
     {

@@ -60,6 +60,8 @@ void moe_predictor_read(moe_predictor *predictor);
  * choice.
  */
 bool moe_predictor_read_around(moe_predictor *predictor, const moe_asked *asked);
+/* Read the entity row that is asked about, or all of them. */
+void moe_predictor_read_entities(moe_predictor *predictor, const moe_asked *asked);
 /* Let go of the rows. */
 void moe_predictor_forget(moe_predictor *predictor);
 /* Is it the model of this id, in this version (moe_catalog_version)? */

@@ -239,9 +239,11 @@ is_plain_key(const moe_schema_column *child, const moe_schema_column *parent)
            is_plain_type(child->type) && is_plain_type(parent->type);
 }
 
-static bool
-is_possible(const moe_schema *schema)
+bool
+moe_reach_is_possible(const moe_schema *schema)
 {
+    if (moe_setting_index_reads == MOE_INDEX_READS_OFF)
+        return false;
     for (int t = 0; t < schema->n_tables; t++)
         if (!is_plain_table(&schema->tables[t]))
             return false;
@@ -283,7 +285,7 @@ moe_reach_most_rows(const moe_schema *schema, const moe_reach *reach, const char
     double expected;
     List *missing;
 
-    if (moe_setting_index_reads == MOE_INDEX_READS_OFF || !is_possible(schema))
+    if (!moe_reach_is_possible(schema))
         return 0;
     if (moe_setting_index_reads == MOE_INDEX_READS_ON)
         return PG_INT32_MAX;

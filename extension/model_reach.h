@@ -24,6 +24,9 @@ void moe_reach_init(void);
 /* What the graph expert, which looks `hops` far, and the inputs look at; false if that is too many steps. */
 bool moe_reach_of(const moe_schema *schema, int hops, const moe_inputs *inputs, moe_reach *reach);
 
+/* May rows be looked up at all: have they places, are keys compared as they are, and is it not switched off? */
+bool moe_reach_is_possible(const moe_schema *schema);
+
 /*
  * The most rows that may be looked up before the whole tables are the better choice; 0: they are from the beginning.
  * That is so where rows have no place of their own (views), a key is compared as another type, the

@@ -182,3 +182,23 @@ moe_predictor_score(moe_predictor *predictor, int64 n, const int32 *row, const i
     predictor->score_seconds += moe_seconds() - start;
     predictor->seeds_scored += n;
 }
+
+void
+moe_predictor_score_early(moe_predictor *predictor, int64 n, const int32 *row, const int64 *time, float *out,
+                          float *gates, bool *stops)
+{
+    struct moe_predictor_parts *parts = predictor->parts;
+    int n_tables = predictor->data->n_tables;
+    bool *disabled = palloc(sizeof(bool) * (n_tables + 1));
+    moe_seeds seeds = {0, n, row, time, NULL};
+    double start = moe_seconds();
+
+    memset(disabled, true, sizeof(bool) * n_tables);
+    disabled[n_tables] = false; /* the label history */
+    if (n > 0 && moe_predictor_recall(predictor, &seeds) < n)
+        elog(ERROR, "seeds of several times are asked to stop early");
+    moe_check(predictor->job, moe_mixture_predict_early(parts->mixture, &seeds, disabled, out, gates, stops));
+    predictor->score_seconds += moe_seconds() - start;
+    predictor->seeds_scored += n;
+    pfree(disabled);
+}

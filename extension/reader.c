@@ -175,9 +175,9 @@ forget_keys(List *reads, moe_key_read *const *kept, int n_kept)
     }
 }
 
-/* Read all rows, or those around one: NULL if these were too many. */
+/* Read all rows of the first n_read tables, or those around one: NULL if these were too many. */
 static moe_data *
-read_rows(const moe_schema *schema, moe_job *job, const moe_around *around)
+read_rows(const moe_schema *schema, moe_job *job, int n_read, const moe_around *around)
 {
     moe_data *data = make_data(schema, job);
     MemoryContext context = CurrentMemoryContext;
@@ -197,7 +197,7 @@ read_rows(const moe_schema *schema, moe_job *job, const moe_around *around)
     if (around != NULL)
         whole = moe_read_around(data, reads, links, around, context);
     for (int t = 0; around == NULL && t < schema->n_tables; t++)
-        moe_read_table(data, t, reads, context);
+        moe_read_table(data, t, reads, t < n_read, context);
     SPI_finish();
     moe_sql_end(level);
     if (!whole)
@@ -216,13 +216,19 @@ read_rows(const moe_schema *schema, moe_job *job, const moe_around *around)
 moe_data *
 moe_data_read(const moe_schema *schema, moe_job *job)
 {
-    return read_rows(schema, job, NULL);
+    return read_rows(schema, job, schema->n_tables, NULL);
 }
 
 moe_data *
 moe_data_read_around(const moe_schema *schema, moe_job *job, const moe_around *around)
 {
-    return read_rows(schema, job, around);
+    return read_rows(schema, job, 0, around);
+}
+
+moe_data *
+moe_data_read_entities(const moe_schema *schema, moe_job *job)
+{
+    return read_rows(schema, job, 1, NULL);
 }
 
 int32

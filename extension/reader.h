@@ -56,6 +56,9 @@ typedef struct moe_around
  */
 moe_data *moe_data_read_around(const moe_schema *schema, moe_job *job, const moe_around *around);
 
+/* Read the entity's table alone; the others are there without rows. Rows have the numbers that moe_data_read gives. */
+moe_data *moe_data_read_entities(const moe_schema *schema, moe_job *job);
+
 /* A value of any number-like type (also boolean, time, interval); NaN and infinities as they are. */
 double moe_number_of(Oid type, Datum value);
 

@@ -17,7 +17,7 @@
 #include "utils/syscache.h"
 
 #include "extension/moe_ml.h"
-#include "extension/reader_internal.h"
+#include "extension/reader_batch.h"
 #include "extension/schema_internal.h"
 #include "kernels/random.h"
 
@@ -292,7 +292,7 @@ moe_reading_deliver(moe_reading *reading)
 }
 
 void
-moe_read_table(moe_data *data, int t, List *key_reads, MemoryContext context)
+moe_read_table(moe_data *data, int t, List *key_reads, bool wanted, MemoryContext context)
 {
     MemoryContext old = MemoryContextSwitchTo(context);
     moe_reading reading;
@@ -301,7 +301,10 @@ moe_read_table(moe_data *data, int t, List *key_reads, MemoryContext context)
     moe_reading_plan(&reading, data, t, key_reads);
     MemoryContextSwitchTo(old);
     sql = psprintf("SELECT %s FROM %s c%s", reading.sql.data, moe_schema_qualified(reading.schema), reading.joins.data);
-    moe_reading_scan(&reading, sql);
+    if (wanted)
+        moe_reading_scan(&reading, sql);
+    else
+        moe_batches_finish(moe_batches_create(&reading));
     moe_reading_deliver(&reading);
     data->rows_read += reading.n_rows;
 }

@@ -276,9 +276,8 @@ moe_catalog_column_named(const moe_schema_table *table, const char *name)
     return -1;
 }
 
-/* The planner's idea of the number of rows; 0 where it has none (views). */
-static double
-estimate_rows(Relation relation)
+double
+moe_catalog_estimate_rows(Relation relation)
 {
     double tuples = 0;
 
@@ -294,7 +293,7 @@ estimate_rows(Relation relation)
                 continue;
             child = relation_open(lfirst_oid(cell), NoLock);
             if (child->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
-                tuples += estimate_rows(child);
+                tuples += moe_catalog_estimate_rows(child);
             relation_close(child, NoLock);
         }
     }
@@ -376,7 +375,7 @@ moe_catalog_describe(Relation relation, moe_schema_table *table)
     table->schema = get_namespace_name(RelationGetNamespace(relation));
     table->name = pstrdup(RelationGetRelationName(relation));
     table->time = -1;
-    table->rows = estimate_rows(relation);
+    table->rows = moe_catalog_estimate_rows(relation);
     describe_columns(relation, table);
     describe_key(relation, table);
 }

@@ -57,6 +57,8 @@ typedef struct moe_foreign_key
 List *moe_catalog_foreign_keys(void);
 /* The root of a partition, or the relation itself. */
 Oid moe_catalog_root(Oid relid);
+/* The planner's idea of the number of rows; 0 where it has none (views). */
+double moe_catalog_estimate_rows(Relation relation);
 /* Is this a kind of relation that can be read as a table? */
 bool moe_catalog_is_table(char relkind);
 /* Fill name, columns (no roles yet), key and row estimate of a table. */

@@ -302,7 +302,10 @@ read_table(source *in, moe_schema_table *table)
     table->columns = palloc0(sizeof(moe_schema_column) * Max(table->n_columns, 1));
     relation = open_table(in, table);
     if (relation != NULL)
+    {
         table->relid = RelationGetRelid(relation);
+        table->rows = moe_catalog_estimate_rows(relation);
+    }
     for (int i = 0; i < table->n_columns; i++)
         read_column(in, table, relation, &table->columns[i]);
     if (relation != NULL)

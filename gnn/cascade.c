@@ -60,7 +60,7 @@ trace(const ranked *rows, int64_t n, moe_cascade_curve *out)
         int64_t until = n * p / (MOE_CASCADE_POINTS - 1);
         if (until <= stopped)
             continue;
-        float threshold = rows[until - 1].uncertainty;
+        float threshold = until < n ? rows[until - 1].uncertainty : 1; /* at last all do, however uncertain */
         for (; stopped < n && rows[stopped].uncertainty <= threshold; stopped++)
         {
             early += rows[stopped].early;

@@ -99,6 +99,8 @@ moe_code moe_mixture_route(moe_mixture *mixture, const moe_router_config *config
  */
 moe_code moe_mixture_predict(moe_mixture *mixture, const moe_seeds *seeds, const bool *disabled, float *prediction,
                              float *gates, float *const *each);
+#define MOE_MIXTURE_LEAST_HELD_OUT 100 /* rows to choose a budget by */
+
 /*
  * Let at most a share `budget` of rows like the held-out ones ask more than the history expert, in every prediction
  * from now on; 1: all may. False, with nothing changed, where there is no curve to choose by: no classes, no history

@@ -8,14 +8,12 @@
 
 #include <string.h>
 
-#define LEAST_ROWS 100 /* held out, to choose by */
-
 moe_code
 moe_mixture_fit_early(moe_mixture *m, int64_t n, const float *history, const float *mixed, const float *label)
 {
     m->curve.points = 0;
     m->threshold = -1;
-    if (history == NULL || m->n < 2 || m->task.task == MOE_REGRESSION || n < LEAST_ROWS)
+    if (history == NULL || m->n < 2 || m->task.task == MOE_REGRESSION || n < MOE_MIXTURE_LEAST_HELD_OUT)
         return MOE_OK;
     float *early = moe_alloc(m->job, n * m->outputs, sizeof *early);
     if (early == NULL)

@@ -46,6 +46,12 @@ CREATE FUNCTION @extschema@.evaluate(name text, query text)
 COMMENT ON FUNCTION @extschema@.evaluate(text, text)
     IS 'metrics on the rows of a query that gives key, as_of and label, beside two naive baselines';
 
+CREATE FUNCTION @extschema@.budget(model text)
+    RETURNS TABLE (asked float8, loss float8, threshold float8, chosen boolean)
+    LANGUAGE C STABLE STRICT PARALLEL UNSAFE COST 100000 ROWS 64 AS 'MODULE_PATHNAME', 'moe_budget';
+COMMENT ON FUNCTION @extschema@.budget(text)
+    IS 'log loss on validation rows by the share of them that more than the history expert is asked for';
+
 CREATE FUNCTION @extschema@.predictions(model text, query text, regime text DEFAULT 'rolling')
     RETURNS TABLE (key text, as_of timestamptz, label text, prediction float8, class text)
     LANGUAGE C STABLE STRICT PARALLEL UNSAFE COST 1000000 ROWS 1000 AS 'MODULE_PATHNAME', 'moe_predictions';

@@ -1,0 +1,70 @@
+# A budget: the history expert answers alone where it is sure, nothing else is read for it, and every road says the same.
+use strict;
+use warnings;
+use Test::More;
+use MoeServer;
+use MoeShop;
+
+my $server = MoeServer->new('budget', autovacuum => 'off');
+my $quiet = "SET moe_ml.notices = off; SET client_min_messages = warning";
+my %tiny = (query => 'PREDICT count(orders.*, 0, 3, days) = 0 FOR EACH customers', experts => "'history, linear, retrieval, graph'", validation_from => "'2020-03-20'", test_from => "'2020-04-19'");
+$server->query("$quiet; CREATE EXTENSION moe_ml;\n" . shop_sql() . join ';', 
+    model_sql('CREATE MODEL every', %tiny), model_sql('CREATE MODEL half', %tiny, budget => 0.5), model_sql('CREATE MODEL none', %tiny, budget => 0, show => 'experts'));
+
+# What EXPLAIN says of a question, as lines without their indentation.
+sub explained
+{
+    my ($question, $reads) = @_;
+    return join "\n", map { s/^\s+//r } split /\n/,
+        $server->query("SET moe_ml.index_reads = " . ($reads // 'auto') . "; SET moe_ml.cache_size = 0; EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) $question");
+}
+
+# The curve.
+is($server->query("SELECT count(*) FROM moe_ml.budget('every')") > 5, 1, 'a model of classes knows what stopping early would cost');
+is($server->query("SELECT asked, threshold IS NULL FROM moe_ml.budget('every') WHERE chosen"), '1|t', 'without a budget all rows may ask everything');
+is($server->query("SELECT max(asked) <= 0.5, max(asked) > 0 FROM moe_ml.budget('half') WHERE chosen"), 't|t', 'with one no more than it says');
+is($server->query("SELECT asked FROM moe_ml.budget('none') WHERE chosen"), '0', 'or none');
+is($server->query("SELECT bool_and(asked < before AND threshold > coalesce(last, -1)) FROM (SELECT *, lag(asked) OVER w AS before, lag(threshold) OVER w AS last
+    FROM moe_ml.budget('half') WINDOW w AS (ORDER BY asked DESC)) AS c WHERE before IS NOT NULL"), 't', 'the more uncertain may stop, the fewer are asked');
+
+# What is read.
+like(explained('SELECT * FROM none'), qr/Reading: entity rows and their past labels alone\nRows Read: 30\nTables Read: customers: 30/, 'of rows that stop early no other table is read');
+like(explained('SELECT * FROM none WHERE customer_id = 3', 'on'), qr/Rows Read: 1\nTables Read: customers: 1/, 'of one, no other row');
+like(explained('SELECT * FROM none'), qr/Experts: history: 100%/, 'and no other expert computed');
+like(explained('SELECT * FROM every'), qr/Reading: whole tables/, 'without a budget everything is read');
+is($server->query("SELECT DISTINCT experts FROM none"), '{"history": 1.0000}', 'the experts column says who answered');
+my $stopped = $server->query("SET moe_ml.notices = off; SELECT string_agg(customer_id::text, ',' ORDER BY customer_id) FROM half AS h JOIN none AS n USING (customer_id)
+    WHERE float8send(h.probability) = float8send(n.probability)");
+my $asked = $server->query('SELECT string_agg(customer_id::text, \',\' ORDER BY customer_id) FROM half AS h JOIN every AS n USING (customer_id)
+    WHERE float8send(h.probability) = float8send(n.probability)');
+isnt($stopped, '', 'some rows stop early');
+isnt($asked, '', 'some ask everything, and get what the model without a budget says');
+is(scalar(my @all = split /,/, "$stopped,$asked"), 30, 'each row does one or the other');
+my ($early, $late) = ((split /,/, $stopped)[0], (split /,/, $asked)[0]);
+like(explained("SELECT * FROM half WHERE customer_id = $early"), qr/Reading: entity rows and their past labels alone/, 'what is read depends on the row');
+unlike(explained("SELECT * FROM half WHERE customer_id = $late"), qr/Reading: entity rows/, 'of one in doubt the rest is read');
+
+# Every road.
+for my $reads ('off', 'on')
+{
+    my $set = "SET moe_ml.index_reads = $reads; SET enable_hashjoin = off; SET enable_mergejoin = off";
+    my $one = $server->query("$set; SELECT string_agg(float8send(p.probability)::text, ' ' ORDER BY c.customer_id) FROM customers AS c, LATERAL (SELECT * FROM half WHERE customer_id = c.customer_id OFFSET 0) AS p");
+    is($server->query("$set; SELECT string_agg(float8send(probability)::text, ' ' ORDER BY customer_id) FROM half"), $one, "index_reads = $reads: one by one as all at once");
+    is($server->query("$set; SELECT string_agg(float8send(moe_ml.predict('half', customer_id))::text, ' ' ORDER BY customer_id) FROM customers"), $one, 'and by predict()');
+}
+
+# What cannot be.
+for my $wrong ([ 'regression', qr/a budget needs a model of classes/, query => 'PREDICT sum(orders.amount, 0, 12, days) FOR EACH customers', budget => 0.5 ],
+    [ 'no history', qr/a budget needs the expert "history" and another/, budget => 0.5, experts => "'linear'" ],
+    [ 'history alone', qr/a budget needs the expert "history" and another/, budget => 0.5, experts => "'history'" ],
+    [ 'few rows', qr/a budget cannot be chosen for this model/, %tiny, budget => 0.5, validation_from => "'2020-04-16'" ],
+    [ 'out of range', qr/budget/, budget => 2 ])
+{
+    my ($name, $error, %with) = @$wrong;
+    my ($status, $out, $err) = $server->psql("$quiet; " . model_sql('CREATE MODEL wrong', %with));
+    like($err, $error, "$name is refused");
+    like($err, qr/HINT/, 'with a hint') if $name ne 'out of range';
+}
+is($server->query("SELECT count(*) FROM moe_ml.models WHERE name = 'wrong'"), 0, 'and nothing is left');
+
+done_testing;
