@@ -14,6 +14,7 @@
  */
 #include "embed/normalizer.h"
 #include "kernels/random.h"
+#include "kernels/sort.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -28,8 +29,6 @@
 #define RARE_SHARE     0.005 /* or this share, if that is fewer */
 #define BLOCK_COLUMNS  16    /* one cache line of a row */
 #define ROWS_AT_A_TIME 64
-#define RADIX_BITS     11
-#define RADIX          (1 << RADIX_BITS)
 
 typedef struct output
 {
@@ -123,32 +122,6 @@ gather_rows(int64_t begin, int64_t end, void *arg)
         const float *row = f->data + sampled_row(f, i) * f->columns + f->block;
         for (int64_t c = 0; c < columns; c++)
             f->column[c * f->sampled + i] = isfinite(row[c]) ? row[c] + 0.0f : NAN;
-    }
-}
-
-/* Numbers whose order as unsigned integers is that of the floats. */
-static uint32_t
-order_bits(float value)
-{
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
-}
-
-/* Sort by digits, least first; what is sorted ends in values. */
-static void
-sort_floats(float *values, float *spare, int64_t n)
-{
-    for (int shift = 0; shift < 32; shift += RADIX_BITS)
-    {
-        int64_t start[RADIX + 1] = {0};
-        for (int64_t i = 0; i < n; i++)
-            start[(order_bits(values[i]) >> shift & (RADIX - 1)) + 1]++;
-        for (int d = 0; d < RADIX; d++)
-            start[d + 1] += start[d];
-        for (int64_t i = 0; i < n; i++)
-            spare[start[order_bits(values[i]) >> shift & (RADIX - 1)]++] = values[i];
-        memcpy(values, spare, (size_t) n * sizeof *values);
     }
 }
 
@@ -252,7 +225,7 @@ fit_columns(int64_t begin, int64_t end, void *arg)
         for (int64_t i = 0; i < f->sampled; i++)
             if (!isnan(column[i]))
                 sorted[n++] = column[i];
-        sort_floats(sorted, f->spare + b * f->sampled, n);
+        moe_sort_floats(sorted, f->spare + b * f->sampled, n);
         int knots = choose_knots(sorted, n, x, z);
         if (knots > 1 && standardise(sorted, n, knots, x, z))
         {

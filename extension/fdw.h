@@ -31,8 +31,8 @@ typedef struct moe_shape
     AttrNumber as_of;  /* n_key + 1 */
     AttrNumber output; /* first output column */
     int n_outputs;
-    bool experts; /* a last column has the weights of the experts as jsonb */
-    Oid *type;    /* [n_key + 1] base types of the key columns and as_of */
+    AttrNumber experts; /* the column with the weights of the experts as jsonb, behind all others; 0: none */
+    Oid *type;          /* [n_key + 1] base types of the key columns and as_of */
 } moe_shape;
 
 /* Derive the shape from the task. Raises if the foreign table's columns were changed by hand. */

@@ -131,7 +131,7 @@ wrong_shape(Oid relid)
 
 /* Types of the output columns of a task. */
 static int
-output_types(moe_task_type task, bool experts, Oid types[4])
+output_types(moe_task_type task, Oid types[3])
 {
     int n = 0;
 
@@ -139,8 +139,6 @@ output_types(moe_task_type task, bool experts, Oid types[4])
     types[n++] = FLOAT8OID;
     if (task == MOE_REGRESSION)
         types[n++] = FLOAT8OID;
-    if (experts)
-        types[n++] = JSONBOID;
     return n;
 }
 
@@ -150,28 +148,34 @@ moe_shape_of(Oid relid, const moe_model_info *info)
     Relation relation = table_open(relid, NoLock);
     TupleDesc descriptor = RelationGetDescr(relation);
     moe_shape *shape = palloc0(sizeof(moe_shape));
-    Oid outputs[4];
+    Oid outputs[3];
+    int live = 0; /* columns before the experts' and before dropped ones */
     bool fits;
 
-    if (descriptor->natts > 0)
-        shape->experts = TupleDescAttr(descriptor, descriptor->natts - 1)->atttypid == JSONBOID;
-    shape->n_outputs = output_types(info->task, shape->experts, outputs);
-    shape->n_key = descriptor->natts - 1 - shape->n_outputs;
+    /* ALTER MODEL adds and drops the column of the experts, so that dropped ones may stand behind the others. */
+    while (live < descriptor->natts && !TupleDescAttr(descriptor, live)->attisdropped)
+        live++;
+    for (int i = live; i < descriptor->natts; i++)
+        if (!TupleDescAttr(descriptor, i)->attisdropped)
+            shape->experts = shape->experts != 0 ? descriptor->natts + 1 : i + 1;
+    if (shape->experts == 0 && live > 0 && TupleDescAttr(descriptor, live - 1)->atttypid == JSONBOID)
+        shape->experts = live--;
+    shape->n_outputs = output_types(info->task, outputs);
+    shape->n_key = live - 1 - shape->n_outputs;
     shape->as_of = shape->n_key + 1;
     shape->output = shape->n_key + 2;
-    fits = shape->n_key >= 1;
+    fits = shape->n_key >= 1 && shape->experts <= descriptor->natts &&
+           (shape->experts == 0 || TupleDescAttr(descriptor, shape->experts - 1)->atttypid == JSONBOID);
     if (fits)
         shape->type = palloc(sizeof(Oid) * (shape->n_key + 1));
-    for (int i = 0; fits && i < descriptor->natts; i++)
+    for (int i = 0; fits && i < live; i++)
     {
-        Form_pg_attribute attribute = TupleDescAttr(descriptor, i);
-        Oid type = attribute->attisdropped ? InvalidOid : getBaseType(attribute->atttypid);
+        Oid type = getBaseType(TupleDescAttr(descriptor, i)->atttypid);
 
-        fits = OidIsValid(type);
         if (i <= shape->n_key)
             shape->type[i] = type;
         else
-            fits = fits && type == outputs[i - shape->n_key - 1];
+            fits = type == outputs[i - shape->n_key - 1];
     }
     table_close(relation, NoLock);
     if (!fits || (shape->type[shape->n_key] != TIMESTAMPOID && shape->type[shape->n_key] != TIMESTAMPTZOID))

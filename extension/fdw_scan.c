@@ -145,12 +145,28 @@ start(ForeignScanState *node, moe_scan *scan)
     scan->started = true;
 }
 
+/* Read all that the seeds need. A row that was looked up by its key may have another number then. */
+static void
+read_rest(moe_scan *scan, int32 *rows)
+{
+    moe_predictor *predictor = scan->predictor;
+    moe_asked asked;
+
+    open_as(scan, predictor->info->foreign_table, false);
+    if (moe_scan_asked(scan, &asked) && asked.n_key > 0)
+    {
+        bool nulls[INDEX_MAX_KEYS] = {false};
+
+        rows[0] = moe_data_find(predictor->data, asked.key, nulls);
+    }
+}
+
 /*
  * Score n seeds. While the predictor has read for what stops early alone, that is tried first; where some do not, the
  * rest is read, and all are scored as usual, which gives those that stop the same predictions.
  */
 static void
-score_seeds(moe_scan *scan, int64 n, const int32 *rows, const int64 *times)
+score_seeds(moe_scan *scan, int64 n, int32 *rows, const int64 *times)
 {
     bool stop = scan->predictor->early;
 
@@ -163,7 +179,7 @@ score_seeds(moe_scan *scan, int64 n, const int32 *rows, const int64 *times)
             stop = stop && stops[i];
         pfree(stops);
         if (!stop)
-            open_as(scan, scan->predictor->info->foreign_table, false);
+            read_rest(scan, rows);
     }
     if (!stop)
         moe_predictor_score(scan->predictor, n, rows, times, NULL, NULL, scan->prediction, scan->gates, NULL);
@@ -257,7 +273,7 @@ fill_outputs(const moe_scan *scan, Datum *values, bool *nulls)
             break;
     }
     if (scan->shape->experts)
-        values[output + scan->shape->n_outputs - 1] = expert_weights(scan, scan->gates + at * scan->info->experts);
+        values[scan->shape->experts - 1] = expert_weights(scan, scan->gates + at * scan->info->experts);
 }
 
 /* Make the next seed the current one; false at the end. */
@@ -289,7 +305,8 @@ moe_fdw_iterate(ForeignScanState *node)
     ExecClearTuple(slot);
     if (!advance(scan))
         return slot;
-    memset(slot->tts_isnull, 0, sizeof(bool) * slot->tts_tupleDescriptor->natts);
+    for (int i = 0; i < slot->tts_tupleDescriptor->natts; i++)
+        slot->tts_isnull[i] = TupleDescAttr(slot->tts_tupleDescriptor, i)->attisdropped;
     moe_data_key(scan->predictor->data, scan->rows[scan->next], slot->tts_values, slot->tts_isnull);
     slot->tts_values[scan->shape->as_of - 1] = TimestampGetDatum(scan->times[scan->time]);
     fill_outputs(scan, slot->tts_values, slot->tts_isnull);

@@ -302,6 +302,43 @@ moe_catalog_store(const moe_model_record *record, const moe_buffer *parameters, 
     CommandCounterIncrement();
 }
 
+/* A row's options, as they are told to people, with another value of `show`. */
+static Datum
+options_with_show(Relation rel, HeapTuple tuple, const char *show)
+{
+    char *path[] = {"show"};
+    bool null;
+    Datum options = heap_getattr(tuple, COL_OPTIONS + 1, RelationGetDescr(rel), &null);
+
+    return DirectFunctionCall4(jsonb_set, options, text_array(path, 1), json_datum(psprintf("\"%s\"", show)),
+                               BoolGetDatum(true));
+}
+
+void
+moe_catalog_set_definition(const pg_uuid_t *id, const char *definition, const char *show)
+{
+    Relation rel = table_open(table_oid(TABLE_MODEL, false), RowExclusiveLock);
+    Datum values[N_MODEL_COLUMNS] = {[COL_DEFINITION] = CStringGetTextDatum(definition)};
+    bool nulls[N_MODEL_COLUMNS] = {false};
+    bool replace[N_MODEL_COLUMNS] = {[COL_DEFINITION] = true, [COL_OPTIONS] = show != NULL};
+    SysScanDesc scan;
+    ScanKeyData key;
+    HeapTuple tuple;
+
+    key_of_model(&key, id);
+    scan = systable_beginscan(rel, primary_key(rel), true, NULL, 1, &key);
+    if (HeapTupleIsValid(tuple = systable_getnext(scan)))
+    {
+        if (show != NULL)
+            values[COL_OPTIONS] = options_with_show(rel, tuple, show);
+        CatalogTupleUpdate(rel, &tuple->t_self,
+                           heap_modify_tuple(tuple, RelationGetDescr(rel), values, nulls, replace));
+    }
+    systable_endscan(scan);
+    table_close(rel, RowExclusiveLock);
+    CommandCounterIncrement();
+}
+
 Snapshot
 moe_catalog_snapshot(void)
 {

@@ -50,6 +50,8 @@ typedef struct moe_model_expert /* row of moe_ml.model_expert */
 const char *moe_model_task_name(moe_task_type task);
 /* Replace all rows of record->info.id. epochs: of moe_model_epoch *, experts: of moe_model_expert *. */
 void moe_catalog_store(const moe_model_record *record, const moe_buffer *parameters, List *epochs, List *experts);
+/* Write another definition into a model's row, and the value of its option `show`, unless that is NULL. */
+void moe_catalog_set_definition(const pg_uuid_t *id, const char *definition, const char *show);
 /* Delete all rows of a model. */
 void moe_catalog_delete(const pg_uuid_t *id);
 /* A registered snapshot of now, for reads that belong together. */

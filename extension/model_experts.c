@@ -170,7 +170,7 @@ prepare_inputs(run *r)
                                   .labels = train->label};
     moe_input_block *b;
 
-    moe_progress_phase(MOE_PHASE_INPUTS, NULL);
+    moe_train_phase(MOE_PHASE_INPUTS, NULL);
     r->inputs = moe_inputs_fit(r->job, r->data, r->graph, &request);
     b = make_block(r);
     r->input_seconds = moe_seconds() - start;
@@ -227,7 +227,7 @@ fit_dense(run *r, const moe_input_block *b, int64 n, const moe_dense_rows *valid
 
         if (moe_mixture_kind(r->mixture, e) == MOE_EXPERT_GRAPH)
             continue;
-        moe_progress_phase(MOE_PHASE_EXPERT, expert_name(r, e));
+        moe_train_phase(MOE_PHASE_EXPERT, expert_name(r, e));
         CHECK_FOR_INTERRUPTS();
         fresh.weight = NULL;
         moe_check(r->job, moe_mixture_fit(r->mixture, e, false, &fresh, valid, key));
@@ -320,7 +320,7 @@ moe_train_experts(run *r)
                       r->result->record.info.history_query == NULL && moe_inputs_need_past(r->inputs) ? &past : NULL);
     moe_mixture_connect(r->mixture, moe_inputs_compute, r->inputs, recall_graph, r);
     router.seed = (uint64) r->options->seed;
-    moe_progress_phase(MOE_PHASE_ROUTER, NULL);
+    moe_train_phase(MOE_PHASE_ROUTER, NULL);
     moe_check(r->job, moe_mixture_route(r->mixture, &router, &held_out, valid.x, &r->report));
     moe_mixture_set_budget(r->mixture, r->options->budget);
     if (r->options->refit && b->n_valid > 0)

@@ -234,7 +234,7 @@ moe_train_members(run *r, const moe_input_block *block, const moe_past_labels *k
     check_warm_start(r);
     r->graph_said =
         moe_check_ptr(r->job, moe_alloc(r->job, r->labels->validation.n * r->labels->n_classes, sizeof(float)));
-    moe_progress_phase(MOE_PHASE_EXPERT, moe_expert_name(MOE_EXPERT_GRAPH));
+    moe_train_phase(MOE_PHASE_EXPERT, moe_expert_name(MOE_EXPERT_GRAPH));
     for (int i = 1; i <= r->options->ensembles; i++)
         train_member(r, i, &source);
     r->member_seconds = moe_seconds() - start;

@@ -28,7 +28,8 @@ typedef enum option_kind
     OPTION_INT64,
     OPTION_FLOAT,
     OPTION_TEXT,
-    OPTION_CHOICE
+    OPTION_CHOICE,
+    OPTION_STATEMENT /* how to run the statement; taken out of the options by its parser */
 } option_kind;
 
 typedef struct option
@@ -47,6 +48,7 @@ typedef struct option
 
 static const option option_table[] = {
     {"aggregation", OPTION_CHOICE, AT(aggregation), 0, 0, {"weighted", "sum", "mean", "max", "all"}},
+    {"background", OPTION_STATEMENT},
     {"balance", OPTION_CHOICE, AT(balance), 0, 0, {"none", "classes"}},
     {"batch_size", OPTION_INT, AT(train.batch_size), 1, 65536},
     {"blocks", OPTION_INT, AT(encoder.blocks), 0, 8},
@@ -108,6 +110,12 @@ find_option(const DefElem *definition)
                      : errhint("Valid options are: %s.", all.data),
              moe_statement_position(definition->location)));
     return NULL;
+}
+
+void
+moe_model_option_require(const DefElem *definition)
+{
+    (void) find_option(definition);
 }
 
 /* An option's value as text; a list's items with commas in between. */
@@ -198,6 +206,8 @@ set_option(moe_model_options *options, const DefElem *definition)
     const option *o = find_option(definition);
     void *field = (char *) options + o->offset;
 
+    if (o->kind == OPTION_STATEMENT)
+        elog(ERROR, "option %s is not a model's", o->name);
     if (o->kind == OPTION_CHOICE)
         set_choice(o, definition, field);
     else if (o->kind != OPTION_TEXT)
@@ -511,6 +521,8 @@ append_value(StringInfo json, const option *o, const void *field)
         case OPTION_CHOICE:
             text = *(const char *const *) field;
             break;
+        case OPTION_STATEMENT:
+            break;
     }
     if (text == NULL)
         appendStringInfoString(json, "null");
@@ -539,6 +551,8 @@ moe_model_options_json(const moe_model_options *options)
     {
         const option *o = &option_table[i];
 
+        if (o->kind == OPTION_STATEMENT)
+            continue;
         appendStringInfo(&json, "%s\"%s\": ", i ? ", " : "", o->name);
         if (o->offset == AT(neighbors))
             append_neighbors(&json, options);

@@ -6,7 +6,7 @@
 
 #include "postgres.h"
 
-#include "nodes/pg_list.h"
+#include "nodes/parsenodes.h"
 
 #include "embed/encoder.h"
 #include "extension/label_query.h"
@@ -63,6 +63,8 @@ typedef struct moe_model_options
 /* Read the options (of DefElem) over the defaults. Raises for unknown ones (with the list of those there are) and for
  * values that do not fit. */
 moe_model_options *moe_model_options_parse(List *definitions);
+/* Raise, as parsing does, if there is no option of that name. */
+void moe_model_option_require(const DefElem *definition);
 /* Read validation_from and test_from on the axis of the schema's times. */
 void moe_model_options_times(moe_model_options *options, Oid time_type);
 /* What is in effect, as a JSON object. */

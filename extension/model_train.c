@@ -39,6 +39,13 @@ moe_train_metric(moe_task_type task)
     return metric_names[task];
 }
 
+void
+moe_train_phase(moe_phase phase, const char *expert)
+{
+    InvalidateCatalogSnapshotConditionally();
+    moe_progress_phase(phase, expert);
+}
+
 /* Raise for a table that does not exist, with the nearest name. */
 static void
 unknown_table(const RangeVar *name)
@@ -349,12 +356,11 @@ stages_json(const run *r)
 }
 
 static void
-fill_record(run *r, const moe_statement *statement, double start)
+fill_record(run *r)
 {
     moe_model_record *record = &r->result->record;
     moe_model_info *info = &record->info;
 
-    info->definition = pstrdup(statement->text);
     info->task = r->labels->task;
     info->n_classes = r->labels->n_classes;
     info->classes = r->labels->classes;
@@ -362,7 +368,6 @@ fill_record(run *r, const moe_statement *statement, double start)
     info->window = r->labels->window;
     info->ensembles = r->features != NULL ? r->options->ensembles : 0;
     info->experts = moe_mixture_experts(r->mixture);
-    info->search_path = current_path();
     record->entity = moe_schema_qualified(&r->data->schema->tables[0]);
     record->options = moe_model_options_json(r->options);
     record->show_experts = r->options->show_experts;
@@ -370,49 +375,78 @@ fill_record(run *r, const moe_statement *statement, double start)
     record->metric = metric_names[info->task];
     record->validation_metric = r->report.mixed;
     record->trained_at = GetCurrentTimestamp();
-    record->train_seconds = moe_seconds() - start;
+    record->train_seconds = moe_seconds() - r->start;
     record->stages = stages_json(r);
     record->peak_memory = (int64) moe_job_memory_peak(r->job);
+}
+
+/* Options, the tables as they are named, and a job. */
+static run *
+begin_run(moe_training *result, const moe_statement *statement)
+{
+    run *r = palloc0(sizeof(run));
+
+    r->result = result;
+    r->start = moe_seconds();
+    r->options = moe_model_options_parse(statement->options);
+    result->schema = moe_model_discover(statement, r->options, false);
+    moe_model_options_times(r->options, result->schema->time_type);
+    r->job = moe_job_in_context(result->context);
+    result->record.device = moe_device_attach(r->job);
+    if (strcmp(result->record.device, "cpu") != 0)
+        moe_notice("training on %s", result->record.device);
+    return r;
+}
+
+moe_training *
+moe_model_read(const moe_statement *statement, Oid previous)
+{
+    MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "moe_ml training", ALLOCSET_DEFAULT_SIZES);
+    MemoryContext old = MemoryContextSwitchTo(context);
+    moe_training *result = palloc0(sizeof(moe_training));
+    int level = moe_sql_begin_model(NULL);
+    moe_read_only reading;
+    run *r;
+
+    result->context = context;
+    PushActiveSnapshot(GetTransactionSnapshot()); /* first: a serializable transaction notes if it is read-only */
+    moe_read_only_begin(&reading);
+    r = result->run = begin_run(result, statement);
+    result->record.info.definition =
+        statement->background ? moe_statement_with_options(statement, statement->options) : pstrdup(statement->text);
+    result->record.info.search_path = current_path();
+    read_all(r, statement, result->schema);
+    build_graph(r);
+    configure(r);
+    r->warm = OidIsValid(previous) && warm_start(r, previous, &r->stored);
+    PopActiveSnapshot();
+    moe_read_only_end(&reading);
+    moe_sql_end(level);
+    MemoryContextSwitchTo(old);
+    return result;
+}
+
+void
+moe_model_learn(moe_training *training, const char *name)
+{
+    MemoryContext old = MemoryContextSwitchTo(training->context);
+    moe_model_record *record = &training->record;
+
+    moe_train_experts(training->run);
+    fill_record(training->run);
+    if (isnan(record->validation_metric))
+        moe_notice("trained model \"%s\" in %.1f s", name, record->train_seconds);
+    else
+        moe_notice("trained model \"%s\" in %.1f s: validation %s %.4f", name, record->train_seconds, record->metric,
+                   record->validation_metric);
+    MemoryContextSwitchTo(old);
 }
 
 moe_training *
 moe_model_train(const moe_statement *statement, const char *name, Oid previous)
 {
-    MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "moe_ml training", ALLOCSET_DEFAULT_SIZES);
-    MemoryContext old = MemoryContextSwitchTo(context);
-    moe_training *result = palloc0(sizeof(moe_training));
-    run *r = palloc0(sizeof(run));
-    double start = moe_seconds();
-    moe_read_only reading;
-    moe_schema *schema;
-    int level = moe_sql_begin_model(NULL);
+    moe_training *training = moe_model_read(statement, previous);
 
-    result->context = context;
-    r->result = result;
-    PushActiveSnapshot(GetTransactionSnapshot()); /* first: a serializable transaction notes if it is read-only */
-    moe_read_only_begin(&reading);
-    r->options = moe_model_options_parse(statement->options);
-    schema = moe_model_discover(statement, r->options, false);
-    result->schema = schema;
-    moe_model_options_times(r->options, schema->time_type);
-    r->job = moe_job_in_context(context);
-    result->record.device = moe_device_attach(r->job);
-    if (strcmp(result->record.device, "cpu") != 0)
-        moe_notice("training on %s", result->record.device);
-    read_all(r, statement, schema);
-    build_graph(r);
-    configure(r);
-    r->warm = OidIsValid(previous) && warm_start(r, previous, &r->stored);
-    moe_train_experts(r);
-    PopActiveSnapshot();
-    moe_read_only_end(&reading);
-    fill_record(r, statement, start);
-    if (isnan(result->record.validation_metric))
-        moe_notice("trained model \"%s\" in %.1f s", name, result->record.train_seconds);
-    else
-        moe_notice("trained model \"%s\" in %.1f s: validation %s %.4f", name, result->record.train_seconds,
-                   result->record.metric, result->record.validation_metric);
-    moe_sql_end(level);
-    MemoryContextSwitchTo(old);
-    return result;
+    moe_model_learn(training, name);
+    return training;
 }

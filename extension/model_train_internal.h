@@ -18,6 +18,7 @@
 typedef struct moe_train_run
 {
     moe_training *result;
+    double start; /* moe_seconds() */
     moe_job *job;
     moe_model_options *options;
     moe_data *data;
@@ -42,6 +43,10 @@ typedef struct moe_train_run
 
 /* The name of the metric that a task is told by: "auroc", "mae", "accuracy". */
 const char *moe_train_metric(moe_task_type task);
+
+/* As moe_progress_phase, letting go of the catalog's snapshot, which look-ups leave behind: learning is to hold none.
+ */
+void moe_train_phase(moe_phase phase, const char *expert);
 
 /* Train inputs, experts and router, and write them to the store, members included. */
 void moe_train_experts(moe_train_run *run);

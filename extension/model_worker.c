@@ -102,9 +102,8 @@ reads_temporary(const char *sql)
     return temporary;
 }
 
-/* Resolve all names of the statement; false if something it reads is out of another process's sight. */
-static bool
-check_statement(const moe_statement *statement, moe_schema **schema)
+bool
+moe_model_check(const moe_statement *statement, moe_schema **schema)
 {
     moe_model_options *options = moe_model_options_parse(statement->options);
     int level = moe_sql_begin_model(NULL);
@@ -156,7 +155,7 @@ moe_model_train_on_device(const moe_statement *statement, const char *name, Oid 
         return moe_model_train(statement, name, previous);
     context = AllocSetContextCreate(CurrentMemoryContext, "moe_ml training", ALLOCSET_DEFAULT_SIZES);
     old = MemoryContextSwitchTo(context);
-    if (check_statement(statement, &schema))
+    if (moe_model_check(statement, &schema))
         answer = ask_worker(statement, name, previous, &length, &reason);
     if (answer == NULL)
     {

@@ -19,6 +19,7 @@
 #include "extension/device.h"
 #include "extension/model_reach.h"
 #include "extension/progress.h"
+#include "extension/wait_event.h"
 #include "kernels/device.h"
 
 #if PG_VERSION_NUM >= 180000
@@ -102,9 +103,11 @@ moe_job_of_threads(MemoryContext context, int threads)
         .threads = threads,
         .memory_limit = (size_t) moe_setting_memory_limit_mb * 1024 * 1024,
         .cancelled = backend_cancelled,
+        .waiting = moe_wait_report,
     };
     moe_job *job;
 
+    moe_wait_events_init();
     /* Threads that do not start are done without. */
     if (moe_job_create(&config, &job) != MOE_OK)
         ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory"),

@@ -73,7 +73,8 @@ static TimeoutId timeout = MAX_TIMEOUTS;
 static volatile sig_atomic_t time_is_up = false;
 
 static bool active = false;
-static int level; /* of the transaction that it began in */
+static bool outlives; /* transactions that commit */
+static int level;     /* of the transaction that it began in */
 static progress_record own;
 static double last_write;
 static ErrorContextCallback explanation;
@@ -128,7 +129,7 @@ static void
 end_of_transaction(XactEvent event, void *arg)
 {
     if (active && event != XACT_EVENT_PRE_COMMIT && event != XACT_EVENT_PARALLEL_PRE_COMMIT &&
-        event != XACT_EVENT_PRE_PREPARE)
+        event != XACT_EVENT_PRE_PREPARE && !(outlives && event == XACT_EVENT_COMMIT))
         forget();
 }
 
@@ -203,10 +204,23 @@ moe_progress_begin(const char *model)
     strlcpy(own.model, model, sizeof(own.model));
     own.loss = own.metric = NAN;
     level = GetCurrentTransactionNestLevel();
+    outlives = false;
     time_is_up = false;
     active = true;
     watch_time();
     write_record();
+}
+
+void
+moe_progress_outlive_transactions(void)
+{
+    outlives = true;
+}
+
+bool
+moe_progress_is_late(void)
+{
+    return time_is_up;
 }
 
 void

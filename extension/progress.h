@@ -31,6 +31,11 @@ void moe_progress_init(void);
  */
 void moe_progress_begin(const char *model);
 void moe_progress_end(void);
+/* The training goes on when the transaction commits: it ends with moe_progress_end, or when one aborts. For a caller
+ * whose stack frame outlives the transactions. */
+void moe_progress_outlive_transactions(void);
+/* Whether it was moe_ml.max_training_time that ended the training. */
+bool moe_progress_is_late(void);
 /* A phase begins. expert: which one it is about, or NULL. */
 void moe_progress_phase(moe_phase phase, const char *expert);
 /* After each step of the graph expert's member `member` of `members`. */

@@ -143,6 +143,7 @@ parse_source(const char *source, int offset, int length)
     if (parse.unsupported)
         ereport(ERROR, errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("%s is not supported yet", parse.unsupported),
                 errhint("%s", parse.unsupported_hint), moe_statement_position(parse.unsupported_location));
+    moe_statement_take_background(parse.statement);
     if (list_length(parse.entity_names) > 3)
         ereport(ERROR, errcode(ERRCODE_SYNTAX_ERROR),
                 errmsg("improper qualified name (too many dotted names): %s", moe_dotted_text(parse.entity_names)),

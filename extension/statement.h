@@ -19,7 +19,9 @@ typedef enum moe_statement_kind
     MOE_REFRESH_MODEL,
     MOE_RENAME_MODEL,
     MOE_OWNER_MODEL,
-    MOE_SCHEMA_MODEL
+    MOE_SCHEMA_MODEL,
+    MOE_SET_MODEL,
+    MOE_RESET_MODEL
 } moe_statement_kind;
 
 typedef enum moe_aggregate_kind
@@ -115,10 +117,15 @@ typedef struct moe_statement
     moe_node *where;    /* who counts: looks into the past */
     moe_node *assuming; /* taken as true: looks into the future */
     List *using_tables; /* of RangeVar */
-    List *options;      /* of DefElem; values String, Integer, Float, Boolean; a bare name is true */
+    List *options;   /* of DefElem; values String, Integer, Float, Boolean, List; a bare name is true, NULL in RESET */
+    bool background; /* the option of that name, which is none of the model's and not among the options */
 
     char *text;   /* this statement's own text, trimmed, without the semicolon */
     int location; /* where it begins in the source */
+
+    /* Where WITH (...) stands in text, from WITH to behind the parenthesis: before and after the user's query. */
+    int n_with;
+    int with_begin[2], with_end[2];
 } moe_statement;
 
 /*
@@ -136,6 +143,12 @@ moe_statement *moe_statement_parse(const char *source, int offset, int length);
  * inside ereport().
  */
 int moe_statement_position(int location);
+
+/*
+ * The text of a CREATE MODEL with these options (of DefElem) in place of its own; palloc'd. What else it says stays as
+ * it was written.
+ */
+char *moe_statement_with_options(const moe_statement *statement, List *options);
 
 /* Run a parsed statement (model_command.c). Returns the command tag, e.g. "CREATE MODEL". */
 const char *moe_statement_execute(moe_statement *statement);

@@ -64,18 +64,19 @@ static void moe_statement_yyerror(int *location, moe_parse *parse, const char *m
 
 %token <text> K_ALTER K_AND K_AS K_ASSUMING K_AT K_BETWEEN K_CASCADE K_CLASSIFY K_CREATE K_CURRENT_ROLE K_CURRENT_USER
     K_DROP K_EACH K_EXISTS K_FALSE K_FOR K_FORECAST K_IF K_ILIKE K_IN K_INF K_IS K_LIKE K_MODEL K_NOT K_NULL K_OR
-    K_OWNER K_PREDICT K_RANK K_REFRESH K_RENAME K_REPLACE K_RESTRICT K_SCHEMA K_SESSION_USER K_SET K_TIMEFRAMES K_TO
+    K_OWNER K_PREDICT K_RANK K_REFRESH K_RENAME K_REPLACE K_RESET K_RESTRICT K_SCHEMA K_SESSION_USER K_SET K_TIMEFRAMES K_TO
     K_TOP K_TRUE K_USING K_WHERE K_WITH
 
 %type <text> name unreserved comparison literal number unit like_operator
-%type <list> dotted_name model_names dropped_models tables opt_using options opt_with constants option_items
+%type <list> dotted_name model_names dropped_models tables opt_using options model_options opt_with constants
+    option_items option_names
 %type <range> model_name new_model altered_model table
 %type <role> role
 %type <node> target condition operand aggregate opt_filter opt_where opt_assuming constant
 %type <column> aggregate_column
 %type <bound> bound
 %type <boolean> opt_or_replace opt_cascade opt_not
-%type <option> option
+%type <option> option option_name
 %type <value> option_value option_item
 
 %left K_OR
@@ -95,14 +96,14 @@ create: K_CREATE opt_or_replace K_MODEL new_model K_PREDICT target opt_style K_F
         }
         labels ;
 
-labels: opt_where opt_assuming opt_using opt_with
+labels: opt_where opt_assuming opt_using model_options
         {
             parse->statement->where = $1;
             parse->statement->assuming = $2;
             parse->statement->using_tables = $3;
             parse->statement->options = $4;
         }
-    | K_AT name opt_using opt_with K_AS QUERY opt_using opt_with
+    | K_AT name opt_using model_options K_AS QUERY opt_using model_options
         {
             ListCell *cell;
 
@@ -143,14 +144,20 @@ alteration: K_RENAME K_TO name
         }
     | K_SET '(' options ')'
         {
-            moe_parse_unsupported(parse, "ALTER MODEL ... SET",
-                                  "Use CREATE OR REPLACE MODEL with the new options.", @1);
+            parse->statement->kind = MOE_SET_MODEL;
+            parse->statement->options = $3;
+        }
+    | K_RESET '(' option_names ')'
+        {
+            parse->statement->kind = MOE_RESET_MODEL;
+            parse->statement->options = $3;
         } ;
 
-refresh: K_REFRESH K_MODEL model_name
+refresh: K_REFRESH K_MODEL model_name opt_with
         {
             parse->statement->kind = MOE_REFRESH_MODEL;
             parse->statement->name = $3;
+            parse->statement->options = $4;
         } ;
 
 opt_or_replace: K_OR K_REPLACE { $$ = true; } | %empty { $$ = false; } ;
@@ -299,7 +306,16 @@ opt_using: K_USING '(' tables ')' { $$ = $3; } | %empty { $$ = NIL; } ;
 tables: table { $$ = list_make1($1); } | tables ',' table { $$ = lappend($1, $3); } ;
 table: dotted_name { $$ = moe_range_var($1, @1); } ;
 
+/* A model's options: where they stand in the text is where ALTER MODEL puts others. */
+model_options: K_WITH '(' options ')'
+        {
+            $$ = $3;
+            moe_statement_note_options(parse, @1, @4);
+        }
+    | %empty { $$ = NIL; } ;
 opt_with: K_WITH '(' options ')' { $$ = $3; } | %empty { $$ = NIL; } ;
+option_names: option_name { $$ = list_make1($1); } | option_names ',' option_name { $$ = moe_options_add($1, $3); } ;
+option_name: name { $$ = moe_option_make($1, NULL, @1); } ;
 options: option { $$ = list_make1($1); } | options ',' option { $$ = moe_options_add($1, $3); } ;
 option: name { $$ = moe_option_make($1, (Node *) makeBoolean(true), @1); }
     | name '=' option_value { $$ = moe_option_make($1, $3, @1); } ;
@@ -323,7 +339,7 @@ dotted_name: name { $$ = list_make1(makeString($1)); }
 name: IDENT { $$ = $1; } | unreserved { $$ = $1; } ;
 
 unreserved: K_ALTER | K_ASSUMING | K_AT | K_BETWEEN | K_CASCADE | K_CLASSIFY | K_DROP | K_EACH | K_EXISTS | K_FORECAST
-    | K_IF | K_INF | K_MODEL | K_OWNER | K_PREDICT | K_RANK | K_REFRESH | K_RENAME | K_REPLACE | K_RESTRICT | K_SCHEMA
+    | K_IF | K_INF | K_MODEL | K_OWNER | K_PREDICT | K_RANK | K_REFRESH | K_RENAME | K_REPLACE | K_RESET | K_RESTRICT | K_SCHEMA
     | K_SET | K_TIMEFRAMES | K_TOP ;
 
 %%

@@ -91,6 +91,11 @@ RangeVar *moe_range_var(List *names, int location);
 DefElem *moe_option_make(char *name, Node *value, int location);
 char *moe_dotted_text(List *names);
 List *moe_options_add(List *options, DefElem *option);
+/* Options (statement_options.c) */
+/* Move the option background, which says how to run the statement, from its options to a field of its own. */
+void moe_statement_take_background(moe_statement *statement);
+/* WITH (...) of a CREATE MODEL begins and its parenthesis closes at these places of the source. */
+void moe_statement_note_options(moe_parse *parse, int begin, int close);
 void moe_parse_unsupported(moe_parse *parse, const char *feature, const char *hint, int location);
 void moe_statement_user_labels(moe_parse *parse, moe_node *target, char *at, char *query, int query_location);
 

@@ -213,7 +213,7 @@ item_as_string(Node *item)
 DefElem *
 moe_option_make(char *name, Node *value, int location)
 {
-    if (IsA(value, List))
+    if (value != NULL && IsA(value, List))
     {
         ListCell *cell;
 

@@ -62,6 +62,7 @@ static const struct
     {"refresh", K_REFRESH},
     {"rename", K_RENAME},
     {"replace", K_REPLACE},
+    {"reset", K_RESET},
     {"restrict", K_RESTRICT},
     {"schema", K_SCHEMA},
     {"session_user", K_SESSION_USER},

@@ -11,12 +11,14 @@
 #include "access/parallel.h"
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "storage/latch.h"
 #include "storage/proc.h"
 #include "storage/shm_mq.h"
 #include "storage/shm_toc.h"
 #include "utils/memutils.h"
 
 #include "extension/moe_ml.h"
+#include "extension/wait_event.h"
 
 #define KEY_REQUEST UINT64CONST(0x6d6f655f00000001)
 #define KEY_QUEUE   UINT64CONST(0x6d6f655f00000002)
@@ -43,6 +45,12 @@ bool
 moe_worker_running(void)
 {
     return running;
+}
+
+void
+moe_worker_declare(void)
+{
+    running = true;
 }
 
 static void
@@ -84,6 +92,21 @@ moe_ml_worker_main(dsm_segment *segment, shm_toc *toc)
     shm_mq_detach(answer.queue);
 }
 
+/* As shm_mq_receive, which would show another wait event than that of the training. */
+static shm_mq_result
+receive_piece(shm_mq_handle *queue, Size *n, void **piece)
+{
+    shm_mq_result result;
+
+    while ((result = shm_mq_receive(queue, n, piece, true)) == SHM_MQ_WOULD_BLOCK)
+    {
+        (void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH, 0, moe_wait_for_process());
+        ResetLatch(MyLatch);
+        CHECK_FOR_INTERRUPTS();
+    }
+    return result;
+}
+
 /* Receive pieces until the empty one, or until the worker is gone. */
 static char *
 receive_answer(shm_mq_handle *queue, Size *length)
@@ -94,7 +117,7 @@ receive_answer(shm_mq_handle *queue, Size *length)
     Size n;
 
     *length = 0;
-    while (shm_mq_receive(queue, &n, &piece, false) == SHM_MQ_SUCCESS && n > 0)
+    while (receive_piece(queue, &n, &piece) == SHM_MQ_SUCCESS && n > 0)
     {
         while (capacity - *length < n)
         {

@@ -30,8 +30,10 @@ void moe_worker_put(moe_worker_answer *answer, const void *bytes, Size length);
  * task raises; cancelling ends both.
  */
 char *moe_worker_run(moe_worker_task task, const char *request, Size request_length, Size *length, const char **reason);
-/* Whether this is such a process. */
+/* Whether this process may own a device: it is such a worker, or has been declared to be as good as one. */
 bool moe_worker_running(void);
+/* This process ends with the work that it does. */
+void moe_worker_declare(void);
 
 /* The tasks */
 void moe_worker_train(const char *request, Size length, moe_worker_answer *answer);        /* model_worker.c */

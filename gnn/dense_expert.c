@@ -21,10 +21,9 @@ struct moe_dense_expert
 };
 
 static const moe_dense_class *const classes[MOE_DENSE_KINDS] = {
-    [MOE_DENSE_LINEAR] = &moe_dense_linear,
-    [MOE_DENSE_TABULAR] = &moe_dense_tabular,
-    [MOE_DENSE_RETRIEVAL] = &moe_dense_retrieval,
-    [MOE_DENSE_ARM] = &moe_dense_arm,
+    [MOE_DENSE_LINEAR] = &moe_dense_linear,       [MOE_DENSE_TABULAR] = &moe_dense_tabular,
+    [MOE_DENSE_RETRIEVAL] = &moe_dense_retrieval, [MOE_DENSE_ARM] = &moe_dense_arm,
+    [MOE_DENSE_TREES] = &moe_dense_trees,
 };
 
 static bool

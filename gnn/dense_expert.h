@@ -18,6 +18,7 @@ typedef enum moe_dense_kind
     MOE_DENSE_TABULAR,   /* an ensemble of networks that share parameters (tabular.c) */
     MOE_DENSE_RETRIEVAL, /* the labels of the most similar training seeds (retrieval.c) */
     MOE_DENSE_ARM,       /* exponential neurons with sparse attention, ARM-Net (arm.c) */
+    MOE_DENSE_TREES,     /* gradient-boosted decision trees (trees.c) */
     MOE_DENSE_KINDS
 } moe_dense_kind;
 
@@ -86,5 +87,6 @@ extern const moe_dense_class moe_dense_linear;
 extern const moe_dense_class moe_dense_tabular;
 extern const moe_dense_class moe_dense_retrieval;
 extern const moe_dense_class moe_dense_arm;
+extern const moe_dense_class moe_dense_trees;
 
 #endif

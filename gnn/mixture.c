@@ -20,10 +20,12 @@
 
 #define BATCH 4096
 
-static const char *const expert_names[MOE_EXPERT_KINDS] = {"history", "linear", "tabular", "retrieval", "arm", "graph"};
+static const char *const expert_names[MOE_EXPERT_KINDS] = {"history", "linear", "tabular", "retrieval",
+                                                           "arm",     "trees",  "graph"};
 
 const moe_dense_kind moe_mixture_dense_kinds[MOE_EXPERT_KINDS] = {
-    MOE_DENSE_LINEAR, MOE_DENSE_LINEAR, MOE_DENSE_TABULAR, MOE_DENSE_RETRIEVAL, MOE_DENSE_ARM, MOE_DENSE_KINDS};
+    MOE_DENSE_LINEAR, MOE_DENSE_LINEAR, MOE_DENSE_TABULAR, MOE_DENSE_RETRIEVAL,
+    MOE_DENSE_ARM,    MOE_DENSE_TREES,  MOE_DENSE_KINDS};
 
 const char *
 moe_expert_name(moe_expert_kind kind)

@@ -31,6 +31,7 @@ typedef enum moe_expert_kind
     MOE_EXPERT_TABULAR,
     MOE_EXPERT_RETRIEVAL,
     MOE_EXPERT_ARM,
+    MOE_EXPERT_TREES,
     MOE_EXPERT_GRAPH,
     MOE_EXPERT_KINDS
 } moe_expert_kind;

@@ -248,6 +248,56 @@ score(fit *f, const moe_router *router, const int64_t *row, int64_t n)
     return moe_job_check(f->job);
 }
 
+/* The mean loss of n rows under weights that are the same for all. */
+static double
+constant_loss(const fit *f, const moe_router *router, const int64_t *row, int64_t n)
+{
+    double gates[MOE_ROUTER_EXPERTS], sum = 0;
+    gates_of(router, NULL, gates);
+    for (int64_t i = 0; i < n; i++)
+        sum += moe_router_row_loss(&f->evidence, row[i], gates, NULL);
+    return sum / n;
+}
+
+/* The expert of the least weight above 0, unless all rows use it or it is the only one: then -1. */
+static int
+least_expert(const moe_router *router)
+{
+    double gates[MOE_ROUTER_EXPERTS];
+    int least = -1, used = 0;
+    gates_of(router, NULL, gates);
+    for (int e = 0; e < router->config.experts; e++)
+    {
+        used += gates[e] > 0;
+        if (gates[e] > 0 && e != router->config.shared && (least < 0 || gates[e] < gates[least]))
+            least = e;
+    }
+    return used > 1 ? least : -1;
+}
+
+/*
+ * Take constant weights from one expert after another, the least first, as long as the rows that the weights were
+ * fitted on lose nothing: a softmax is slow to reach 0, and what is left of a poor expert pulls each prediction its
+ * way.
+ */
+static void
+drop_experts(const fit *f, moe_router *router, const int64_t *row, int64_t n)
+{
+    double loss = constant_loss(f, router, row, n);
+    for (int least = least_expert(router); least >= 0; least = least_expert(router))
+    {
+        double weight = router->weight[least];
+        router->weight[least] = -LARGEST_WEIGHT;
+        double without = constant_loss(f, router, row, n);
+        if (!(without <= loss))
+        {
+            router->weight[least] = weight;
+            break;
+        }
+        loss = without;
+    }
+}
+
 /* Fit a candidate on n rows. */
 static moe_code
 make(fit *f, moe_router_kind kind, const int64_t *row, int64_t n, moe_router **out)
@@ -255,6 +305,8 @@ make(fit *f, moe_router_kind kind, const int64_t *row, int64_t n, moe_router **o
     moe_code code = moe_router_create(f->job, f->config, kind, f->evidence.width, out);
     if (code == MOE_OK && kind != MOE_ROUTER_EQUAL)
         code = moe_router_train(*out, &f->evidence, row, n);
+    if (code == MOE_OK && kind == MOE_ROUTER_CONSTANT && f->config->routing == MOE_ROUTE_TOP_K)
+        drop_experts(f, *out, row, n);
     if (code == MOE_OK)
         return MOE_OK;
     moe_router_destroy(*out);

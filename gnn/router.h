@@ -8,7 +8,8 @@
  * 2022). Three candidates of growing freedom stand to choice: equal weights,
  * constant weights, weights by inputs. In cross-validation over blocks of time
  * one must beat each simpler one by more than one standard error of the paired
- * difference, or the simpler one stays.
+ * difference, or the simpler one stays. Constant weights are of as few experts
+ * as lose nothing on the rows they were fitted on.
  */
 #ifndef MOE_ROUTER_H
 #define MOE_ROUTER_H

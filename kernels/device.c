@@ -192,5 +192,9 @@ moe_download(moe_job *job, void *to, const void *from, size_t bytes)
     if (device == NULL)
         memcpy(to, from, bytes);
     else
+    {
+        moe_job_waits(job, MOE_WAIT_DEVICE);
         device->download(device, to, from, bytes);
+        moe_job_waits(job, MOE_WAIT_NONE);
+    }
 }

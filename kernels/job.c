@@ -57,7 +57,7 @@ moe_job_create(const moe_job_config *config, moe_job **out)
         return MOE_OUT_OF_MEMORY;
     job->config = *config;
     int threads = config->threads < 1 ? 1 : config->threads > MAX_THREADS ? MAX_THREADS : config->threads;
-    job->pool = moe_pool_create(threads - 1);
+    job->pool = moe_pool_create(threads - 1, config->waiting);
     if (job->pool == NULL)
     {
         free(job);
@@ -65,6 +65,13 @@ moe_job_create(const moe_job_config *config, moe_job **out)
     }
     *out = job;
     return MOE_OK;
+}
+
+void
+moe_job_waits(const moe_job *job, moe_wait wait)
+{
+    if (job->config.waiting != NULL)
+        job->config.waiting(wait);
 }
 
 void

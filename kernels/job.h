@@ -19,12 +19,21 @@
 typedef struct moe_job moe_job;
 typedef struct moe_device moe_device; /* device.h */
 
+/* What the job's own thread waits for. */
+typedef enum moe_wait
+{
+    MOE_WAIT_NONE,
+    MOE_WAIT_THREADS, /* the job's other threads, which are about to end their part of a loop */
+    MOE_WAIT_DEVICE
+} moe_wait;
+
 typedef struct moe_job_config
 {
     int threads;                  /* 1 or more, the calling thread included */
     size_t memory_limit;          /* bytes; 0: none */
     bool (*cancelled)(void *arg); /* may be NULL; must be cheap and safe from any thread */
     void *cancel_arg;
+    void (*waiting)(moe_wait wait); /* may be NULL; told by the job's own thread, MOE_WAIT_NONE when it goes on */
 } moe_job_config;
 
 /* Make a job and start its threads. On failure *out is NULL. */
@@ -47,6 +56,8 @@ const char *moe_job_error(const moe_job *job);
 moe_code moe_job_code(const moe_job *job);
 /* The code of the first failure; MOE_CANCELLED (recorded) if the job was cancelled; else MOE_OK. */
 moe_code moe_job_check(moe_job *job);
+/* For kernels/: tell that the job's own thread begins to wait, or goes on. */
+void moe_job_waits(const moe_job *job, moe_wait wait);
 
 /*
  * count * size bytes, zeroed, 64-byte aligned; the product is checked for

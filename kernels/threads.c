@@ -30,6 +30,7 @@ struct moe_pool
     moe_range_fn fn;
     void *arg;
     _Atomic int64_t next; /* first item not yet claimed */
+    void (*waiting)(moe_wait wait);
     int workers;
     pthread_t threads[];
 };
@@ -74,11 +75,12 @@ worker_main(void *arg)
 }
 
 moe_pool *
-moe_pool_create(int workers)
+moe_pool_create(int workers, void (*waiting)(moe_wait wait))
 {
     moe_pool *pool = calloc(1, sizeof(moe_pool) + (size_t) workers * sizeof(pthread_t));
     if (pool == NULL)
         return NULL;
+    pool->waiting = waiting;
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->wake, NULL);
     pthread_cond_init(&pool->idle, NULL);
@@ -138,8 +140,13 @@ moe_pool_end(moe_pool *pool)
 
     pthread_mutex_lock(&pool->lock);
     pool->open = false;
+    bool waits = pool->active > 0 && pool->waiting != NULL;
+    if (waits)
+        pool->waiting(MOE_WAIT_THREADS);
     while (pool->active > 0)
         pthread_cond_wait(&pool->idle, &pool->lock);
+    if (waits)
+        pool->waiting(MOE_WAIT_NONE);
     pthread_mutex_unlock(&pool->lock);
 }
 

@@ -8,8 +8,9 @@
 
 typedef struct moe_pool moe_pool;
 
-/* Start up to `workers` threads, fewer where the system gives no more. NULL if not even the pool could be made. */
-moe_pool *moe_pool_create(int workers);
+/* Start up to `workers` threads, fewer where the system gives no more. NULL if not even the pool could be made.
+ * waiting: NULL, or told by who ends a loop while it waits for the threads. */
+moe_pool *moe_pool_create(int workers, void (*waiting)(moe_wait wait));
 /* Join the threads. NULL is allowed. */
 void moe_pool_destroy(moe_pool *pool);
 int moe_pool_workers(const moe_pool *pool);

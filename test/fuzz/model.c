@@ -32,7 +32,7 @@ typedef struct model
     piece parameters; /* with their header */
 } model;
 
-static model models[] = {{"arm"}, {"classes"}, {"graph"}, {"history"}, {"retrieval"}, {"tabular"}};
+static model models[] = {{"arm"}, {"classes"}, {"graph"}, {"history"}, {"retrieval"}, {"tabular"}, {"trees"}};
 static uint8 export_header[HEADER_BYTES];
 
 static void

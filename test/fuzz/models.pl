@@ -6,6 +6,7 @@ use MoeShop;
 my $tiny = 'PREDICT tiny.y FOR EACH tiny';
 my %models = (
     tabular => { query => $tiny, experts => "'tabular'" },
+    trees => { query => $tiny, experts => "'trees'" },
     arm => { query => $tiny, experts => "'arm'" },
     retrieval => { query => $tiny, experts => "'retrieval'" },
     classes => { query => 'PREDICT customers.kind FOR EACH customers', experts => "'linear'" },

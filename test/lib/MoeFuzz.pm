@@ -314,7 +314,7 @@ sub make_statements
 {
     my ($tables, $entity) = @_;
     my @with = ('epochs = 1', 'dropout = ' . any(0, 0.1), 'max_steps = 3', 'batch_size = 64', 'seed_times = 4', 'seed = ' . number(1, 99),
-        'channels = ' . any(4, 8, 12), 'blocks = ' . number(0, 2), 'ensembles = ' . number(1, 2), 'experts = \'' . join(', ', 'linear', grep { chance(0.4) } qw(history tabular retrieval arm graph)) . '\'',
+        'channels = ' . any(4, 8, 12), 'blocks = ' . number(0, 2), 'ensembles = ' . number(1, 2), 'experts = \'' . join(', ', 'linear', grep { chance(0.4) } qw(history tabular retrieval arm trees graph)) . '\'',
         'convolution = ' . any(qw(sage sage gin pna gat)), 'graph_inputs = ' . any(qw(none history all)), 'residual = ' . any(qw(on off)),
         'refit = ' . any(qw(on off)), 'routing = ' . any(qw(top_k expert_choice)),
         'sampling = ' . any('latest', 'uniform'));

@@ -123,6 +123,7 @@ chmod 0755, $module;
         select undef, undef, undef, 0.05;
     }
     is($seen, "$session->{pid}|long|training experts|graph", 'while it trains, the session is shown once, with what its process does');
+    is($session->is_in("wait_event_type = 'Extension'"), 1, 'and waits for that process, as its wait event tells');
     $server->query("SELECT pg_cancel_backend($session->{pid})");
     $session->answer;
     is($server->query('SELECT count(*) FROM moe_ml.training_progress'), '0', 'and no longer');
@@ -135,6 +136,15 @@ chmod 0755, $module;
     $server->query('CREATE ROLE stranger; GRANT CREATE ON SCHEMA public TO stranger; GRANT SELECT ON customers TO stranger');
     (undef, undef, $err) = $server->psql("$quiet SET ROLE stranger;\n" . model('strange'));
     like($err, qr/permission denied for .*table "orders"/, 'the device\'s process has the session\'s privileges');
+
+    $server->query("$quiet SELECT moe_ml.execute(\$\$CREATE MODEL background PREDICT count(orders.*, 0, 12, days) = 0 FOR EACH customers WITH (background, "
+          . options() . ')$$)');
+    my $ended = 'SELECT state FROM moe_ml.jobs';
+    select undef, undef, undef, 0.05 while $server->query($ended) =~ /queued|running/;
+    is($server->query("$ended; SELECT device FROM moe_ml.model_relations WHERE name = 'background'"), "finished\nemulated device 0", 'a training in the background has the device in its own process');
+    $server->query("$quiet SET moe_ml.device = cpu; SELECT moe_ml.execute('REFRESH MODEL background WITH (background)')");
+    select undef, undef, undef, 0.05 while $server->query($ended) =~ /queued|running/;
+    is($server->query("SELECT device FROM moe_ml.model_relations WHERE name = 'background'"), 'cpu', 'or none, as the session\'s setting says');
 
     my ($status, $out) = $server->psql("SET max_parallel_workers = 0; $quiet\n" . model('no_worker')
           . "SELECT device FROM moe_ml.model_relations WHERE name = 'no_worker'");

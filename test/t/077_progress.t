@@ -93,6 +93,21 @@ for my $preloaded ('', 'moe_ml')
     is($server->query('SELECT count(*) FROM moe_ml.training_progress'), 0, 'what a crash left behind is not shown');
 }
 
+# Waits: loops over wide rows are shared out, and at the end of one the session may wait for the other threads.
+{
+    my $trainer = $server->session;
+    $trainer->query("$quiet; SET moe_ml.threads = 2");
+    $trainer->send(model_sql('CREATE MODEL wide', epochs => 10000, patience => 0, batch_size => 512, channels => 256, experts => "'graph'"));
+    seen('pid', 'epoch > 1');
+    my $until = time + 60;
+    my %events;
+    $events{$server->query("SELECT coalesce(wait_event_type, 'none') FROM pg_stat_activity WHERE pid = $trainer->{pid}")}++
+        while time < $until && keys %events < 2;
+    is(join(' ', sort keys %events), 'Extension none', 'waits for threads are wait events, and computing is none');
+    $server->query("SELECT pg_cancel_backend($trainer->{pid})");
+    $trainer->answer;
+}
+
 # The limit
 {
     my $trainer = $server->session;

@@ -33,6 +33,7 @@ INSERT INTO pool SELECT 'regclass[]', v FROM unnest(ARRAY['NULL::regclass[]', ''
     '''[-5:-4]={orders,customers}''::regclass[]', 'ARRAY[0]::regclass[]']) AS v;
 INSERT INTO pool SELECT 'text[]', v FROM unnest(ARRAY['NULL::text[]', '''{}''::text[]', '''{NULL}''::text[]', '''{orders.placed_at}''::text[]', '''{orders.none,orders.placed_at}''::text[]', '''{{a,b},{c,d}}''::text[]', '''{"","."}''::text[]',
     '''{model=00000000-0000-0000-0000-000000000000}''::text[]', '''{model=x}''::text[]', '''{model}''::text[]', '''{colour=red}''::text[]']) AS v;
+INSERT INTO pool SELECT 'bigint', v FROM unnest(ARRAY['NULL::bigint', '0', '1', '-1', '9223372036854775807']) AS v;
 INSERT INTO pool SELECT 'boolean', v FROM unnest(ARRAY['NULL::bool', 'true', 'false']) AS v;
 INSERT INTO pool SELECT 'oid', v FROM unnest(ARRAY['NULL::oid', '0::oid', '4294967295::oid', '''pg_foreign_table''::regclass::oid', '''pg_foreign_server''::regclass::oid', '''m''::regclass::oid', '''moe_ml.predict(text,text,timestamptz)''::regprocedure::oid']) AS v;
 INSERT INTO pool SELECT 'timestamptz', v FROM unnest(ARRAY['NULL::timestamptz', '''infinity''::timestamptz', '''-infinity''::timestamptz', '''4713-01-01 BC''::timestamptz', '''294276-12-31''::timestamptz', '''2020-03-01''::timestamptz',
@@ -47,7 +48,7 @@ CREATE TABLE statement AS SELECT v FROM unnest(ARRAY[
     'CREATE OR REPLACE MODEL m PREDICT sum(orders.amount WHERE orders.amount > 1 AND orders.order_id IN (1, 2), 0, 12, days) FOR EACH customers WHERE count(orders.*, -90, 0, days) > 0 OR NOT count(orders.*, -INF, 0, days) < 5 WITH (epochs = 1, ensembles = 1, channels = 8)',
     'CREATE MODEL IF NOT EXISTS public.n PREDICT y FOR EACH customers AT at WITH (epochs = 1, ensembles = 1, channels = 8) AS SELECT customer_id, placed_at AS at, amount > 3 AS y FROM orders',
     'CREATE MODEL n PREDICT customers.kind FOR EACH customers.customer_id USING (customers, orders) WITH (epochs = 1, ensembles = 1, channels = 8, time_columns = (orders.placed_at, customers.none), ignored_columns = (customers.since))',
-    'REFRESH MODEL m', 'DROP MODEL IF EXISTS m, home CASCADE', 'ALTER MODEL m RENAME TO n', 'ALTER MODEL m SET SCHEMA moe_ml', 'ALTER MODEL m OWNER TO CURRENT_USER']) AS v;
+    'REFRESH MODEL m', 'REFRESH MODEL m WITH (background)', 'ALTER MODEL m SET (epochs = 2, show = experts, experts = (linear, graph))', 'ALTER MODEL IF EXISTS m RESET (show, channels)', 'DROP MODEL IF EXISTS m, home CASCADE', 'ALTER MODEL m RENAME TO n', 'ALTER MODEL m SET SCHEMA moe_ml', 'ALTER MODEL m OWNER TO CURRENT_USER']) AS v;
 CREATE FUNCTION spoilt() RETURNS text LANGUAGE plpgsql AS $f$
 DECLARE s text := (SELECT v FROM statement ORDER BY random() LIMIT 1); i int; words text[] := ARRAY['''', '"', '(', ')', ',', ';', '--', '/*', '$$', '-1', '0', '99999999999999999999', '1e400', '1.5', 'NULL', '*', '.', 'FOR EACH', 'WHERE', 'WITH (', 'AS', 'PREDICT', 'm', '=', '<', E'\\', '%', 'é'];
 BEGIN
@@ -103,7 +104,7 @@ for my $function (@functions)
     $draw =~ s/drawn\('text'\)$/CASE WHEN random() < 0.7 THEN '''rolling''' ELSE drawn('text') END/ if $name =~ /predictions/;
     my $nulls = join ', ', map { 'NULL::' . ($_ eq 'anyelement' ? 'int' : $_) } @types;
     my $n = @types ? $name =~ /execute|compile/ ? 6 * $calls : $calls : 1;
-    my $limit = 20 + $n; # of all calls of one statement, on a machine with other work
+    my $limit = 60 + $n; # of all calls of one statement, on a machine with other work
     my $call = @types ? "'SELECT $name(' || $draw || ')'" : "'SELECT $name()'";
     my ($status, $out, $err) = $server->psql("$quiet SET statement_timeout = '${limit}s';\nSELECT setseed(sin($seed * 100 + ${\ ++$number }));\n"
         . "SELECT tried('SELECT $name($nulls)') UNION ALL SELECT tried($call) FROM generate_series(1, $n) AS i WHERE i > 0 OR random() < 0");

@@ -93,7 +93,7 @@ kinds_that_look_up_no_rows_predict_themselves_as_others(void **state)
 static void
 every_kind_has_a_name(void **state)
 {
-    const char *names[] = {"linear", "tabular", "retrieval", "arm", ""};
+    const char *names[] = {"linear", "tabular", "retrieval", "arm", "trees", ""};
     for (int k = 0; k <= MOE_DENSE_KINDS; k++)
         assert_string_equal(moe_dense_kind_name((moe_dense_kind) k), names[k]);
 }

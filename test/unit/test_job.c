@@ -302,6 +302,48 @@ worker_threads_block_signals(void **state)
     moe_job_destroy(job);
 }
 
+static pthread_t job_thread;
+static int waits_begun, waits_over;
+
+static void
+count_wait(moe_wait wait)
+{
+    assert_true(pthread_equal(pthread_self(), job_thread));
+    if (wait == MOE_WAIT_THREADS)
+        waits_begun++;
+    else if (wait == MOE_WAIT_NONE)
+        waits_over++;
+    assert_true(waits_begun - waits_over == (wait == MOE_WAIT_NONE ? 0 : 1));
+}
+
+/* The other thread has the longer chunk. */
+static void
+sleep_elsewhere(int64_t begin, int64_t end, void *arg)
+{
+    atomic_int *arrived = arg;
+
+    atomic_fetch_add(arrived, 1);
+    while (atomic_load(arrived) < 2)
+        usleep(100);
+    if (!pthread_equal(pthread_self(), job_thread))
+        usleep(20000);
+}
+
+static void
+waits_for_threads_are_told_by_the_jobs_own(void **state)
+{
+    moe_job_config config = {.threads = 2, .waiting = count_wait};
+    atomic_int arrived = 0;
+    moe_job *job;
+
+    job_thread = pthread_self();
+    assert_int_equal(moe_job_create(&config, &job), MOE_OK);
+    moe_parallel(job, 2, 1, sleep_elsewhere, &arrived);
+    assert_int_equal(waits_begun, 1);
+    assert_int_equal(waits_over, 1);
+    moe_job_destroy(job);
+}
+
 static void
 random_numbers_have_the_right_moments(void **state)
 {
@@ -350,6 +392,7 @@ main(void)
         cmocka_unit_test(arena_frees_empty_blocks_before_it_fails),
         cmocka_unit_test(parallel_visits_every_item_once_in_fixed_chunks),
         cmocka_unit_test(worker_threads_block_signals),
+        cmocka_unit_test(waits_for_threads_are_told_by_the_jobs_own),
         cmocka_unit_test(random_numbers_have_the_right_moments),
         cmocka_unit_test(hashes_are_stable_and_tell_inputs_apart),
     };

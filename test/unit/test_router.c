@@ -127,6 +127,30 @@ one_good_expert_is_found_by_constant_weights(void **state)
     }
 }
 
+/* Beside an expert that is right, others that say nothing get no weight at all, but for one that all rows use. */
+static void
+useless_experts_get_no_constant_weight(void **state)
+{
+    for (int shared = -1; shared <= 1; shared += 2)
+    {
+        moe_job *job = start_job(1);
+        router_data d;
+        moe_router_report report;
+        moe_router_config config = defaults(3);
+        config.shared = shared;
+        make_router_data(&d, ONE_GOOD, MOE_REGRESSION, 3, 600, 0, TIMES, 3);
+        memcpy((float *) d.rows.prediction[0], d.rows.label, 600 * sizeof(float));
+        for (int e = 1; e < 3; e++)
+            memset((float *) d.rows.prediction[e], 0, 600 * sizeof(float));
+        fit_or_fail(job, &config, MOE_REGRESSION, &d, &report);
+        assert_int_equal(report.kind, MOE_ROUTER_CONSTANT);
+        assert_true(report.load[2] == 0);
+        assert_true(shared == 1 ? report.load[1] > 0 : report.load[1] == 0);
+        free_router_data(&d);
+        moe_job_destroy(job);
+    }
+}
+
 /* Gates [n, experts] of a router fitted on regions. */
 static float *
 regional_gates(moe_job *job, const moe_router_config *config, const router_data *d, moe_router_report *report)
@@ -555,6 +579,7 @@ main(void)
         cmocka_unit_test(experts_right_in_regions_are_routed_to),
         cmocka_unit_test(experts_that_are_alike_keep_equal_weights),
         cmocka_unit_test(one_good_expert_is_found_by_constant_weights),
+        cmocka_unit_test(useless_experts_get_no_constant_weight),
         cmocka_unit_test(a_row_uses_its_top_k_and_the_shared_expert),
         cmocka_unit_test(expert_choice_gives_each_expert_its_capacity),
         cmocka_unit_test(too_few_rows_are_equal_weights_and_one_seed_time_is_cut),
