@@ -306,8 +306,10 @@ set_key(entry *e, const cache_key *key, Snapshot snapshot)
     if (e->running != NULL)
         pfree(e->running);
     e->running = MemoryContextAlloc(e->predictor.context, sizeof(TransactionId) * (snapshot->xcnt + subxcnt + 1));
-    memcpy(e->running, snapshot->xip, sizeof(TransactionId) * snapshot->xcnt);
-    memcpy(e->running + snapshot->xcnt, snapshot->subxip, sizeof(TransactionId) * subxcnt);
+    if (snapshot->xcnt > 0)
+        memcpy(e->running, snapshot->xip, sizeof(TransactionId) * snapshot->xcnt);
+    if (subxcnt > 0)
+        memcpy(e->running + snapshot->xcnt, snapshot->subxip, sizeof(TransactionId) * subxcnt);
 }
 
 /* Read as little as what is asked about needs; NULL: everything. */
