@@ -178,8 +178,11 @@ end_of_transaction(XactEvent event, void *arg)
     for (entry *e = entries; e != NULL; e = e->next)
     {
         e->stale = e->stale || !e->lasting;
-        if (e->stale && e->pins == 0)
+        if (e->pins > 0)
+            continue;
+        if (e->stale)
             moe_predictor_forget(&e->predictor);
+        moe_predictor_rest(&e->predictor);
     }
     shrink((size_t) moe_setting_cache_size_mb * 1024 * 1024);
     sweep();
@@ -376,14 +379,20 @@ find_model(const cache_key *key)
     pg_uuid_t id = moe_model_load(key->relid)->id;
     Snapshot snapshot = moe_catalog_snapshot();
     uint64 version = moe_catalog_version(&id, snapshot);
-    entry *e = entries;
+    entry *found = NULL;
 
     UnregisterSnapshot(snapshot);
-    while (e != NULL && !(e->pins == 0 && !e->dead && e->key.relid == key->relid && e->key.user == key->user &&
-                          e->key.threads == key->threads && e->key.memory_limit == key->memory_limit &&
-                          moe_predictor_is_of(&e->predictor, &id, version)))
-        e = e->next;
-    return e;
+    for (entry *e = entries; e != NULL; e = e->next)
+    {
+        if (e->key.relid != key->relid || e->dead)
+            continue;
+        if (!moe_predictor_is_of(&e->predictor, &id, version))
+            e->stale = e->dead = true; /* what it has learned is no longer what is stored */
+        else if (e->pins == 0 && e->key.user == key->user && e->key.threads == key->threads &&
+                 e->key.memory_limit == key->memory_limit)
+            found = e;
+    }
+    return found;
 }
 
 static void

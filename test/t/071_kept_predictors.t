@@ -116,4 +116,10 @@ $session->query('SELECT count(*) FROM m; SELECT count(*) FROM other');
 is(reads() + reads('SELECT * FROM other'), 0, 'two models are kept');
 is($session->query("SET moe_ml.cache_size = 1; SELECT count(*) FROM m; SELECT count(*) FROM pg_backend_memory_contexts WHERE name = 'moe_ml predictor'") =~ s/^30\n//r, 0, 'what does not fit goes');
 
+# Between statements a session keeps no threads.
+SKIP: {
+    skip 'no /proc', 1 if !-r '/proc/self/status';
+    is($session->query(q{SET moe_ml.threads = 2; SELECT count(*) FROM m; SELECT (regexp_match(pg_read_file('/proc/self/status'), 'Threads:\s*(\d+)'))[1]; RESET moe_ml.threads}), "30\n1", 'no thread is kept');
+}
+
 done_testing;
