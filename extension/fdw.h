@@ -104,8 +104,7 @@ typedef struct moe_scan
     float *gates;
     float *lower, *upper; /* REGRESSION */
 
-    int64 scored;  /* for EXPLAIN */
-    int64 stopped; /* of these, early */
+    int64 scored; /* for EXPLAIN */
     double *load;
     double score_seconds;
 } moe_scan;

@@ -91,6 +91,12 @@ moe_job_destroy(moe_job *job)
     free(job);
 }
 
+void
+moe_job_rest(moe_job *job)
+{
+    moe_pool_rest(job->pool);
+}
+
 moe_device *
 moe_job_device(const moe_job *job)
 {

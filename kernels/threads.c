@@ -6,8 +6,8 @@
  * wakes late finds the loop closed and goes back to sleep, so the caller waits
  * only for those which took part.
  *
- * Workers start with every signal blocked: a server's signal handlers must run
- * on its own thread.
+ * Workers start with the first loop, and with every signal blocked: a server's
+ * signal handlers must run on its own thread.
  */
 #include <pthread.h>
 #include <signal.h>
@@ -32,6 +32,7 @@ struct moe_pool
     _Atomic int64_t next; /* first item not yet claimed */
     void (*waiting)(moe_wait wait);
     int workers;
+    int started; /* of them, so far */
     pthread_t threads[];
 };
 
@@ -81,18 +82,41 @@ moe_pool_create(int workers, void (*waiting)(moe_wait wait))
     if (pool == NULL)
         return NULL;
     pool->waiting = waiting;
+    pool->workers = workers;
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->wake, NULL);
     pthread_cond_init(&pool->idle, NULL);
+    return pool;
+}
 
+/* Start the workers that there are not. Where the system gives fewer, the others do their work. */
+static void
+start_workers(moe_pool *pool)
+{
     sigset_t all;
     sigset_t before;
+    if (pool->started == pool->workers)
+        return;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    while (pool->workers < workers && pthread_create(&pool->threads[pool->workers], NULL, worker_main, pool) == 0)
-        pool->workers++;
+    while (pool->started < pool->workers && pthread_create(&pool->threads[pool->started], NULL, worker_main, pool) == 0)
+        pool->started++;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return pool;
+}
+
+void
+moe_pool_rest(moe_pool *pool)
+{
+    if (pool->started == 0)
+        return;
+    pthread_mutex_lock(&pool->lock);
+    pool->stop = true;
+    pthread_cond_broadcast(&pool->wake);
+    pthread_mutex_unlock(&pool->lock);
+    for (int i = 0; i < pool->started; i++)
+        pthread_join(pool->threads[i], NULL);
+    pool->started = 0;
+    pool->stop = false;
 }
 
 void
@@ -100,12 +124,7 @@ moe_pool_destroy(moe_pool *pool)
 {
     if (pool == NULL)
         return;
-    pthread_mutex_lock(&pool->lock);
-    pool->stop = true;
-    pthread_cond_broadcast(&pool->wake);
-    pthread_mutex_unlock(&pool->lock);
-    for (int i = 0; i < pool->workers; i++)
-        pthread_join(pool->threads[i], NULL);
+    moe_pool_rest(pool);
     pthread_cond_destroy(&pool->idle);
     pthread_cond_destroy(&pool->wake);
     pthread_mutex_destroy(&pool->lock);
@@ -121,6 +140,7 @@ moe_pool_workers(const moe_pool *pool)
 void
 moe_pool_begin(moe_pool *pool, int64_t n, int64_t grain, moe_range_fn fn, void *arg)
 {
+    start_workers(pool);
     pthread_mutex_lock(&pool->lock);
     pool->n = n;
     pool->grain = grain;

@@ -67,4 +67,18 @@ for my $wrong ([ 'regression', qr/a budget needs a model of classes/, query => '
 }
 is($server->query("SELECT count(*) FROM moe_ml.models WHERE name = 'wrong'"), 0, 'and nothing is left');
 
+# Entities that are others when they are read again.
+$server->query("CREATE ROLE guest; GRANT USAGE ON SCHEMA moe_ml TO guest; GRANT SELECT ON half, customers, orders TO guest;
+    ALTER TABLE customers ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON customers USING (random() < 0.5)");
+my %told;
+for my $question ('SELECT * FROM half', "SELECT * FROM half WHERE customer_id = $late")
+{
+    for (1 .. 20)
+    {
+        my (undef, undef, $err) = $server->psql("$quiet; SET moe_ml.index_reads = on; SET ROLE guest; $question");
+        $told{$err =~ s/\n.*//sr}++;
+    }
+}
+is(join('; ', grep { $_ ne '' } keys %told), 'psql:<stdin>:1: ERROR:  table "customers" has other rows when it is read again', 'entities that change from one reading to the next are an error');
+
 done_testing;
