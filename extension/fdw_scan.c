@@ -122,6 +122,14 @@ start(ForeignScanState *node, moe_scan *scan)
     MemoryContextReset(scan->context);
     old = MemoryContextSwitchTo(scan->context);
     moe_scan_evaluate(scan, node->ss.ps.ps_ExprContext);
+    scan->prediction = NULL;
+    scan->time = scan->n_times = 0;
+    scan->started = true;
+    if (moe_scan_is_empty(scan))
+    {
+        MemoryContextSwitchTo(old);
+        return;
+    }
     if (scan->predictor != NULL)
         open_as(scan, RelationGetRelid(node->ss.ss_currentRelation), true);
     else
@@ -137,13 +145,10 @@ start(ForeignScanState *node, moe_scan *scan)
             MemoryContextAllocZero(node->ss.ps.state->es_query_cxt, sizeof(double) * Max(scan->info->experts, 1));
     }
     moe_scan_resolve(scan);
-    scan->prediction = NULL;
     scan->chunk = FIRST_CHUNK;
-    scan->time = 0;
     if (scan->n_times > 0)
         start_time(scan);
     MemoryContextSwitchTo(old);
-    scan->started = true;
 }
 
 /* All entities that were read, as one number. */

@@ -98,7 +98,7 @@ estimate(const moe_schema *schema, const moe_reach *reach, double *rows)
     pfree(n);
 }
 
-/* A valid index over all rows that begins with one of these columns. */
+/* A valid index over all rows that begins with one of these columns, and finds a value's rows without others'. */
 static bool
 has_index(Oid relid, int n, const AttrNumber *columns)
 {
@@ -109,10 +109,12 @@ has_index(Oid relid, int n, const AttrNumber *columns)
     foreach (cell, RelationGetIndexList(rel))
     {
         Relation index = index_open(lfirst_oid(cell), AccessShareLock);
+        bool usable = index->rd_index->indisvalid &&
+                      (index->rd_rel->relam == BTREE_AM_OID || index->rd_rel->relam == HASH_AM_OID) &&
+                      heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL);
 
         for (int i = 0; i < n; i++)
-            found = found || (index->rd_index->indisvalid && index->rd_index->indkey.values[0] == columns[i] &&
-                              heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL));
+            found = found || (usable && index->rd_index->indkey.values[0] == columns[i]);
         index_close(index, AccessShareLock);
     }
     table_close(rel, AccessShareLock);

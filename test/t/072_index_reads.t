@@ -126,4 +126,15 @@ CREATE TABLE orders (order_id int PRIMARY KEY, id text REFERENCES customers, pro
 INSERT INTO orders SELECT order_id, 'c' || customer_id, 'p' || 1 + order_id % 9, placed_at, amount FROM public.orders
 SQL
 
+# No key, no reading; and an index that does not find single rows is none.
+my $explain = "SET moe_ml.notices = off; EXPLAIN (ANALYZE, COSTS OFF)";
+unlike($server->query("$explain SELECT * FROM odd.m WHERE id = (SELECT NULL::text)"), qr/Reading:/, 'for a key that is NULL nothing is read');
+$server->query(<<'SQL' . model_sql('CREATE MODEL visits_model', query => 'PREDICT sum(visits.seconds, 0, 12, days) FOR EACH customers', experts => "'linear'"));
+SET moe_ml.notices = off; CREATE TABLE visits (customer_id int NOT NULL REFERENCES customers, at timestamp, seconds float8);
+INSERT INTO visits SELECT 1 + i % 30, timestamp '2020-01-01' + i * interval '3 minutes', i % 7 FROM generate_series(1, 60000) AS i; CREATE INDEX ON visits (at); CREATE INDEX few ON visits USING brin (customer_id); ANALYZE;
+SQL
+like($server->query("$explain SELECT * FROM visits_model WHERE customer_id = 1"), qr/Reading: whole tables/, 'ranges of blocks are no index for one key');
+$server->query('DROP INDEX few; CREATE INDEX ON visits USING hash (customer_id)');
+like($server->query("$explain SELECT * FROM visits_model WHERE customer_id = 1"), qr/Reading: rows around the key/, 'a hash is one');
+
 done_testing;
