@@ -146,8 +146,8 @@ int32 *moe_reading_order(moe_reading *reading);
 void moe_reading_plan(moe_reading *reading, moe_data *data, int t, List *key_reads);
 /* Put the rows in the sinks into canonical order, and fill data->tables[t] and graph_tables[t]. */
 void moe_reading_deliver(moe_reading *reading);
-/* Read one table, or (not wanted) none of its rows, through an open SPI connection; the user must have the right to in
- * either case. Fills data->tables[t], graph_tables[t], counters and the key reads of this table. */
+/* Read one table, or (not wanted) none of its rows, through an open SPI connection. Fills data->tables[t],
+ * graph_tables[t], counters and the key reads of this table. */
 void moe_read_table(moe_data *data, int t, List *key_reads, bool wanted, MemoryContext context);
 /* A type's own name in SQL: schema-qualified, without a modifier. */
 char *moe_sql_type(Oid type);
