@@ -91,12 +91,6 @@ moe_job_destroy(moe_job *job)
     free(job);
 }
 
-void
-moe_job_rest(moe_job *job)
-{
-    moe_pool_rest(job->pool);
-}
-
 moe_device *
 moe_job_device(const moe_job *job)
 {
@@ -107,6 +101,12 @@ void
 moe_job_use_device(moe_job *job, moe_device *device)
 {
     job->device = device;
+}
+
+void
+moe_job_rest(moe_job *job)
+{
+    moe_pool_rest(job->pool);
 }
 
 int

@@ -3,7 +3,6 @@
  */
 #include "core.h"
 
-#include <dirent.h>
 #include <math.h>
 #include <pthread.h>
 #include <signal.h>
@@ -12,8 +11,6 @@
 #include <unistd.h>
 
 #define MEGABYTE ((int64_t) 1 << 20)
-
-static pthread_t job_thread;
 
 static moe_job *
 start_limited_job(size_t limit)
@@ -269,50 +266,6 @@ parallel_visits_every_item_once_in_fixed_chunks(void **state)
     }
 }
 
-static void
-note_thread(int64_t begin, int64_t end, void *arg)
-{
-    usleep(1000);
-    if (!pthread_equal(pthread_self(), job_thread))
-        atomic_fetch_add((atomic_int *) arg, 1);
-}
-
-/* Tasks of this process. */
-static int
-tasks(void)
-{
-    DIR *dir = opendir("/proc/self/task");
-    int n = 0;
-    while (dir != NULL && readdir(dir) != NULL)
-        n++;
-    if (dir != NULL)
-        closedir(dir);
-    return n;
-}
-
-static void
-a_resting_job_has_no_threads_until_its_next_loop(void **state)
-{
-    int before = tasks();
-    moe_job *job = start_job(4);
-    job_thread = pthread_self();
-    assert_int_equal(tasks(), before);
-    for (int round = 0; round < 3; round++)
-    {
-        atomic_int elsewhere = 0;
-        moe_parallel(job, 100, 1, note_thread, &elsewhere);
-        assert_true(elsewhere > 0);
-        assert_int_equal(moe_job_threads(job), 4);
-        assert_true(before == 0 || tasks() == before + 3);
-        moe_job_rest(job);
-        for (int wait = 0; tasks() != before && wait < 1000; wait++)
-            usleep(1000); /* the system may list a thread a little longer */
-        assert_int_equal(tasks(), before);
-        moe_job_rest(job);
-    }
-    moe_job_destroy(job);
-}
-
 typedef struct mask_check
 {
     pthread_t main_thread;
@@ -349,6 +302,7 @@ worker_threads_block_signals(void **state)
     moe_job_destroy(job);
 }
 
+static pthread_t job_thread;
 static int waits_begun, waits_over;
 
 static void
@@ -437,7 +391,6 @@ main(void)
         cmocka_unit_test(arena_gives_back_what_stays_unused),
         cmocka_unit_test(arena_frees_empty_blocks_before_it_fails),
         cmocka_unit_test(parallel_visits_every_item_once_in_fixed_chunks),
-        cmocka_unit_test(a_resting_job_has_no_threads_until_its_next_loop),
         cmocka_unit_test(worker_threads_block_signals),
         cmocka_unit_test(waits_for_threads_are_told_by_the_jobs_own),
         cmocka_unit_test(random_numbers_have_the_right_moments),
