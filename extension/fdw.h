@@ -106,14 +106,15 @@ typedef struct moe_scan
     float *gates;
     float *lower, *upper; /* REGRESSION */
 
-    int64 scored;  /* for EXPLAIN */
-    int64 stopped; /* of these, early */
+    int64 scored; /* for EXPLAIN */
     double *load;
     double score_seconds;
 } moe_scan;
 
 /* fdw_seeds.c: evaluate what the plan gives. */
 void moe_scan_evaluate(moe_scan *scan, ExprContext *econtext);
+/* Is nothing asked about: a key or a time without a value? */
+bool moe_scan_is_empty(const moe_scan *scan);
 /* What is asked about, all entities where it is not one key; false if it is several times. */
 bool moe_scan_asked(const moe_scan *scan, moe_asked *asked);
 /* Row numbers for it, once the predictor is open. Fills times and candidates. */
