@@ -6,7 +6,6 @@
 #include "catalog/namespace.h"
 #include "utils/builtins.h"
 
-#include "extension/model_inputs.h"
 #include "extension/subject.h"
 
 enum
@@ -15,8 +14,8 @@ enum
     CALENDAR = -3
 };
 
-static moe_subject
-subject_of(const moe_inputs *inputs, int column)
+moe_subject
+moe_subject_of(const moe_inputs *inputs, int column)
 {
     moe_subject subject = {moe_inputs_column_table(inputs, column), moe_inputs_column_source(inputs, column)};
 
@@ -25,8 +24,8 @@ subject_of(const moe_inputs *inputs, int column)
     return subject;
 }
 
-static bool
-same(const moe_subject *a, const moe_subject *b)
+bool
+moe_subject_same(const moe_subject *a, const moe_subject *b)
 {
     return a->table == b->table && a->source == b->source;
 }
@@ -40,10 +39,10 @@ moe_subjects(const moe_predictor *predictor, moe_subject **subjects)
 
     for (int c = 0; c < columns; c++)
     {
-        moe_subject subject = subject_of(predictor->inputs, c);
+        moe_subject subject = moe_subject_of(predictor->inputs, c);
         int i = 0;
 
-        while (i < n && !same(&found[i], &subject))
+        while (i < n && !moe_subject_same(&found[i], &subject))
             i++;
         if (i == n)
             found[n++] = subject;
@@ -57,9 +56,9 @@ moe_subject_hide(moe_predictor *predictor, const moe_subject *subject, bool *mas
 {
     for (int c = 0; subject != NULL && c < moe_inputs_columns(predictor->inputs); c++)
     {
-        moe_subject of = subject_of(predictor->inputs, c);
+        moe_subject of = moe_subject_of(predictor->inputs, c);
 
-        mask[c] = same(&of, subject);
+        mask[c] = moe_subject_same(&of, subject);
     }
     moe_inputs_mask(predictor->inputs, subject == NULL ? NULL : mask);
 }

@@ -6,6 +6,7 @@
 
 #include "postgres.h"
 
+#include "extension/model_inputs.h"
 #include "extension/model.h"
 
 typedef struct moe_subject
@@ -14,6 +15,9 @@ typedef struct moe_subject
     int source; /* a column of it; -1: how many rows there are, and when; else one of those that are no column */
 } moe_subject;
 
+/* What one column of the inputs before normalisation is about. */
+moe_subject moe_subject_of(const moe_inputs *inputs, int column);
+bool moe_subject_same(const moe_subject *a, const moe_subject *b);
 /* What the model's inputs before normalisation are about, each subject once, in order of appearance; palloc'd. */
 int moe_subjects(const moe_predictor *predictor, moe_subject **subjects);
 /* Hide the inputs about one subject from now on, as if they were NULL; NULL: none. mask [moe_inputs_columns] must live
