@@ -193,8 +193,8 @@ typedef struct request
     const int32_t *rows;
     const uint8_t *hidden;
     const bool *hidden_columns; /* of every row: [n_columns], or NULL */
-    float *dense;      /* [n, dense_width] */
-    int32_t *category; /* [n, n_categories] */
+    float *dense;               /* [n, dense_width] */
+    int32_t *category;          /* [n, n_categories] */
     double unknown_rate;
     uint64_t key;
     int64_t *bag_offset; /* [n + 1] */

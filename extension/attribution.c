@@ -33,7 +33,7 @@
 #define ORDER_KEY    UINT64CONST(0x6f77656e)
 #define STATES       64   /* evaluated together */
 #define DENSE_STATES 8000 /* at most, about, in all orders */
-#define GRAPH_STATES 800
+#define GRAPH_STATES 1200
 #define MOST_PAIRS   64 /* of orders */
 
 typedef struct game
@@ -233,7 +233,8 @@ ask_graph(game *g, int e, const int *place, int n, const int *sizes)
         CHECK_FOR_INTERRUPTS();
         hide_from_graph(g, place, sizes[s]);
         moe_features_hide(g->parts->features, (const bool *const *) g->hidden);
-        code = moe_mixture_ask(g->parts->mixture, e, g->path.stale, &one, g->disabled, g->x + (Size) s * g->width, said);
+        code =
+            moe_mixture_ask(g->parts->mixture, e, g->path.stale, &one, g->disabled, g->x + (Size) s * g->width, said);
         moe_features_hide(g->parts->features, NULL); /* the predictor outlives this, whatever happens */
         moe_check(g->seed->predictor->job, code);
     }
@@ -264,8 +265,7 @@ evaluate(game *g, const int *place, int n, const int *sizes)
         else
             moe_check(job, moe_mixture_ask(g->parts->mixture, e, g->path.stale, &seeds, NULL, g->x, g->said[e]));
     }
-    moe_check(job,
-              moe_mixture_follow(g->parts->mixture, &g->path, n, (const float *const *) g->said, g->prediction));
+    moe_check(job, moe_mixture_follow(g->parts->mixture, &g->path, n, (const float *const *) g->said, g->prediction));
 }
 
 /* The two ends: all is known, and nothing; experts' contributions are their difference. */
@@ -371,12 +371,14 @@ follow_order(game *g, const int *order, const moe_attribution *ends, double *sum
     pfree(place);
 }
 
-/* How many orders and their reverses there is time for. */
+/* How many orders and their reverses there is time for; one pair is all there are of two players. */
 static int
 count_pairs(const game *g)
 {
     bool graph = false;
 
+    if (g->n <= 2)
+        return 1;
     for (int p = 0; p < g->n; p++)
         graph |= g->graph_sees[p];
     return Max(1, Min(MOST_PAIRS, (graph ? GRAPH_STATES : DENSE_STATES) / (2 * Max(g->n, 1))));
