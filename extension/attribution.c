@@ -33,7 +33,7 @@
 #define ORDER_KEY    UINT64CONST(0x6f77656e)
 #define STATES       64   /* evaluated together */
 #define DENSE_STATES 8000 /* at most, about, in all orders */
-#define GRAPH_STATES 1200
+#define GRAPH_STATES 1000
 #define MOST_PAIRS   64 /* of orders */
 
 typedef struct game
@@ -82,20 +82,6 @@ find_player(const game *g, const moe_subject *subject)
     return p;
 }
 
-static void
-add_player(game *g, moe_subject subject, int *most)
-{
-    if (find_player(g, &subject) < g->n)
-        return;
-    if (g->n == *most)
-    {
-        *most = Max(*most * 2, 32);
-        g->players = g->players == NULL ? palloc_array(moe_attributed, *most)
-                                        : repalloc_array(g->players, moe_attributed, *most);
-    }
-    g->players[g->n++] = (moe_attributed){.subject = subject};
-}
-
 /* Tables in order, what has no table last. */
 static int
 compare_players(const void *a, const void *b)
@@ -107,29 +93,19 @@ compare_players(const void *a, const void *b)
     return x->source - y->source;
 }
 
-/* Players: what inputs are about, and what the graph expert sees. */
+/* Players: what inputs are about, and what the graph expert sees, if it is asked. */
 static void
 find_players(game *g)
 {
-    const moe_predictor *predictor = g->seed->predictor;
-    const moe_features *features = g->parts->features;
     moe_subject *subjects;
-    int most = 0;
-    int n = moe_subjects(predictor, &subjects);
     bool graph = false;
 
-    for (int i = 0; i < n; i++)
-        add_player(g, subjects[i], &most);
-    for (int e = 0; e < predictor->info->experts; e++)
+    for (int e = 0; e < moe_mixture_experts(g->parts->mixture); e++)
         graph |= asked(g, e) && is_graph(g, e);
-    for (int t = 0; graph && t < predictor->data->n_tables; t++)
-    {
-        if (t > 0)
-            add_player(g, (moe_subject){t, -1}, &most);
-        for (int c = 0; c < predictor->data->tables[t].n_columns; c++)
-            if (moe_features_uses(features, t, c))
-                add_player(g, (moe_subject){t, c}, &most);
-    }
+    g->n = moe_subjects(g->seed->predictor, graph, &subjects);
+    g->players = palloc0_array(moe_attributed, g->n + 1);
+    for (int p = 0; p < g->n; p++)
+        g->players[p].subject = subjects[p];
     if (g->n > 0)
         qsort(g->players, g->n, sizeof(moe_attributed), compare_players);
     g->graph_sees = palloc0_array(bool, g->n + 1);
