@@ -4,7 +4,8 @@ PG_CONFIG ?= pg_config
 
 # Targets of our own are run by scripts and need no PostgreSQL to start with;
 # every other target is PGXS's (all, install, uninstall, clean, ...).
-OWN_GOALS := help demo check check-gpu cuda cuda-report unit regress server-tests lint dependencies asan tsan valgrind
+OWN_GOALS := help demo check check-gpu cuda cuda-report unit regress server-tests lint dependencies asan tsan valgrind fuzz \
+	sqlsmith check-pg17
 
 ifneq ($(filter $(OWN_GOALS),$(MAKECMDGOALS)),)
 
@@ -23,6 +24,9 @@ help:
 	@echo 'make lint            formatting, layering, exported symbols'
 	@echo 'make asan, make tsan the numeric core under the address or the thread sanitizer'
 	@echo 'make valgrind        the same under valgrind'
+	@echo 'make fuzz            stored models and the language, with libFuzzer; FUZZ_SECONDS=600 for longer'
+	@echo 'make sqlsmith        random queries of SQLsmith over models, on a server with assertions'
+	@echo 'make check-pg17      build against PostgreSQL 17 and test there, in a Debian 13 of its own (as root)'
 	@echo 'make cuda            the CUDA module alone; make CUDA=0 or CUDA=/path to build without it or by a certain toolkit'
 	@echo 'make cuda-report     registers and shared memory of every kernel'
 	@echo 'make check-gpu       the tests of the operations on a GPU, and a model trained on it'
@@ -52,6 +56,15 @@ lint:
 
 check-gpu:
 	@test/check-gpu
+
+fuzz:
+	@test/fuzz/run $(TESTS)
+
+sqlsmith:
+	@test/sqlsmith
+
+check-pg17:
+	@test/pg17 $(TESTS)
 
 ifneq ($(filter cuda cuda-report,$(MAKECMDGOALS)),)
 include kernels/cuda/cuda.mk

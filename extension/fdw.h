@@ -52,6 +52,8 @@ typedef struct moe_pushed
 /* Of the restrictions (a list of RestrictInfo), those on as_of and, if all key columns are there, on the key. */
 List *moe_fdw_pushed(PlannerInfo *root, Index relid, const moe_shape *shape, List *restrictions);
 
+/* A worker may scan a model whole, but sees no temporary tables. */
+bool moe_fdw_is_parallel_safe(PlannerInfo *root, RelOptInfo *rel, RangeTblEntry *entry);
 void moe_fdw_rel_size(PlannerInfo *root, RelOptInfo *rel, Oid relid);
 void moe_fdw_paths(PlannerInfo *root, RelOptInfo *rel, Oid relid);
 ForeignScan *moe_fdw_plan(PlannerInfo *root, RelOptInfo *rel, Oid relid, ForeignPath *path, List *tlist, List *clauses,

@@ -42,6 +42,7 @@ moe_fdw_handler(PG_FUNCTION_ARGS)
     routine->ReScanForeignScan = moe_fdw_rescan;
     routine->EndForeignScan = moe_fdw_end;
     routine->ExplainForeignScan = moe_fdw_explain;
+    routine->IsForeignScanParallelSafe = moe_fdw_is_parallel_safe;
     PG_RETURN_POINTER(routine);
 }
 
@@ -79,12 +80,18 @@ check_unused(const char *value)
     while (HeapTupleIsValid(tuple = systable_getnext(scan)))
     {
         Form_pg_foreign_table row = (Form_pg_foreign_table) GETSTRUCT(tuple);
-        ForeignServer *server = GetForeignServer(row->ftserver);
+        /* What another session drops meanwhile may be gone: the row is all there is to go by. */
+        ForeignServer *server = GetForeignServerExtended(row->ftserver, FSV_MISSING_OK);
+        ForeignDataWrapper *wrapper =
+            server == NULL ? NULL : GetForeignDataWrapperExtended(server->fdwid, FDW_MISSING_OK);
         const char *other;
+        Datum options;
+        bool null;
 
-        if (strcmp(GetForeignDataWrapper(server->fdwid)->fdwname, MOE_SERVER_NAME) != 0)
+        if (wrapper == NULL || strcmp(wrapper->fdwname, MOE_SERVER_NAME) != 0)
             continue;
-        other = model_option(GetForeignTable(row->ftrelid)->options);
+        options = heap_getattr(tuple, Anum_pg_foreign_table_ftoptions, RelationGetDescr(catalog), &null);
+        other = null ? NULL : model_option(untransformRelOptions(options));
         if (other != NULL && memcmp(parse_uuid(other), id, sizeof(*id)) == 0)
             ereport(ERROR, (errcode(ERRCODE_DUPLICATE_OBJECT),
                             errmsg("foreign table \"%s\" already is model %s", get_rel_name(row->ftrelid), value),

@@ -13,6 +13,7 @@
  */
 #include "postgres.h"
 
+#include "catalog/namespace.h"
 #include "access/htup_details.h"
 #include "access/stratnum.h"
 #include "catalog/pg_am.h"
@@ -317,6 +318,15 @@ estimate_entities(Oid entity)
         ReleaseSysCache(tuple);
     }
     return rows >= 0 ? Max(rows, 1) : 1000;
+}
+
+bool
+moe_fdw_is_parallel_safe(PlannerInfo *root, RelOptInfo *rel, RangeTblEntry *entry)
+{
+    Oid namespace, toast;
+
+    GetTempNamespaceState(&namespace, &toast);
+    return !OidIsValid(namespace);
 }
 
 void

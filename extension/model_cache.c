@@ -178,8 +178,11 @@ end_of_transaction(XactEvent event, void *arg)
     for (entry *e = entries; e != NULL; e = e->next)
     {
         e->stale = e->stale || !e->lasting;
-        if (e->stale && e->pins == 0)
+        if (e->pins > 0)
+            continue;
+        if (e->stale)
             moe_predictor_forget(&e->predictor);
+        moe_predictor_rest(&e->predictor);
     }
     shrink((size_t) moe_setting_cache_size_mb * 1024 * 1024);
     sweep();
@@ -306,8 +309,10 @@ set_key(entry *e, const cache_key *key, Snapshot snapshot)
     if (e->running != NULL)
         pfree(e->running);
     e->running = MemoryContextAlloc(e->predictor.context, sizeof(TransactionId) * (snapshot->xcnt + subxcnt + 1));
-    memcpy(e->running, snapshot->xip, sizeof(TransactionId) * snapshot->xcnt);
-    memcpy(e->running + snapshot->xcnt, snapshot->subxip, sizeof(TransactionId) * subxcnt);
+    if (snapshot->xcnt > 0)
+        memcpy(e->running, snapshot->xip, sizeof(TransactionId) * snapshot->xcnt);
+    if (subxcnt > 0)
+        memcpy(e->running + snapshot->xcnt, snapshot->subxip, sizeof(TransactionId) * subxcnt);
 }
 
 /* Read as little as what is asked about needs; NULL: everything. */
@@ -374,14 +379,20 @@ find_model(const cache_key *key)
     pg_uuid_t id = moe_model_load(key->relid)->id;
     Snapshot snapshot = moe_catalog_snapshot();
     uint64 version = moe_catalog_version(&id, snapshot);
-    entry *e = entries;
+    entry *found = NULL;
 
     UnregisterSnapshot(snapshot);
-    while (e != NULL && !(e->pins == 0 && !e->dead && e->key.relid == key->relid && e->key.user == key->user &&
-                          e->key.threads == key->threads && e->key.memory_limit == key->memory_limit &&
-                          moe_predictor_is_of(&e->predictor, &id, version)))
-        e = e->next;
-    return e;
+    for (entry *e = entries; e != NULL; e = e->next)
+    {
+        if (e->key.relid != key->relid || e->dead)
+            continue;
+        if (!moe_predictor_is_of(&e->predictor, &id, version))
+            e->stale = e->dead = true; /* what it has learned is no longer what is stored */
+        else if (e->pins == 0 && e->key.user == key->user && e->key.threads == key->threads &&
+                 e->key.memory_limit == key->memory_limit)
+            found = e;
+    }
+    return found;
 }
 
 static void
@@ -389,6 +400,9 @@ read_again(entry *e, const cache_key *key, Snapshot snapshot, const moe_asked *a
 {
     MemoryContext old = MemoryContextSwitchTo(e->predictor.context);
 
+    if (e->statement == GetCurrentStatementStartTimestamp() && e->predictor.schema != NULL &&
+        moe_reach_is_spent(e->predictor.schema, e->predictor.looked_up))
+        asked = NULL;
     e->stale = e->dead = true; /* until it is whole again */
     if (e->statement != GetCurrentStatementStartTimestamp())
         moe_predictor_renew(&e->predictor);

@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/reloptions.h"
 #include "access/table.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
@@ -24,6 +25,7 @@
 #include "utils/lsyscache.h"
 #include "utils/regproc.h"
 #include "utils/rel.h"
+#include "utils/syscache.h"
 #include "utils/varlena.h"
 
 #include "extension/model_catalog.h"
@@ -81,15 +83,25 @@ id_from_options(List *options, pg_uuid_t *id)
     return false;
 }
 
+/* A table that another session has dropped meanwhile is no model. */
 bool
 moe_model_id(Oid relid, pg_uuid_t *id)
 {
-    ForeignTable *table;
+    HeapTuple tuple;
+    bool is_model = false;
+    bool null;
+    Datum options;
 
     if (get_rel_relkind(relid) != RELKIND_FOREIGN_TABLE)
         return false;
-    table = GetForeignTable(relid);
-    return server_is_ours(table->serverid) && id_from_options(table->options, id);
+    tuple = SearchSysCache1(FOREIGNTABLEREL, ObjectIdGetDatum(relid));
+    if (!HeapTupleIsValid(tuple))
+        return false;
+    options = SysCacheGetAttr(FOREIGNTABLEREL, tuple, Anum_pg_foreign_table_ftoptions, &null);
+    if (!null && server_is_ours(((Form_pg_foreign_table) GETSTRUCT(tuple))->ftserver))
+        is_model = id_from_options(untransformRelOptions(options), id);
+    ReleaseSysCache(tuple);
+    return is_model;
 }
 
 bool

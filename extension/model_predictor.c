@@ -405,6 +405,14 @@ moe_predictor_read_entities(moe_predictor *predictor, const moe_asked *asked)
 }
 
 void
+moe_predictor_rest(moe_predictor *predictor)
+{
+    moe_job_rest(predictor->job);
+    if (predictor->data != NULL)
+        moe_job_rest(predictor->data->job);
+}
+
+void
 moe_predictor_renew(moe_predictor *predictor)
 {
     struct moe_predictor_parts *parts = predictor->parts;

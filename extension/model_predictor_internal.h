@@ -62,6 +62,8 @@ void moe_predictor_read(moe_predictor *predictor);
 bool moe_predictor_read_around(moe_predictor *predictor, const moe_asked *asked);
 /* Read the entity row that is asked about, or all of them. */
 void moe_predictor_read_entities(moe_predictor *predictor, const moe_asked *asked);
+/* Join the threads of what is kept. */
+void moe_predictor_rest(moe_predictor *predictor);
 /* Let go of the rows. */
 void moe_predictor_forget(moe_predictor *predictor);
 /* Is it the model of this id, in this version (moe_catalog_version)? */

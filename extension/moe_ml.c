@@ -108,9 +108,10 @@ moe_job_of_threads(MemoryContext context, int threads)
     moe_job *job;
 
     moe_wait_events_init();
+    /* Threads that do not start are done without. */
     if (moe_job_create(&config, &job) != MOE_OK)
-        ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("could not start the threads of a moe_ml job"),
-                        errhint("Lower moe_ml.threads.")));
+        ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory"),
+                        errhint("Lower moe_ml.memory_limit to what the machine can spare.")));
     callback->func = destroy_job;
     callback->arg = job;
     MemoryContextRegisterResetCallback(context, callback);

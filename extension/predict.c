@@ -2,8 +2,8 @@
  * predict.c: predictions as scalar functions.
  *
  * Each call opens the model's predictor by name; within one statement that is
- * the one already open, so that predict() over a whole table reads the tables
- * once. A key without a row, or whose row is not visible or does not count at
+ * the one already open. The first calls may look up the rows around their key; predict() over a whole table
+ * soon reads the tables, once. A key without a row, or whose row is not visible or does not count at
  * as_of, gives NULL.
  */
 #include "postgres.h"
@@ -13,6 +13,7 @@
 #include "utils/timestamp.h"
 #include "catalog/pg_type.h"
 
+#include "extension/fdw.h"
 #include "extension/key.h"
 #include "extension/moe_ml.h"
 #include "extension/predict.h"
@@ -22,14 +23,12 @@ MOE_FUNCTION(moe_predict_text);
 MOE_FUNCTION(moe_predict_class);
 MOE_FUNCTION(moe_predict_class_text);
 
-bool
-moe_predict_seed(FunctionCallInfo fcinfo, bool as_text, moe_seed *seed)
+/* Find the seed of the arguments, over whatever its predictor has read. */
+static bool
+find_seed(FunctionCallInfo fcinfo, bool as_text, moe_seed *seed)
 {
     int32 *counted;
 
-    if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
-        return false;
-    seed->predictor = moe_predictor_open(moe_model_lookup(PG_GETARG_TEXT_PP(0)));
     if (as_text)
         seed->row = moe_key_find_text(seed->predictor, text_to_cstring(PG_GETARG_TEXT_PP(1)));
     else
@@ -41,6 +40,50 @@ moe_predict_seed(FunctionCallInfo fcinfo, bool as_text, moe_seed *seed)
     if (seed->row < 0)
         return false;
     return moe_predictor_population(seed->predictor, seed->time, &seed->row, 1, &counted) == 1;
+}
+
+bool
+moe_predict_seed(FunctionCallInfo fcinfo, bool as_text, moe_seed *seed)
+{
+    if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
+        return false;
+    seed->predictor = moe_predictor_open(moe_model_lookup(PG_GETARG_TEXT_PP(0)));
+    return find_seed(fcinfo, as_text, seed);
+}
+
+/* The key that the arguments give, if that can be said before the model is open: a value of one column's type. */
+static bool
+is_plain_key(FunctionCallInfo fcinfo, bool as_text, Oid relid, moe_asked *asked)
+{
+    const moe_shape *shape = moe_shape_of(relid, moe_model_load(relid));
+    Oid type = as_text ? TEXTOID : getBaseType(get_fn_expr_argtype(fcinfo->flinfo, 1));
+
+    asked->n_key = 1;
+    asked->key = palloc(sizeof(Datum));
+    return shape->n_key == 1 && moe_key_convertible(type, shape->type[0]) &&
+           moe_key_convert(PG_GETARG_DATUM(1), type, shape->type[0], asked->key);
+}
+
+/* The same for a prediction, which needs the rows around the key alone. */
+static bool
+open_seed(FunctionCallInfo fcinfo, bool as_text, moe_seed *seed)
+{
+    moe_asked asked = {0};
+    Oid relid;
+
+    if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
+        return false;
+    relid = moe_model_lookup(PG_GETARG_TEXT_PP(0));
+    asked.has_time = PG_NARGS() > 2 && !PG_ARGISNULL(2);
+    if (asked.has_time)
+    {
+        const moe_shape *shape = moe_shape_of(relid, moe_model_load(relid));
+
+        asked.time = moe_time_convert(PG_GETARG_DATUM(2), TIMESTAMPTZOID, shape->type[shape->as_of - 1]);
+    }
+    seed->predictor = is_plain_key(fcinfo, as_text, relid, &asked) ? moe_predictor_open_around(relid, &asked)
+                                                                   : moe_predictor_open(relid);
+    return find_seed(fcinfo, as_text, seed);
 }
 
 /* Scores of one seed, [1] or [classes]. */
@@ -67,7 +110,7 @@ predict(FunctionCallInfo fcinfo, bool as_text)
 {
     moe_seed seed;
 
-    if (!moe_predict_seed(fcinfo, as_text, &seed))
+    if (!open_seed(fcinfo, as_text, &seed))
         PG_RETURN_NULL();
     if (seed.predictor->info->task == MOE_MULTICLASS)
         wrong_task(&seed, "model \"%s\" predicts a class, not a number", "Use moe_ml.predict_class().");
@@ -81,7 +124,7 @@ predict_class(FunctionCallInfo fcinfo, bool as_text)
     const moe_model_info *info;
     float *scores;
 
-    if (!moe_predict_seed(fcinfo, as_text, &seed))
+    if (!open_seed(fcinfo, as_text, &seed))
         PG_RETURN_NULL();
     info = seed.predictor->info;
     if (info->task == MOE_REGRESSION)

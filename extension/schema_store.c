@@ -92,17 +92,20 @@ typedef struct source
     StringInfo misfits; /* NULL: what does not fit raises an error; otherwise it is listed here */
 } source;
 
-/* Stop at bytes that do not read back. */
+/* Stop at bytes that do not read back, or for want of memory to read them. */
 static void
 check(const source *in, bool sane)
 {
-    if (sane && moe_reader_code(in->reader) == MOE_OK)
+    moe_code code = moe_reader_code(in->reader);
+
+    if (sane && code == MOE_OK)
         return;
+    if (code != MOE_OK && code != MOE_CORRUPT)
+        moe_check(in->reader->job, code);
     ereport(ERROR,
             (errcode(ERRCODE_DATA_CORRUPTED), errmsg("the stored parameters of model \"%s\" are damaged", in->model),
-             errdetail("Reading them failed: %s.", moe_reader_code(in->reader) == MOE_OK
-                                                       ? "the graph of tables does not make sense"
-                                                       : pstrdup(moe_job_error(in->reader->job))),
+             errdetail("Reading them failed: %s.", code == MOE_OK ? "the graph of tables does not make sense"
+                                                                  : pstrdup(moe_job_error(in->reader->job))),
              errhint("REFRESH MODEL %s trains it again.", quote_identifier(in->model))));
 }
 

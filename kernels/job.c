@@ -103,6 +103,12 @@ moe_job_use_device(moe_job *job, moe_device *device)
     job->device = device;
 }
 
+void
+moe_job_rest(moe_job *job)
+{
+    moe_pool_rest(job->pool);
+}
+
 int
 moe_job_threads(const moe_job *job)
 {

@@ -36,12 +36,14 @@ typedef struct moe_job_config
     void (*waiting)(moe_wait wait); /* may be NULL; told by the job's own thread, MOE_WAIT_NONE when it goes on */
 } moe_job_config;
 
-/* Make a job and start its threads. On failure *out is NULL. */
+/* Make a job; its threads are started by the first loop. On failure *out is NULL. */
 moe_code moe_job_create(const moe_job_config *config, moe_job **out);
 /* Close the job's device, join the threads and free everything the job owns. NULL is allowed. */
 void moe_job_destroy(moe_job *job);
 
 int moe_job_threads(const moe_job *job);
+/* Join the threads of a job that is kept but not in use. */
+void moe_job_rest(moe_job *job);
 /* Once true it stays true. The one function here that a moe_parallel callback may call, to leave early. */
 bool moe_job_cancelled(moe_job *job);
 size_t moe_job_memory_used(const moe_job *job);

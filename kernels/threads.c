@@ -6,7 +6,8 @@
  * wakes late finds the loop closed and goes back to sleep, so the caller waits
  * only for those which took part.
  *
- * Workers start with every signal blocked: a server's signal handlers must run
+ * Workers are started by the first loop, and again by the first after a rest.
+ * They start with every signal blocked: a server's signal handlers must run
  * on its own thread.
  */
 #include <pthread.h>
@@ -31,7 +32,9 @@ struct moe_pool
     void *arg;
     _Atomic int64_t next; /* first item not yet claimed */
     void (*waiting)(moe_wait wait);
-    int workers;
+    int wanted;
+    bool started;
+    int workers; /* that run */
     pthread_t threads[];
 };
 
@@ -80,19 +83,40 @@ moe_pool_create(int workers, void (*waiting)(moe_wait wait))
     moe_pool *pool = calloc(1, sizeof(moe_pool) + (size_t) workers * sizeof(pthread_t));
     if (pool == NULL)
         return NULL;
+    pool->wanted = workers;
     pool->waiting = waiting;
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->wake, NULL);
     pthread_cond_init(&pool->idle, NULL);
+    return pool;
+}
 
+/* As many as the system gives: the caller of a loop does what is left. */
+static void
+start(moe_pool *pool)
+{
     sigset_t all;
     sigset_t before;
     sigfillset(&all);
+    pool->started = true;
+    pool->stop = false;
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    while (pool->workers < workers && pthread_create(&pool->threads[pool->workers], NULL, worker_main, pool) == 0)
+    while (pool->workers < pool->wanted && pthread_create(&pool->threads[pool->workers], NULL, worker_main, pool) == 0)
         pool->workers++;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return pool;
+}
+
+void
+moe_pool_rest(moe_pool *pool)
+{
+    pthread_mutex_lock(&pool->lock);
+    pool->stop = true;
+    pthread_cond_broadcast(&pool->wake);
+    pthread_mutex_unlock(&pool->lock);
+    for (int i = 0; i < pool->workers; i++)
+        pthread_join(pool->threads[i], NULL);
+    pool->workers = 0;
+    pool->started = false;
 }
 
 void
@@ -100,12 +124,7 @@ moe_pool_destroy(moe_pool *pool)
 {
     if (pool == NULL)
         return;
-    pthread_mutex_lock(&pool->lock);
-    pool->stop = true;
-    pthread_cond_broadcast(&pool->wake);
-    pthread_mutex_unlock(&pool->lock);
-    for (int i = 0; i < pool->workers; i++)
-        pthread_join(pool->threads[i], NULL);
+    moe_pool_rest(pool);
     pthread_cond_destroy(&pool->idle);
     pthread_cond_destroy(&pool->wake);
     pthread_mutex_destroy(&pool->lock);
@@ -115,12 +134,14 @@ moe_pool_destroy(moe_pool *pool)
 int
 moe_pool_workers(const moe_pool *pool)
 {
-    return pool->workers;
+    return pool->wanted;
 }
 
 void
 moe_pool_begin(moe_pool *pool, int64_t n, int64_t grain, moe_range_fn fn, void *arg)
 {
+    if (!pool->started)
+        start(pool);
     pthread_mutex_lock(&pool->lock);
     pool->n = n;
     pool->grain = grain;

@@ -18,20 +18,20 @@ GRANT USAGE ON FOREIGN SERVER moe_ml TO PUBLIC;
 
 -- A key is given as any type, or as an untyped literal, which the key's own type reads.
 CREATE FUNCTION @extschema@.predict(model text, key anyelement, as_of timestamptz DEFAULT NULL) RETURNS float8
-    LANGUAGE C STABLE PARALLEL UNSAFE COST 10000 AS 'MODULE_PATHNAME', 'moe_predict';
+    LANGUAGE C STABLE PARALLEL RESTRICTED COST 10000 AS 'MODULE_PATHNAME', 'moe_predict';
 COMMENT ON FUNCTION @extschema@.predict(text, anyelement, timestamptz)
     IS 'a model''s prediction for one key: the probability, or the value';
 CREATE FUNCTION @extschema@.predict(model text, key text, as_of timestamptz DEFAULT NULL) RETURNS float8
-    LANGUAGE C STABLE PARALLEL UNSAFE COST 10000 AS 'MODULE_PATHNAME', 'moe_predict_text';
+    LANGUAGE C STABLE PARALLEL RESTRICTED COST 10000 AS 'MODULE_PATHNAME', 'moe_predict_text';
 COMMENT ON FUNCTION @extschema@.predict(text, text, timestamptz)
     IS 'a model''s prediction for one key: the probability, or the value';
 
 CREATE FUNCTION @extschema@.predict_class(model text, key anyelement, as_of timestamptz DEFAULT NULL) RETURNS text
-    LANGUAGE C STABLE PARALLEL UNSAFE COST 10000 AS 'MODULE_PATHNAME', 'moe_predict_class';
+    LANGUAGE C STABLE PARALLEL RESTRICTED COST 10000 AS 'MODULE_PATHNAME', 'moe_predict_class';
 COMMENT ON FUNCTION @extschema@.predict_class(text, anyelement, timestamptz)
     IS 'a model''s prediction for one key: the class';
 CREATE FUNCTION @extschema@.predict_class(model text, key text, as_of timestamptz DEFAULT NULL) RETURNS text
-    LANGUAGE C STABLE PARALLEL UNSAFE COST 10000 AS 'MODULE_PATHNAME', 'moe_predict_class_text';
+    LANGUAGE C STABLE PARALLEL RESTRICTED COST 10000 AS 'MODULE_PATHNAME', 'moe_predict_class_text';
 COMMENT ON FUNCTION @extschema@.predict_class(text, text, timestamptz)
     IS 'a model''s prediction for one key: the class';
 

@@ -102,11 +102,24 @@ cmp_ok($session->query("SET moe_ml.cache_size = 0; SELECT count(*) FROM m; SELEC
 $server->query(model_sql('CREATE OR REPLACE MODEL m', seed => 2));
 agrees('after the model was trained again');
 
+# A parallel worker says the same, and is not asked where there may be temporary tables.
+my $forced = $server->query("SELECT name FROM pg_settings WHERE name IN ('force_parallel_mode', 'debug_parallel_query')");
+my $bits = 'string_agg(float8send(probability)::text, chr(32) ORDER BY customer_id)';
+is($server->query("SET $forced = on; SET parallel_setup_cost = 0; SELECT $bits FROM m"), $server->query("SELECT $bits FROM m"), 'a worker predicts the same');
+like($server->query("SET $forced = on; EXPLAIN (COSTS OFF) SELECT * FROM m WHERE customer_id < 9"), qr/Gather.*Foreign Scan/s, 'where a scan may run');
+unlike($server->query("SET $forced = on; CREATE TEMP TABLE t (); EXPLAIN (COSTS OFF) SELECT * FROM m"), qr/Gather/, 'not beside temporary tables');
+
 # As many as fit.
 is($session->query("SELECT count(*) <= 1 FROM pg_backend_memory_contexts WHERE name = 'moe_ml predictor'"), 't', 'one model is kept once');
 $server->query(model_sql('CREATE MODEL other'));
 $session->query('SELECT count(*) FROM m; SELECT count(*) FROM other');
 is(reads() + reads('SELECT * FROM other'), 0, 'two models are kept');
 is($session->query("SET moe_ml.cache_size = 1; SELECT count(*) FROM m; SELECT count(*) FROM pg_backend_memory_contexts WHERE name = 'moe_ml predictor'") =~ s/^30\n//r, 0, 'what does not fit goes');
+
+# Between statements a session keeps no threads.
+SKIP: {
+    skip 'no /proc', 1 if !-r '/proc/self/status';
+    is($session->query(q{SET moe_ml.threads = 2; SELECT count(*) FROM m; SELECT (regexp_match(pg_read_file('/proc/self/status'), 'Threads:\s*(\d+)'))[1]; RESET moe_ml.threads}), "30\n1", 'no thread is kept');
+}
 
 done_testing;

@@ -1,5 +1,6 @@
-# Every function of the extension, called with NULLs and with arguments that nobody would give, and every command that takes
-# a relation, given a model: errors that say something, never an internal one, never a crash.
+# Every function of the extension, called with NULLs and with arguments that nobody would give, by a superuser and by roles
+# that may ask models or nothing at all, and every command that takes a relation, given a model: errors that say something,
+# never an internal one, never a crash, and no memory that stays.
 #
 # MOE_ML_SEED says where the random arguments start from, MOE_ML_CALLS how many a function gets (40).
 use strict;
@@ -75,6 +76,11 @@ EXCEPTION WHEN SQLSTATE 'UNDO1' THEN RETURN 'done';
         RETURN CASE WHEN SQLSTATE ~ '^(XX|58|57P|53)' OR SQLERRM = '' THEN left(command, 500) || ' -> ' ELSE '' END || SQLSTATE
             || CASE WHEN SQLSTATE ~ '^(XX|58|57P|53)' THEN left(SQLERRM, 300) ELSE '' END;
 END $$;
+CREATE ROLE asker;
+CREATE ROLE stranger;
+GRANT USAGE ON SCHEMA moe_ml TO asker, stranger;
+GRANT SELECT ON pool, statement TO asker, stranger;
+GRANT SELECT ON m, home, customers, orders TO asker;
 SQL
 my $start = $server->query('SELECT pg_postmaster_start_time()');
 
@@ -98,8 +104,9 @@ for my $function (@functions)
     $draw =~ s/drawn\('text'\)$/CASE WHEN random() < 0.7 THEN '''rolling''' ELSE drawn('text') END/ if $name =~ /predictions/;
     my $nulls = join ', ', map { 'NULL::' . ($_ eq 'anyelement' ? 'int' : $_) } @types;
     my $n = @types ? $name =~ /execute|compile/ ? 6 * $calls : $calls : 1;
+    my $limit = 60 + $n; # of all calls of one statement, on a machine with other work
     my $call = @types ? "'SELECT $name(' || $draw || ')'" : "'SELECT $name()'";
-    my ($status, $out, $err) = $server->psql("$quiet SET statement_timeout = '60s';\nSELECT setseed(sin($seed * 100 + ${\ ++$number }));\n"
+    my ($status, $out, $err) = $server->psql("$quiet SET statement_timeout = '${limit}s';\nSELECT setseed(sin($seed * 100 + ${\ ++$number }));\n"
         . "SELECT tried('SELECT $name($nulls)') UNION ALL SELECT tried($call) FROM generate_series(1, $n) AS i WHERE i > 0 OR random() < 0");
     is("$status $err", '0 ', "$signature: no call ends the session");
     is(join("\n", grep { / -> / } split /\n/, $out), '', "$signature: no internal error");
@@ -107,6 +114,26 @@ for my $function (@functions)
     $how{$_}++ for grep { $_ ne '' } split /\n/, $out;
     note(join ', ', map { "$_: $how{$_}" } sort keys %how);
     $done += $how{done} // 0;
+
+    # The same as other roles
+    my $few = @types ? int(($n + 3) / 4) : 1;
+    for my $role (qw(asker stranger))
+    {
+        ($status, $out, $err) = $server->psql("$quiet SET statement_timeout = '${limit}s'; SET ROLE $role;\nSELECT setseed(sin($seed * 100 + ${\ ++$number }));\n"
+            . "SELECT tried($call) FROM generate_series(1, $few) AS i WHERE i > 0 OR random() < 0");
+        is("$status $err", '0 ', "$signature: no call of role $role ends the session");
+        is(join("\n", grep { / -> / } split /\n/, $out), '', "$signature: no internal error for role $role");
+    }
+
+    # The same calls again and again: from the second time on, the session's memory stays where it is.
+    my $contexts = "SELECT 'used ' || sum(used_bytes) FROM pg_backend_memory_contexts WHERE name !~ '^Type information|^ExecutorState|^ExprContext'";
+    my $again = "SELECT count(tried(command)) FROM repeated";
+    ($status, $out, $err) = $server->psql("$quiet SET statement_timeout = '${limit}s';\nSELECT setseed(sin($seed * 100 + ${\ ++$number }));\n"
+        . "CREATE TEMP TABLE repeated AS SELECT $call AS command FROM generate_series(1, $few) AS i WHERE i > 0 OR random() < 0;\n"
+        . "$again; $again; $contexts; $again; $again; $contexts");
+    my ($before, $after) = $out =~ /^used (\d+)$/mg;
+    is("$status $err", '0 ', "$signature: calls repeated");
+    cmp_ok($after - $before, '<', 65536, 'keep no memory');
 }
 
 cmp_ok($done, '>', 50, "$done calls were not refused");
