@@ -52,8 +52,6 @@ typedef struct moe_pushed
 /* Of the restrictions (a list of RestrictInfo), those on as_of and, if all key columns are there, on the key. */
 List *moe_fdw_pushed(PlannerInfo *root, Index relid, const moe_shape *shape, List *restrictions);
 
-/* A worker may scan a model whole, but sees no temporary tables. */
-bool moe_fdw_is_parallel_safe(PlannerInfo *root, RelOptInfo *rel, RangeTblEntry *entry);
 void moe_fdw_rel_size(PlannerInfo *root, RelOptInfo *rel, Oid relid);
 void moe_fdw_paths(PlannerInfo *root, RelOptInfo *rel, Oid relid);
 ForeignScan *moe_fdw_plan(PlannerInfo *root, RelOptInfo *rel, Oid relid, ForeignPath *path, List *tlist, List *clauses,
@@ -106,14 +104,15 @@ typedef struct moe_scan
     float *gates;
     float *lower, *upper; /* REGRESSION */
 
-    int64 scored;  /* for EXPLAIN */
-    int64 stopped; /* of these, early */
+    int64 scored; /* for EXPLAIN */
     double *load;
     double score_seconds;
 } moe_scan;
 
 /* fdw_seeds.c: evaluate what the plan gives. */
 void moe_scan_evaluate(moe_scan *scan, ExprContext *econtext);
+/* Is nothing asked about: a key or a time without a value? */
+bool moe_scan_is_empty(const moe_scan *scan);
 /* What is asked about, all entities where it is not one key; false if it is several times. */
 bool moe_scan_asked(const moe_scan *scan, moe_asked *asked);
 /* Row numbers for it, once the predictor is open. Fills times and candidates. */

@@ -13,7 +13,6 @@
  */
 #include "postgres.h"
 
-#include "catalog/namespace.h"
 #include "access/htup_details.h"
 #include "access/stratnum.h"
 #include "catalog/pg_am.h"
@@ -318,15 +317,6 @@ estimate_entities(Oid entity)
         ReleaseSysCache(tuple);
     }
     return rows >= 0 ? Max(rows, 1) : 1000;
-}
-
-bool
-moe_fdw_is_parallel_safe(PlannerInfo *root, RelOptInfo *rel, RangeTblEntry *entry)
-{
-    Oid namespace, toast;
-
-    GetTempNamespaceState(&namespace, &toast);
-    return !OidIsValid(namespace);
 }
 
 void

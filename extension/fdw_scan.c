@@ -29,6 +29,7 @@
 #include "extension/fdw.h"
 #include "extension/moe_ml.h"
 #include "extension/predict.h"
+#include "kernels/random.h"
 
 #define FIRST_CHUNK 64
 #define LAST_CHUNK  4096
@@ -121,6 +122,14 @@ start(ForeignScanState *node, moe_scan *scan)
     MemoryContextReset(scan->context);
     old = MemoryContextSwitchTo(scan->context);
     moe_scan_evaluate(scan, node->ss.ps.ps_ExprContext);
+    scan->prediction = NULL;
+    scan->time = scan->n_times = 0;
+    scan->started = true;
+    if (moe_scan_is_empty(scan))
+    {
+        MemoryContextSwitchTo(old);
+        return;
+    }
     if (scan->predictor != NULL)
         open_as(scan, RelationGetRelid(node->ss.ss_currentRelation), true);
     else
@@ -136,29 +145,51 @@ start(ForeignScanState *node, moe_scan *scan)
             MemoryContextAllocZero(node->ss.ps.state->es_query_cxt, sizeof(double) * Max(scan->info->experts, 1));
     }
     moe_scan_resolve(scan);
-    scan->prediction = NULL;
     scan->chunk = FIRST_CHUNK;
-    scan->time = 0;
     if (scan->n_times > 0)
         start_time(scan);
     MemoryContextSwitchTo(old);
-    scan->started = true;
 }
 
-/* Read all that the seeds need. A row that was looked up by its key may have another number then. */
+/* All entities that were read, as one number. */
+static uint64
+entities_read(const moe_data *data)
+{
+    uint64 all = (uint64) data->tables[0].n_rows;
+
+    for (int64 row = 0; row < data->tables[0].n_rows; row++)
+        all = moe_key(all, data->graph_tables[0].identity[row]);
+    return all;
+}
+
+/*
+ * Read all that the seeds need. A row that was looked up by its key may have another number then; others have theirs,
+ * unless a view or a policy gives other rows each time.
+ */
 static void
 read_rest(moe_scan *scan, int32 *rows)
 {
     moe_predictor *predictor = scan->predictor;
     moe_asked asked;
+    bool one = moe_scan_asked(scan, &asked) && asked.n_key > 0;
+    uint64 before = one ? 0 : entities_read(predictor->data);
+    bool same;
 
     open_as(scan, predictor->info->foreign_table, false);
-    if (moe_scan_asked(scan, &asked) && asked.n_key > 0)
+    if (one)
     {
         bool nulls[INDEX_MAX_KEYS] = {false};
 
         rows[0] = moe_data_find(predictor->data, asked.key, nulls);
+        same = rows[0] >= 0;
     }
+    else
+        same = entities_read(predictor->data) == before;
+    if (!same)
+        ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                        errmsg("table \"%s\" has other rows when it is read again", predictor->schema->tables[0].name),
+                        errhint("A model with a budget reads its entities twice: their view or policies must not call "
+                                "functions such as random().")));
 }
 
 /*

@@ -152,6 +152,17 @@ moe_scan_evaluate(moe_scan *scan, ExprContext *econtext)
 }
 
 bool
+moe_scan_is_empty(const moe_scan *scan)
+{
+    ListCell *cell;
+
+    foreach (cell, scan->columns)
+        if (scan->sets[lfirst_int(cell) - 1].n == 0)
+            return true;
+    return false;
+}
+
+bool
 moe_scan_asked(const moe_scan *scan, moe_asked *asked)
 {
     const value_set *times = &scan->sets[scan->shape->as_of - 1];

@@ -7,7 +7,8 @@
  * transactions in progress, none completed, see the same rows. That holds for
  * predictors that are settled (model_settled.c): what they read depends on
  * rows alone. Messages of catalog changes (a privilege revoked while a
- * repeatable read goes on) end it as well.
+ * repeatable read goes on) end it as well. A serializable transaction reads for
+ * itself, as what it has read is what the server keeps it apart from others by.
  *
  * What the model learned is kept apart from the rows: where only these have
  * changed, only these are read again.
@@ -97,7 +98,9 @@ sweep(void)
 static size_t
 size_of(const entry *e)
 {
-    return MemoryContextMemAllocated(e->predictor.context, true) + moe_job_memory_used(e->predictor.job);
+    size_t size = MemoryContextMemAllocated(e->predictor.context, true) + moe_job_memory_used(e->predictor.job);
+
+    return e->predictor.data == NULL ? size : size + moe_job_memory_used(e->predictor.data->job);
 }
 
 /* Of those that nobody holds, let those used longest ago go until the others fit the limit. */
@@ -137,7 +140,7 @@ static bool
 lasts(const entry *e)
 {
     return e->lasting && e->messages == SharedInvalidMessageCounter &&
-           !TransactionIdIsValid(GetTopTransactionIdIfAny());
+           !TransactionIdIsValid(GetTopTransactionIdIfAny()) && !IsolationIsSerializable();
 }
 
 /*
@@ -157,14 +160,20 @@ mark_stale(const cache_key *current)
             e->stale = true;
         if (e->key.relid == current->relid && e->pins > 0)
             e->dead = true; /* another will take its place */
+        if (outlived && e->pins == 0)
+            moe_predictor_forget(&e->predictor);
     }
 }
 
+/* What an evaluation told, and could not take back, has gone with its memory; a scan may go on with the rest. */
 static void
 mark_all_dead(void)
 {
     for (entry *e = entries; e != NULL; e = e->next)
+    {
         e->stale = e->dead = true;
+        moe_predictor_tell(&e->predictor, &(moe_past_labels){0});
+    }
 }
 
 /* After an abort nothing is trusted: a cancelled job stays so. */
@@ -178,6 +187,7 @@ end_of_transaction(XactEvent event, void *arg)
     for (entry *e = entries; e != NULL; e = e->next)
     {
         e->stale = e->stale || !e->lasting;
+        e->statement = 0; /* a statement may go on in another transaction */
         if (e->pins > 0)
             continue;
         if (e->stale)
@@ -395,6 +405,7 @@ find_model(const cache_key *key)
     return found;
 }
 
+/* Of an entry that is held: what is asked meanwhile, by a policy or a view, lets go of those that nobody holds. */
 static void
 read_again(entry *e, const cache_key *key, Snapshot snapshot, const moe_asked *asked)
 {
@@ -417,6 +428,7 @@ open_for(Oid relid, const moe_asked *asked)
 {
     Snapshot snapshot = GetActiveSnapshot();
     TimestampTz statement = GetCurrentStatementStartTimestamp();
+    bool again = false;
     cache_key key;
     entry *e;
 
@@ -437,11 +449,11 @@ open_for(Oid relid, const moe_asked *asked)
     {
         mark_stale(&key);
         e = find_model(&key);
-        if (e != NULL)
-            read_again(e, &key, snapshot, asked);
         sweep();
         if (e == NULL)
             e = open_entry(&key, snapshot, asked);
+        else
+            again = true;
     }
     else if (e->statement != statement)
     {
@@ -450,6 +462,8 @@ open_for(Oid relid, const moe_asked *asked)
     }
     e->used = ++uses;
     moe_predictor_hold(&e->predictor, CurrentMemoryContext);
+    if (again)
+        read_again(e, &key, snapshot, asked);
     return &e->predictor;
 }
 
@@ -477,5 +491,13 @@ moe_predictor_turn(moe_predictor *predictor, const moe_asked *asked)
     if (moe_reach_is_spent(predictor->schema, predictor->looked_up))
         asked = NULL;
     fill(e, false, asked);
+    if (!e->around)
+    {
+        Snapshot snapshot = GetActiveSnapshot();
+        cache_key key;
+
+        current_key(e->key.relid, snapshot, &key);
+        set_key(e, &key, snapshot);
+    }
     MemoryContextSwitchTo(old);
 }

@@ -186,15 +186,19 @@ share_limit(moe_job *job, const moe_job *other)
     moe_job_set_memory_limit(job, used < limit ? limit - used : 1);
 }
 
+/* Bind the stored schema to the catalog, for as long as there are rows. */
 static void
 read_schema(moe_predictor *predictor)
 {
     struct moe_predictor_parts *parts = predictor->parts;
+    moe_job *job = moe_job_of_threads(parts->rows, 1);
     moe_reader reader;
 
-    moe_reader_init(&reader, predictor->job, parts->schema_bytes, parts->schema_length);
+    moe_reader_init(&reader, job, parts->schema_bytes, parts->schema_length);
     predictor->schema = moe_schema_read(&reader, get_rel_name(predictor->info->foreign_table));
-    moe_predictor_check_stored(predictor, moe_reader_code(&reader));
+    if (moe_reader_code(&reader) != MOE_OK)
+        moe_predictor_check_stored(predictor,
+                                   moe_fail(predictor->job, moe_reader_code(&reader), "%s", moe_job_error(job)));
 }
 
 /* The graph over what was read. */
@@ -390,7 +394,7 @@ moe_predictor_read_entities(moe_predictor *predictor, const moe_asked *asked)
     newest = find_newest(predictor, asked);
     if (asked->n_key == predictor->schema->n_key && moe_reach_is_possible(predictor->schema))
         predictor->data = look_up(predictor, asked, reach, PG_INT32_MAX, newest);
-    else
+    if (predictor->data == NULL)
     {
         moe_job *job = moe_job_in_context(predictor->parts->rows);
 
@@ -421,6 +425,7 @@ moe_predictor_renew(moe_predictor *predictor)
     if (predictor->rows_read != NULL)
         memset(predictor->rows_read, 0, sizeof(int64) * parts->n_tables);
     predictor->looked_up = 0;
+    parts->too_many = false;
     predictor->read_seconds = predictor->build_seconds = 0;
     parts->has_population = parts->has_population && parts->settled_population;
     parts->has_past = parts->has_past && parts->settled_past;

@@ -29,7 +29,7 @@ struct moe_predictor_parts
     moe_inputs *inputs;
 
     int n_tables;
-    bool too_many;      /* rows were to be looked up, the last time that was tried */
+    bool too_many;      /* rows were to be looked up for a key of this statement */
     int64 default_time; /* where rows were looked up */
     MemoryContext rows; /* of what was read: the schema, data with a job of their own, and the graph */
     moe_graph *graph;

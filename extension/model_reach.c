@@ -10,6 +10,7 @@
 #include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_index.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
@@ -97,7 +98,7 @@ estimate(const moe_schema *schema, const moe_reach *reach, double *rows)
     pfree(n);
 }
 
-/* A valid index over all rows that begins with one of these columns. */
+/* A valid index over all rows that begins with one of these columns, and finds a value's rows without others'. */
 static bool
 has_index(Oid relid, int n, const AttrNumber *columns)
 {
@@ -108,10 +109,12 @@ has_index(Oid relid, int n, const AttrNumber *columns)
     foreach (cell, RelationGetIndexList(rel))
     {
         Relation index = index_open(lfirst_oid(cell), AccessShareLock);
+        bool usable = index->rd_index->indisvalid &&
+                      (index->rd_rel->relam == BTREE_AM_OID || index->rd_rel->relam == HASH_AM_OID) &&
+                      heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL);
 
         for (int i = 0; i < n; i++)
-            found = found || (index->rd_index->indisvalid && index->rd_index->indkey.values[0] == columns[i] &&
-                              heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL));
+            found = found || (usable && index->rd_index->indkey.values[0] == columns[i]);
         index_close(index, AccessShareLock);
     }
     table_close(rel, AccessShareLock);
@@ -198,14 +201,27 @@ tell(const char *model, List *missing)
                          errdetail("Looking rows up needs indexes that are missing."), errhint("%s", all.data)));
 }
 
-/* Rows have places, and the user may ask for them. */
+static bool
+has_places(Oid relid)
+{
+    char kind = get_rel_relkind(relid);
+
+    return kind == RELKIND_RELATION || kind == RELKIND_PARTITIONED_TABLE || kind == RELKIND_MATVIEW;
+}
+
+/* Rows have places, those of partitions and other children too, and the user may ask for them. */
 static bool
 is_plain_table(const moe_schema_table *table)
 {
-    char kind = get_rel_relkind(table->relid);
+    ListCell *cell;
 
-    return (kind == RELKIND_RELATION || kind == RELKIND_PARTITIONED_TABLE || kind == RELKIND_MATVIEW) &&
-           pg_class_aclcheck(table->relid, GetUserId(), ACL_SELECT) == ACLCHECK_OK;
+    if (!has_places(table->relid) || pg_class_aclcheck(table->relid, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
+        return false;
+    if (has_subclass(table->relid))
+        foreach (cell, find_all_inheritors(table->relid, NoLock, NULL))
+            if (!has_places(lfirst_oid(cell)))
+                return false;
+    return true;
 }
 
 /* Equal where the text is, by the operator of pg_catalog. */
@@ -229,14 +245,15 @@ is_plain_type(Oid type)
     }
 }
 
-/* Is equality of two key columns the server's own, of their own types? */
+/* Is equality of two key columns the server's own, of their own types, and of bits where it is of text? */
 static bool
 is_plain_key(const moe_schema_column *child, const moe_schema_column *parent)
 {
     Oid target = moe_key_common_type(child->type, parent->type);
 
     return !moe_key_needs_cast(child->type, target) && !moe_key_needs_cast(parent->type, target) &&
-           is_plain_type(child->type) && is_plain_type(parent->type);
+           is_plain_type(child->type) && is_plain_type(parent->type) && child->collation == parent->collation &&
+           (!OidIsValid(child->collation) || get_collation_isdeterministic(child->collation));
 }
 
 bool

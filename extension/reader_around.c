@@ -24,6 +24,7 @@
 #include "varatt.h"
 #endif
 
+#include "extension/moe_ml.h"
 #include "extension/reader_batch.h"
 #include "extension/schema_internal.h"
 
@@ -120,6 +121,14 @@ grow(gathering *g, around_table *table)
     table->step = repalloc_huge(table->step, sizeof(int) * table->capacity);
 }
 
+/* Do the rows take more memory than a reading may use? */
+static bool
+is_too_large(const gathering *g)
+{
+    return MemoryContextMemAllocated(g->context, true) + moe_job_memory_used(g->data->job) >
+           (size_t) moe_setting_memory_limit_mb * 1024 * 1024;
+}
+
 /* Keep a copy of a row. */
 static int32
 keep(gathering *g, around_table *table, const TupleTableSlot *slot)
@@ -167,7 +176,7 @@ receive(TupleTableSlot *slot, DestReceiver *self)
     entry = hash_search(table->places, &key, HASH_ENTER, &found);
     if (!found)
     {
-        if (++r->g->n_rows > r->g->around->most_rows)
+        if (++r->g->n_rows > r->g->around->most_rows || is_too_large(r->g))
         {
             r->g->too_many = true;
             return false;
@@ -367,9 +376,9 @@ moment_of(const gathering *g, int t, const char *alias, StringInfo joins, int *n
     return time == NULL ? NULL : psprintf("COALESCE(%s, '-infinity'::pg_catalog.%s)", time, type);
 }
 
-/* The rows that the latest visible children point at: several where these have one time. */
+/* The rows that the latest visible children of an entity row point at: several where these have one time. */
 static void
-select_latest(gathering *g, int step, const moe_reach_step *what)
+select_latest(gathering *g, int step, const moe_reach_step *what, int32 row)
 {
     const moe_schema *schema = g->schema;
     const moe_schema_edge *key = &schema->edges[what->key];
@@ -395,7 +404,7 @@ select_latest(gathering *g, int step, const moe_reach_step *what)
     for (int i = 0; i < key->n_columns; i++)
     {
         const moe_key_read *parent = g->links[what->key].parent[i];
-        int64 at = (int64) g->self.row[0] * entity->reading.n_sinks + item_of(g, parent);
+        int64 at = (int64) row * entity->reading.n_sinks + item_of(g, parent);
 
         if (entity->nulls[at])
             return;
@@ -431,7 +440,8 @@ take_step(gathering *g, int step)
     else if (what->kind == MOE_REACH_PARENT)
         select_equal(g, step, edge->parent, edge->n_columns, link->parent, link->child, from);
     else
-        select_latest(g, step, what);
+        for (int64 i = 0; i < g->self.n; i++) /* a key may occur twice among those who inherit */
+            select_latest(g, step, what, g->self.row[i]);
 }
 
 static void

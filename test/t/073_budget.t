@@ -67,4 +67,30 @@ for my $wrong ([ 'regression', qr/a budget needs a model of classes/, query => '
 }
 is($server->query("SELECT count(*) FROM moe_ml.models WHERE name = 'wrong'"), 0, 'and nothing is left');
 
+# Tables that are not read must be allowed to be: whoever may ask of one row may of all.
+$server->query(<<"SQL");
+$quiet; SELECT moe_ml.execute(\$moe\$CREATE MODEL kept_labels PREDICT y FOR EACH customers AT at
+    WITH (experts = 'history, linear', budget = 0, seed = 1, validation_from = '2020-03-20', test_from = '2020-04-10') AS
+    SELECT customer_id, at, NOT EXISTS (SELECT FROM orders AS o WHERE o.customer_id = c.customer_id AND o.placed_at > at AND o.placed_at <= at + interval '3 days') AS y
+    FROM customers AS c, generate_series(timestamp '2020-01-10', '2020-04-16', '3 days') AS at\$moe\$)
+SQL
+$server->query('CREATE ROLE half_way; GRANT USAGE ON SCHEMA moe_ml TO half_way; GRANT SELECT ON kept_labels, customers TO half_way; GRANT SELECT (customer_id, placed_at) ON orders TO half_way');
+like(($server->psql("$quiet; SET moe_ml.index_reads = $_; SET ROLE half_way; SELECT * FROM kept_labels"))[2], qr/permission denied for (table|column "\w+" of table) "?orders/, "index_reads = $_: no row without a right to all tables") for 'off', 'auto', 'on';
+$server->query('GRANT SELECT (order_id, amount) ON orders TO half_way');
+is($server->query("$quiet; SET ROLE half_way; SELECT count(*) FROM kept_labels"), '30', 'rights to its columns are enough');
+
+# Entities that are others when they are read again.
+$server->query("CREATE ROLE guest; GRANT USAGE ON SCHEMA moe_ml TO guest; GRANT SELECT ON half, customers, orders TO guest;
+    ALTER TABLE customers ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON customers USING (random() < 0.5)");
+my %told;
+for my $question ('SELECT * FROM half', "SELECT * FROM half WHERE customer_id = $late")
+{
+    for (1 .. 20)
+    {
+        my (undef, undef, $err) = $server->psql("$quiet; SET moe_ml.index_reads = on; SET ROLE guest; $question");
+        $told{$err =~ s/\n.*//sr}++;
+    }
+}
+is(join('; ', grep { $_ ne '' } keys %told), 'psql:<stdin>:1: ERROR:  table "customers" has other rows when it is read again', 'entities that change from one reading to the next are an error');
+
 done_testing;
