@@ -192,8 +192,9 @@ typedef struct request
     const table_encoder *table;
     const int32_t *rows;
     const uint8_t *hidden;
-    float *dense;      /* [n, dense_width] */
-    int32_t *category; /* [n, n_categories] */
+    const bool *hidden_columns; /* of every row: [n_columns], or NULL */
+    float *dense;               /* [n, dense_width] */
+    int32_t *category;          /* [n, n_categories] */
     double unknown_rate;
     uint64_t key;
     int64_t *bag_offset; /* [n + 1] */
@@ -205,7 +206,16 @@ typedef struct request
 static bool
 is_hidden(const request *r, int64_t i, const moe_spec *spec)
 {
+    if (r->hidden_columns && r->hidden_columns[spec - r->source->columns])
+        return true;
     return r->hidden && spec->hidden_bit >= 0 && (r->hidden[i] >> spec->hidden_bit & 1);
+}
+
+/* Whether it may hide any. */
+static bool
+may_hide(const request *r, int64_t i)
+{
+    return r->hidden_columns || (r->source->hides && r->hidden && r->hidden[i]);
 }
 
 /* Copy rows' dense inputs, with NULL's in hidden columns. */
@@ -220,7 +230,7 @@ fill_dense(int64_t begin, int64_t end, void *arg)
         float *out = r->dense + i * width;
 
         memcpy(out, r->source->dense + r->rows[i] * width, width * sizeof(float));
-        if (!r->source->hides || !r->hidden || !r->hidden[i])
+        if (!may_hide(r, i))
             continue;
         for (int c = 0; c < r->source->n_columns; c++)
         {
@@ -365,14 +375,14 @@ gather_inputs(moe_encoder *encoder, moe_tape *tape, request *r, const float *res
         return NULL;
     for (int64_t i = 0; i < n; i++)
     {
-        bool hides = r->source->hides && r->hidden && r->hidden[i];
+        bool hides = may_hide(r, i);
 
         index[0][i] = hides ? -1 : r->rows[i];
         index[1][i] = hides ? n_hidden : -1;
         if (!hides)
             continue;
         rows[n_hidden] = r->rows[i];
-        hidden[n_hidden++] = r->hidden[i];
+        hidden[n_hidden++] = r->hidden ? r->hidden[i] : 0;
     }
     if (n_hidden == 0)
         return moe_gather(tape, whole, index[0], n);
@@ -482,6 +492,7 @@ moe_encoder_forward(void *arg, moe_tape *tape, int table, const int32_t *rows, c
     r.table = weights;
     r.rows = rows;
     r.hidden = hidden;
+    r.hidden_columns = encoder->features->hidden ? encoder->features->hidden[table] : NULL;
     terms[k++] = forward_dense(encoder, tape, &r, n);
     if (r.source->n_categories > 0)
         terms[k++] = forward_category(encoder, tape, &r, n);

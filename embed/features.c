@@ -162,6 +162,18 @@ moe_features_columns(const moe_features *features, int table)
     return features->tables[table].n_columns;
 }
 
+bool
+moe_features_uses(const moe_features *features, int table, int column)
+{
+    return features->tables[table].columns[column].parts != 0;
+}
+
+void
+moe_features_hide(moe_features *features, const bool *const *hidden)
+{
+    features->hidden = hidden;
+}
+
 const char *
 moe_features_describe(const moe_features *features, int table, int column)
 {

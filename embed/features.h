@@ -27,6 +27,12 @@ moe_code moe_features_fit(moe_job *job, const moe_table *tables, int n_tables, c
 moe_code moe_features_bind(moe_features *features, const moe_table *tables, int n_tables);
 void moe_features_destroy(moe_features *features);
 
+/*
+ * Have encoders show columns as NULL in every row from now on: hidden [tables], each NULL or [columns of the table];
+ * NULL: none. Not copied.
+ */
+void moe_features_hide(moe_features *features, const bool *const *hidden);
+
 void moe_features_write(const moe_features *features, moe_buffer *buffer);
 moe_code moe_features_read(moe_job *job, moe_reader *reader, moe_features **out);
 
@@ -35,5 +41,7 @@ moe_code moe_features_read(moe_job *job, moe_reader *reader, moe_features **out)
 int moe_features_tables(const moe_features *features);
 int moe_features_columns(const moe_features *features, int table);
 const char *moe_features_describe(const moe_features *features, int table, int column);
+/* Is it among the inputs at all? */
+bool moe_features_uses(const moe_features *features, int table, int column);
 
 #endif

@@ -108,6 +108,8 @@ struct moe_features
     moe_features_table *tables;
     int buckets;     /* of the hash table, a power of two; 0: no column needs it */
     int64_t binding; /* number of the binding that stands: tells it from earlier ones */
+
+    const bool *const *hidden; /* [n_tables], each NULL or [n_columns]; NULL: all is shown */
 };
 
 /* Allocate tables without columns. NULL on failure. */

@@ -1,10 +1,10 @@
 /*
  * explain.c: which tables, columns and experts a prediction, or a model, rests on.
  *
- * Leave one out: the prediction with everything minus the prediction with one
- * table hidden, as if it had no rows, or with all inputs hidden that are about
- * one column, as if they were NULL. What two say alike is missed by neither, so
- * contributions need not add up to the prediction.
+ * Of one prediction, contributions that sum to what it differs by from a
+ * prediction that knows nothing (attribution.c). Of a model, leave one out: what
+ * its metric loses with one table hidden, as if it had no rows; what two tables
+ * say alike is missed by neither.
  */
 #include "postgres.h"
 
@@ -16,6 +16,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
+#include "extension/attribution.h"
 #include "extension/evaluate.h"
 #include "extension/model_inputs.h"
 #include "extension/moe_ml.h"
@@ -23,7 +24,7 @@
 #include "extension/subject.h"
 
 #define MAX_ROWS    2000 /* validation rows that importance looks at */
-#define MAX_COLUMNS 10   /* told by explain: those that matter most */
+#define MAX_COLUMNS 10   /* told by explain: those that contribute most */
 
 MOE_FUNCTION(moe_explain);
 MOE_FUNCTION(moe_explain_text);
@@ -60,135 +61,178 @@ compare_drop(const void *a, const void *b)
     return x->table - y->table;
 }
 
-/* Score one seed with a table hidden (-1: none); of several classes, the given one (-1: the best, which it returns). */
-static double
-score_without(const moe_seed *seed, int table, int *class, float *gates)
+/* What stands at one line, NAN and NULL where there is nothing to say. */
+typedef struct line
 {
-    const moe_model_info *info = seed->predictor->info;
-    bool *disabled = palloc0_array(bool, seed->predictor->schema->n_tables + 1);
-    float *scores = palloc_array(float, Max(info->n_classes, 1));
-
-    if (table >= 0)
-        disabled[table] = true;
-    moe_predictor_score(seed->predictor, 1, &seed->row, &seed->time, NULL, table >= 0 ? disabled : NULL, scores, gates,
-                        NULL);
-    if (info->task != MOE_MULTICLASS)
-        return scores[0];
-    if (*class < 0)
-        *class = moe_best_class(scores, info->n_classes);
-    return scores[*class];
-}
+    const char *part;
+    const char *name;
+    int64 rows; /* -1: none */
+    double prediction, contribution, share;
+} line;
 
 enum
 {
     PART,
     NAME,
-    ROWS_VISIBLE,
+    ROWS,
     PREDICTION,
     CONTRIBUTION,
     SHARE,
     EXPLAIN_COLUMNS
 };
 
-/* Emit the line of the whole prediction, or of one table. */
 static void
-emit_table(ReturnSetInfo *result, const moe_seed *seed, const char *part, const contribution *item)
+emit(ReturnSetInfo *result, const line *line)
 {
-    Datum values[EXPLAIN_COLUMNS] = {0};
-    bool nulls[EXPLAIN_COLUMNS] = {[CONTRIBUTION] = item->table == 0, [SHARE] = true};
+    Datum values[EXPLAIN_COLUMNS];
+    bool nulls[EXPLAIN_COLUMNS] = {
+        [NAME] = line->name == NULL,
+        [ROWS] = line->rows < 0,
+        [PREDICTION] = isnan(line->prediction),
+        [CONTRIBUTION] = isnan(line->contribution),
+        [SHARE] = isnan(line->share),
+    };
 
-    values[PART] = CStringGetTextDatum(part);
-    values[NAME] = CStringGetTextDatum(moe_subject_table(seed->predictor->schema, item->table));
-    values[ROWS_VISIBLE] =
-        Int64GetDatum(moe_graph_visible_rows(&seed->predictor->data->graph_tables[item->table], seed->time));
-    values[PREDICTION] = Float8GetDatum(item->without);
-    values[CONTRIBUTION] = Float8GetDatum(item->difference);
+    values[PART] = CStringGetTextDatum(line->part);
+    values[NAME] = line->name == NULL ? (Datum) 0 : CStringGetTextDatum(line->name);
+    values[ROWS] = Int64GetDatum(line->rows);
+    values[PREDICTION] = Float4GetDatum((float4) line->prediction);
+    values[CONTRIBUTION] = Float4GetDatum((float4) line->contribution);
+    values[SHARE] = Float4GetDatum((float4) line->share);
     tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 
-/* Emit the line of the inputs about one column. */
-static void
-emit_column(ReturnSetInfo *result, const moe_seed *seed, const contribution *item)
+/* To a millionth of 1, of classes, or of the number's own order of magnitude: more digits would tell nothing. */
+static double
+tidy(const moe_seed *seed, const moe_attribution *of, double contribution)
 {
-    Datum values[EXPLAIN_COLUMNS] = {0};
-    bool nulls[EXPLAIN_COLUMNS] = {[ROWS_VISIBLE] = true, [SHARE] = true};
-    moe_subject subject = {item->table, item->source};
+    double size = Max(fabs(of->prediction), fabs(of->base));
+    double unit = 1e-6;
 
-    values[PART] = CStringGetTextDatum("column");
-    values[NAME] = CStringGetTextDatum(moe_subject_name(seed->predictor, &subject));
-    values[PREDICTION] = Float8GetDatum(item->without);
-    values[CONTRIBUTION] = Float8GetDatum(item->difference);
-    tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+    if (seed->predictor->info->task == MOE_REGRESSION && size > 0)
+        unit = pow(10, floor(log10(size)) - 6);
+    return unit > 0 ? rint(contribution / unit) * unit + 0.0 : contribution;
 }
 
-/* Emit the columns that matter most: each one's inputs are hidden in turn. */
+/* The prediction, and what the model says knowing nothing. */
 static void
-explain_columns(ReturnSetInfo *result, const moe_seed *seed, double all, int *class)
+emit_whole(ReturnSetInfo *result, const moe_seed *seed, const moe_attribution *of)
 {
-    moe_subject *subjects;
-    int n = moe_subjects(seed->predictor, &subjects);
-    contribution *items = palloc0_array(contribution, n + 1);
-    bool *mask = palloc0_array(bool, moe_inputs_columns(seed->predictor->inputs) + 1);
+    line all = {"all", NULL, 0, of->prediction, NAN, NAN};
+    line base = {"base", NULL, -1, of->base, NAN, NAN};
 
+    all.name = moe_subject_table(seed->predictor->schema, 0);
+    all.rows = moe_graph_visible_rows(&seed->predictor->data->graph_tables[0], seed->time);
+    emit(result, &all);
+    emit(result, &base);
+}
+
+/* Tables, largest contribution first, and what has no table among them. */
+static void
+emit_tables(ReturnSetInfo *result, const moe_seed *seed, const moe_attribution *of)
+{
+    const moe_predictor *predictor = seed->predictor;
+    int n = predictor->schema->n_tables;
+    contribution *items = palloc0_array(contribution, n + of->n_subjects);
+
+    for (int t = 0; t < n; t++)
+        items[t] = (contribution){.table = t, .source = -1};
+    for (int i = 0; i < of->n_subjects; i++)
+    {
+        const moe_attributed *one = &of->subjects[i];
+        int at = one->subject.table >= 0 ? one->subject.table : n++;
+
+        items[at].table = one->subject.table;
+        items[at].source = one->subject.table >= 0 ? -1 : one->subject.source;
+        items[at].difference += one->contribution;
+    }
+    qsort(items, n, sizeof(contribution), compare_size);
     for (int i = 0; i < n; i++)
     {
-        CHECK_FOR_INTERRUPTS();
-        moe_subject_hide(seed->predictor, &subjects[i], mask);
-        items[i].table = subjects[i].table;
-        items[i].source = subjects[i].source;
-        items[i].without = score_without(seed, -1, class, NULL);
-        items[i].difference = all - items[i].without;
+        moe_subject subject = {items[i].table, items[i].source};
+        line line = {"table", NULL, -1, NAN, tidy(seed, of, items[i].difference), NAN};
+
+        line.name = subject.table >= 0 ? moe_subject_table(predictor->schema, subject.table)
+                                       : moe_subject_name(predictor, &subject);
+        if (subject.table >= 0)
+            line.rows = moe_graph_visible_rows(&predictor->data->graph_tables[subject.table], seed->time);
+        emit(result, &line);
     }
-    moe_subject_hide(seed->predictor, NULL, NULL);
-    qsort(items, n, sizeof(contribution), compare_size);
-    for (int i = 0; i < Min(n, MAX_COLUMNS); i++)
-        if (items[i].difference != 0)
-            emit_column(result, seed, &items[i]);
 }
 
-/* Emit the line of one expert. */
+/* The columns that contribute most, and all others together. */
 static void
-emit_expert(ReturnSetInfo *result, const char *name, double share)
+emit_columns(ReturnSetInfo *result, const moe_seed *seed, const moe_attribution *of)
 {
-    Datum values[EXPLAIN_COLUMNS] = {0};
-    bool nulls[EXPLAIN_COLUMNS] = {[ROWS_VISIBLE] = true, [PREDICTION] = true, [CONTRIBUTION] = true};
+    contribution *items = palloc0_array(contribution, of->n_subjects + 1);
+    double rest = 0;
+    int n_rest = 0;
 
-    values[PART] = CStringGetTextDatum("expert");
-    values[NAME] = CStringGetTextDatum(name);
-    values[SHARE] = Float8GetDatum(share);
-    tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+    for (int i = 0; i < of->n_subjects; i++)
+        items[i] = (contribution){.table = of->subjects[i].subject.table,
+                                  .source = of->subjects[i].subject.source,
+                                  .difference = of->subjects[i].contribution};
+    qsort(items, of->n_subjects, sizeof(contribution), compare_size);
+    for (int i = 0; i < of->n_subjects; i++)
+    {
+        moe_subject subject = {items[i].table, items[i].source};
+        line line = {"column", NULL, -1, NAN, tidy(seed, of, items[i].difference), NAN};
+
+        if (i < MAX_COLUMNS && line.contribution != 0)
+        {
+            line.name = moe_subject_name(seed->predictor, &subject);
+            emit(result, &line);
+            continue;
+        }
+        rest += items[i].difference;
+        n_rest += items[i].difference != 0;
+    }
+    if (n_rest > 0)
+    {
+        line line = {"column", NULL, -1, NAN, tidy(seed, of, rest), NAN};
+
+        line.name = psprintf("%d %s", n_rest, n_rest == 1 ? "other" : "others");
+        emit(result, &line);
+    }
+}
+
+/* The experts, and of probabilities what calibration adds to their mean. */
+static void
+emit_experts(ReturnSetInfo *result, const moe_seed *seed, const moe_attribution *of)
+{
+    const moe_model_info *info = seed->predictor->info;
+
+    for (int e = 0; e < info->experts; e++)
+    {
+        line line = {"expert", NULL, -1, of->said[e], tidy(seed, of, of->expert[e]), of->gate[e]};
+
+        line.name = moe_expert_name(moe_mixture_kind(seed->predictor->mixture, e));
+        emit(result, &line);
+    }
+    if (info->task != MOE_REGRESSION)
+    {
+        line line = {"expert", "calibration", -1, NAN, tidy(seed, of, of->calibration), NAN};
+
+        emit(result, &line);
+    }
 }
 
 static Datum
 explain(FunctionCallInfo fcinfo, bool as_text)
 {
     moe_seed seed;
+    moe_attribution attribution;
     ReturnSetInfo *result;
-    contribution all = {0}, *items;
-    float *gates;
-    int class = -1, n;
 
     InitMaterializedSRF(fcinfo, 0);
     result = (ReturnSetInfo *) fcinfo->resultinfo;
     if (!moe_predict_seed(fcinfo, as_text, &seed))
         return (Datum) 0;
-    n = seed.predictor->schema->n_tables - 1;
-    items = palloc0_array(contribution, n + 1);
-    gates = palloc0_array(float, Max(seed.predictor->info->experts, 1));
-    all.without = score_without(&seed, -1, &class, gates);
-    emit_table(result, &seed, "all", &all);
-    for (int i = 0; i < n; i++)
-    {
-        items[i].table = i + 1;
-        items[i].without = score_without(&seed, i + 1, &class, NULL);
-        items[i].difference = all.without - items[i].without;
-    }
-    qsort(items, n, sizeof(contribution), compare_size);
-    for (int i = 0; i < n; i++)
-        emit_table(result, &seed, "table", &items[i]);
-    explain_columns(result, &seed, all.without, &class);
-    for (int e = 0; e < seed.predictor->info->experts; e++)
-        emit_expert(result, moe_expert_name(moe_mixture_kind(seed.predictor->mixture, e)), gates[e]);
+    moe_attribute(&seed, &attribution);
+    emit_whole(result, &seed, &attribution);
+    emit_tables(result, &seed, &attribution);
+    emit_columns(result, &seed, &attribution);
+    emit_experts(result, &seed, &attribution);
     return (Datum) 0;
 }
 

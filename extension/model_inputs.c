@@ -204,6 +204,12 @@ moe_inputs_raw(moe_inputs *inputs, const moe_seeds *seeds, float *out)
     return compute_columns(inputs, seeds, NULL, out, NULL);
 }
 
+moe_code
+moe_inputs_normalize(const moe_inputs *inputs, int64 n, const float *raw, float *out)
+{
+    return moe_normalizer_apply(inputs->normalizer, raw, n, out);
+}
+
 /* What each input is good for. */
 static void
 assign_roles(moe_inputs *inputs)

@@ -68,6 +68,8 @@ int moe_inputs_history_width(const moe_inputs *inputs);
 
 /* The same before normalisation: [n, columns], NaN is NULL. */
 moe_code moe_inputs_raw(moe_inputs *inputs, const moe_seeds *seeds, float *out);
+/* From those to inputs: raw [n, columns], out [n, width]. */
+moe_code moe_inputs_normalize(const moe_inputs *inputs, int64 n, const float *raw, float *out);
 
 /* Columns before normalisation: what explanations are about. */
 int moe_inputs_columns(const moe_inputs *inputs);

@@ -2,8 +2,8 @@
  * report_parts.c: how a model came about and what it rests on: learning curves, experts, tables, columns.
  *
  * A column's importance: what the model's first metric loses on validation
- * rows when all inputs about the column are hidden, as if they were NULL
- * (leave one out, as explain.c does for one row).
+ * rows when the column, and all inputs about it, are hidden, as if they were
+ * NULL (leave one out).
  */
 #include "postgres.h"
 
@@ -249,14 +249,23 @@ drop_trifles(loss *losses, int n)
     return kept;
 }
 
+static bool
+has_graph(const moe_predictor *predictor)
+{
+    bool graph = false;
+
+    for (int e = 0; e < predictor->info->experts; e++)
+        graph |= moe_mixture_kind(predictor->mixture, e) == MOE_EXPERT_GRAPH;
+    return graph;
+}
+
 /* What hiding each subject costs, those that hardly matter left out; palloc'd. */
 static int
 measure_columns(const moe_report *report, const moe_block *block, loss **losses)
 {
     moe_predictor *predictor = report->predictor;
     moe_subject *subjects;
-    int n = moe_subjects(predictor, &subjects), kept = 0;
-    bool *mask = palloc0_array(bool, moe_inputs_columns(predictor->inputs) + 1);
+    int n = moe_subjects(predictor, has_graph(predictor), &subjects), kept = 0;
     double with = metric_of(report, block);
     double sign = report->info->task == MOE_REGRESSION ? -1 : 1;
 
@@ -266,12 +275,12 @@ measure_columns(const moe_report *report, const moe_block *block, loss **losses)
         double value;
 
         CHECK_FOR_INTERRUPTS();
-        moe_subject_hide(predictor, &subjects[i], mask);
+        moe_subject_hide(predictor, &subjects[i]);
         value = sign * (with - metric_of(report, block));
         if (value != 0 && !isnan(value))
             (*losses)[kept++] = (loss){subjects[i], value};
     }
-    moe_subject_hide(predictor, NULL, NULL);
+    moe_subject_hide(predictor, NULL);
     qsort(*losses, kept, sizeof(loss), compare_losses);
     return drop_trifles(*losses, kept);
 }
@@ -283,7 +292,7 @@ put_columns(const moe_report *report)
     moe_bar bars[MAX_COLUMNS];
     loss *losses;
     int n = Min(measure_columns(report, block, &losses), MAX_COLUMNS);
-    const char *note = loss_text(report, "all inputs about the column are hidden", block->n);
+    const char *note = loss_text(report, "the column and all inputs about it are hidden", block->n);
 
     for (int i = 0; i < n; i++)
         bars[i] = (moe_bar){moe_subject_name(report->predictor, &losses[i].subject), losses[i].value};

@@ -260,9 +260,8 @@ metric_of(const moe_mixture *m, const float *prediction, const float *label, int
     }
 }
 
-/* Gates of n rows with inputs x: [n, experts]. */
-static moe_code
-gates_of(const moe_mixture *m, int64_t n, const float *x, float *gates)
+moe_code
+moe_mixture_gates(const moe_mixture *m, int64_t n, const float *x, float *gates)
 {
     if (m->router == NULL)
     {
@@ -473,7 +472,7 @@ predict_batch(moe_mixture *m, const moe_seeds *seeds, const bool *disabled, bool
     bool early = moe_mixture_stops_early(m);
     moe_code code = m->width > 0 ? m->inputs(m->inputs_arg, seeds, disabled, b->x, b->stale) : MOE_OK;
     if (code == MOE_OK)
-        code = gates_of(m, seeds->n, b->x, b->gates);
+        code = moe_mixture_gates(m, seeds->n, b->x, b->gates);
     if (code == MOE_OK && early)
         code = stop_early(m, seeds, disabled, b);
     for (int e = 0; e < m->n && code == MOE_OK; e++)

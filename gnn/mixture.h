@@ -100,6 +100,27 @@ moe_code moe_mixture_route(moe_mixture *mixture, const moe_router_config *config
  */
 moe_code moe_mixture_predict(moe_mixture *mixture, const moe_seeds *seeds, const bool *disabled, float *prediction,
                              float *gates, float *const *each);
+
+/* How a row is answered: by which experts, in which version, and how their mean is calibrated. */
+typedef struct moe_mixture_path
+{
+    float gate[MOE_EXPERT_KINDS];
+    bool stale; /* by the experts' versions for stale seeds */
+    bool stops; /* early: by the history expert alone, calibrated by itself */
+} moe_mixture_path;
+
+/* The path of one seed, and its inputs x [width]. */
+moe_code moe_mixture_find_path(moe_mixture *mixture, const moe_seeds *seed, moe_mixture_path *path, float *x);
+/* One expert's predictions for seeds with their inputs; stale: by the version for such seeds, if it has one. */
+moe_code moe_mixture_ask(const moe_mixture *mixture, int expert, bool stale, const moe_seeds *seeds,
+                         const bool *disabled, const float *x, float *out);
+/*
+ * Predict n rows by one path from what its experts say of them: said [experts], each [n] or [n * K], or anything
+ * where the path has no gate. prediction: as of moe_mixture_predict, of a seed's own inputs the same bits.
+ */
+moe_code moe_mixture_follow(const moe_mixture *mixture, const moe_mixture_path *path, int64_t n,
+                            const float *const *said, float *prediction);
+
 #define MOE_MIXTURE_LEAST_HELD_OUT 100 /* rows to choose a budget by */
 
 /*

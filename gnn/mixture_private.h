@@ -3,6 +3,7 @@
  *
  * mixture.c        experts, router and calibration fitted and asked
  * mixture_early.c  rows that the history expert answers alone
+ * mixture_path.c   one row's way through it, followed with other inputs
  * mixture_store.c  all of it as bytes
  */
 #ifndef MOE_MIXTURE_PRIVATE_H
@@ -46,9 +47,8 @@ struct moe_mixture
 
 /* The number of an expert of this kind, or -1. */
 int moe_mixture_find(const moe_mixture *mixture, moe_expert_kind kind);
-/* One expert's predictions for seeds with their inputs; stale: by the version for such seeds, if it has one. */
-moe_code moe_mixture_ask(const moe_mixture *mixture, int expert, bool stale, const moe_seeds *seeds,
-                         const bool *disabled, const float *x, float *out);
+/* Gates of n rows with inputs x: [n, experts]. */
+moe_code moe_mixture_gates(const moe_mixture *mixture, int64_t n, const float *x, float *gates);
 /* Fit what is early, from what the history expert and the mixture say of held-out rows: [n] or [n * K]. */
 moe_code moe_mixture_fit_early(moe_mixture *mixture, int64_t n, const float *history, const float *mixed,
                                const float *label);

@@ -77,15 +77,15 @@ COMMENT ON FUNCTION @extschema@.input_names(text)
     IS 'the names of a model''s inputs, in the order of moe_ml.inputs, and the table each is about';
 
 CREATE FUNCTION @extschema@.explain(model text, key anyelement, as_of timestamptz DEFAULT NULL)
-    RETURNS TABLE (part text, name text, rows_visible bigint, prediction float8, contribution float8, share float8)
+    RETURNS TABLE (part text, name text, rows bigint, prediction real, contribution real, share real)
     LANGUAGE C STABLE PARALLEL UNSAFE COST 100000 ROWS 20 AS 'MODULE_PATHNAME', 'moe_explain';
 COMMENT ON FUNCTION @extschema@.explain(text, anyelement, timestamptz)
-    IS 'one prediction, what each table contributes to it, and which experts made it';
+    IS 'what tables, columns and experts contribute to one prediction: each sums to its difference from the base';
 CREATE FUNCTION @extschema@.explain(model text, key text, as_of timestamptz DEFAULT NULL)
-    RETURNS TABLE (part text, name text, rows_visible bigint, prediction float8, contribution float8, share float8)
+    RETURNS TABLE (part text, name text, rows bigint, prediction real, contribution real, share real)
     LANGUAGE C STABLE PARALLEL UNSAFE COST 100000 ROWS 20 AS 'MODULE_PATHNAME', 'moe_explain_text';
 COMMENT ON FUNCTION @extschema@.explain(text, text, timestamptz)
-    IS 'one prediction, what each table contributes to it, and which experts made it';
+    IS 'what tables, columns and experts contribute to one prediction: each sums to its difference from the base';
 
 CREATE FUNCTION @extschema@.importance(model text)
     RETURNS TABLE (table_name text, metric text, value_with float8, value_without float8, "drop" float8)

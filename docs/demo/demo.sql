@@ -59,6 +59,4 @@ FROM moe_ml.importance('churn');
 
 SELECT t.customer_id AS waited FROM support_tickets AS t JOIN churn AS p USING (customer_id)
 WHERE t.hours_to_answer > 48 ORDER BY p.probability DESC, t.ticket_id LIMIT 1 \gset
-SELECT part, name, round(prediction::numeric, 3) AS prediction, round(contribution::numeric, 3) AS contribution,
-       round(share::numeric, 3) AS share
-FROM moe_ml.explain('churn', :waited);
+SELECT * FROM moe_ml.explain('churn', :waited);

@@ -1,4 +1,4 @@
--- Metrics on time-split rows, beside naive baselines; and what a prediction rests on.
+-- Metrics on time-split rows, beside naive baselines; and which tables a model rests on.
 SET client_min_messages = warning;
 SET timezone = 'UTC';
 CREATE SCHEMA evaluate_test;
@@ -104,18 +104,5 @@ FROM moe_ml.predictions('kind', $$SELECT 1 AS machine_id, timestamp '2024-01-01'
 SELECT table_name, metric, value_with > 0.9 AS value_with, value_without < 0.8 AS value_without, "drop" > 0.2 AS matters
 FROM moe_ml.importance('fails') ORDER BY "drop" DESC;
 SELECT count(*), bool_and(abs(value_with - value_without) = abs("drop")) AS consistent FROM moe_ml.importance('cost');
-
--- One prediction: the whole, each table's part, each expert's share.
-CREATE TABLE told AS SELECT row_number() OVER () AS line, * FROM moe_ml.explain('fails', 7, '2024-01-12');
-SELECT part, count(*) FROM told GROUP BY 1 ORDER BY min(line);
-SELECT name, rows_visible = (SELECT count(*) FROM machines WHERE built_at <= '2024-01-12') AS visible,
-       prediction = moe_ml.predict('fails', 7, '2024-01-12') AS prediction, contribution FROM told WHERE part = 'all';
-SELECT name, rows_visible, abs(prediction + contribution - (SELECT prediction FROM told WHERE part = 'all')) < 1e-9 AS adds_up FROM told WHERE part = 'table' ORDER BY name;
-SELECT bool_and(previous IS NULL OR abs(contribution) <= previous) AS sorted
-FROM (SELECT contribution, lag(abs(contribution)) OVER (ORDER BY line) AS previous FROM told WHERE part = 'table') AS t;
-SELECT abs(sum(share) - 1) < 1e-5 AS shares FROM told WHERE part = 'expert';
-SELECT count(*) FROM moe_ml.explain('fails', 1000);
-SELECT count(*) FROM moe_ml.explain('fails', '7') WHERE part = 'table';
-SELECT count(*) FROM moe_ml.explain('kind', 50) WHERE part = 'table';
 
 DROP SCHEMA evaluate_test CASCADE;

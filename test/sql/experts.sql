@@ -94,14 +94,6 @@ SELECT n.name, count(*), bool_and(CASE n.name
 FROM moe_ml.inputs('spend', spend_rows()) AS i, moe_ml.input_names('spend') AS n
 WHERE n.name IN ('count of orders', 'mean of orders.amount') GROUP BY n.name ORDER BY n.name;
 
--- What one prediction rests on: columns and past labels among it, most important first.
-CREATE TABLE told AS SELECT row_number() OVER () AS line, * FROM moe_ml.explain('spend', 7, '2024-11-01');
-SELECT part, count(*) > 0 AS some, bool_and(rows_visible IS NULL) AS no_rows, bool_and(share IS NULL) AS no_share FROM told GROUP BY part ORDER BY min(line);
-SELECT bool_or(name = 'past labels') AS past, bool_or(name = 'orders.amount') AS amount, count(*) <= 10 AS the_most_important,
-       bool_and(abs(contribution - ((SELECT prediction FROM told WHERE part = 'all') - prediction)) < 1e-9) AS difference,
-       array_agg(line ORDER BY line) = array_agg(line ORDER BY abs(contribution) DESC, line) AS ordered
-FROM told WHERE part = 'column';
-
 -- Experts that have nothing to learn from are left out, or asked for in vain.
 SELECT array_agg(expert ORDER BY expert) AS experts FROM moe_ml.experts('home');
 SELECT moe_ml.execute($$CREATE MODEL none PREDICT customers.country FOR EACH customers WITH (experts = history)$$);

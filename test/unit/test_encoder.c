@@ -143,6 +143,33 @@ hidden_values_look_exactly_like_null(void **state)
 }
 
 static void
+hidden_columns_look_exactly_like_null(void **state)
+{
+    world w = make_world(2, ROWS, &plain);
+    bool *columns = moe_alloc(w.job, w.table.n_columns, sizeof(*columns));
+    const bool *tables[] = {columns};
+    float *as_hidden, *as_null = encode(&w, w.encoder, NULL, ROWS);
+
+    for (int c = 0; c < w.table.n_columns; c++)
+    {
+        columns[c] = true;
+        moe_features_hide(w.features, tables);
+        as_hidden = encode(&w, w.encoder, NULL, ROWS);
+        moe_features_hide(w.features, NULL);
+        assert_int_equal(memcmp(as_null, as_hidden, ROWS * CHANNELS * sizeof(float)) != 0,
+                         moe_features_uses(w.features, 0, c));
+        for (int64_t row = 0; row < ROWS; row++)
+            set_null(&w.table, c, row);
+        assert_int_equal(moe_features_bind(w.features, &w.table, 1), MOE_OK);
+        as_null = encode(&w, w.encoder, NULL, ROWS);
+        assert_memory_equal(as_hidden, as_null, ROWS * CHANNELS * sizeof(float));
+    }
+    for (int i = 1; i < ROWS; i++)
+        assert_memory_equal(as_null, as_null + i * CHANNELS, CHANNELS * sizeof(float));
+    moe_job_destroy(w.job);
+}
+
+static void
 a_hidden_value_has_no_influence(void **state)
 {
     world w = make_world(1, ROWS, &plain);
@@ -545,6 +572,7 @@ main(void)
         cmocka_unit_test(rows_get_different_finite_vectors),
         cmocka_unit_test(every_column_that_is_used_shows),
         cmocka_unit_test(hidden_values_look_exactly_like_null),
+        cmocka_unit_test(hidden_columns_look_exactly_like_null),
         cmocka_unit_test(a_hidden_value_has_no_influence),
         cmocka_unit_test(repeated_rows_get_the_same_vector),
         cmocka_unit_test(unknown_values_of_a_column_share_a_vector),

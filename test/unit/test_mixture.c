@@ -239,6 +239,59 @@ stale_seeds_are_answered_by_the_version_for_them_and_no_others(void **state)
     moe_job_destroy(job);
 }
 
+/* Follow a seed's own path with its own inputs. */
+static float
+follow(world *w, moe_mixture *m, int i, moe_mixture_path *path)
+{
+    moe_seeds seed = {0, 1, w->row + i, w->time + i, w->horizon + i};
+    float x[WIDTH], said[MOE_EXPERT_KINDS], out;
+    const float *each[MOE_EXPERT_KINDS];
+    assert_int_equal(moe_mixture_find_path(m, &seed, path, x), MOE_OK);
+    for (int e = 0; e < moe_mixture_experts(m); e++)
+    {
+        said[e] = NAN;
+        each[e] = &said[e];
+        if (path->gate[e] > 0)
+            assert_int_equal(moe_mixture_ask(m, e, path->stale, &seed, NULL, x, &said[e]), MOE_OK);
+    }
+    assert_int_equal(moe_mixture_follow(m, path, 1, each, &out), MOE_OK);
+    return out;
+}
+
+static void
+a_path_followed_with_a_seeds_own_inputs_gives_its_prediction(void **state)
+{
+    moe_job *job = open_job(2);
+    world *w = moe_alloc(job, 1, sizeof *w);
+    make_world(w, job, MOE_BINARY);
+    moe_mixture *m = make_mixture(w, HISTORY | LINEAR | GRAPH, NULL);
+    moe_dense_rows rows = dense_rows(w, 0, ROWS / 4), none = {.width = WIDTH};
+    float out[ROWS], gates[3 * ROWS];
+    int stops = 0, stale = 0;
+    assert_int_equal(moe_mixture_fit(m, 1, true, &rows, &none, 2), MOE_OK);
+    for (int i = 0; i < ROWS; i += 3)
+        w->horizon[i] = w->time[i] - 1;
+    for (int budget = 0; budget < 2; budget++)
+    {
+        assert_true(moe_mixture_set_budget(m, budget ? 0.5 : 1));
+        predict(w, m, 0, ROWS, out, gates, NULL);
+        for (int i = 0; i < ROWS; i++)
+        {
+            moe_mixture_path path;
+            float followed = follow(w, m, i, &path);
+            assert_memory_equal(&followed, &out[i], sizeof followed);
+            assert_memory_equal(path.gate, gates + 3 * i, 3 * sizeof *gates);
+            stops += path.stops;
+            stale += path.stale;
+        }
+        assert_int_equal(stops > 0, budget);
+    }
+    assert_true(stops < ROWS);
+    assert_int_equal(stale, 2 * ((ROWS + 2) / 3));
+    moe_mixture_destroy(m);
+    moe_job_destroy(job);
+}
+
 static void
 numbers_far_out_are_learned_and_kept_within_the_labels_range(void **state)
 {
@@ -368,6 +421,7 @@ main(void)
         cmocka_unit_test(an_expert_that_is_not_needed_is_not_asked),
         cmocka_unit_test(a_seed_alone_has_the_bits_it_has_among_others_for_any_number_of_threads),
         cmocka_unit_test(stale_seeds_are_answered_by_the_version_for_them_and_no_others),
+        cmocka_unit_test(a_path_followed_with_a_seeds_own_inputs_gives_its_prediction),
         cmocka_unit_test(numbers_far_out_are_learned_and_kept_within_the_labels_range),
         cmocka_unit_test(without_held_out_rows_weights_are_equal_and_there_is_no_range),
         cmocka_unit_test(what_is_read_back_predicts_the_same_bits),
