@@ -5,6 +5,7 @@
  */
 #include "gnn/dense_expert.h"
 
+#include <float.h>
 #include <math.h>
 
 #define FORMAT       1
@@ -34,7 +35,7 @@ task_valid(const moe_dense_task *task)
         case MOE_BINARY:
             return task->n_classes == 1;
         case MOE_REGRESSION:
-            return task->n_classes == 1 && isfinite(task->low) && isfinite(task->high) && task->low <= task->high;
+            return task->n_classes == 1 && task->low >= -FLT_MAX && task->low <= task->high && task->high <= FLT_MAX;
         case MOE_MULTICLASS:
             return task->n_classes >= 2 && task->n_classes <= MOST_CLASSES;
         default:

@@ -7,6 +7,7 @@
  */
 #include "gnn/mixture_private.h"
 
+#include <float.h>
 #include <math.h>
 
 #define FORMAT 2
@@ -123,8 +124,9 @@ moe_mixture_read(moe_job *job, moe_reader *reader, moe_mixture **out)
     if (code != MOE_OK)
         return code;
     bool multiclass = task.task == MOE_MULTICLASS;
-    if (format != FORMAT || task.task < MOE_BINARY || task.task > MOE_MULTICLASS || !(task.low <= task.high) ||
-        !isfinite(shift) || !isfinite(scale) || !(scale > 0) ||
+    if (format != FORMAT || task.task < MOE_BINARY || task.task > MOE_MULTICLASS ||
+        !(task.low >= -FLT_MAX && task.low <= task.high && task.high <= FLT_MAX) || !isfinite(shift) ||
+        !isfinite(scale) || !(scale > 0) ||
         (multiclass ? task.n_classes < 2 || task.n_classes > 4096 : task.n_classes != 1) || kinds < 1 ||
         kinds >= 1 << MOE_EXPERT_KINDS || width > MOE_MIXTURE_WIDTH)
         return moe_fail(job, MOE_CORRUPT, "the stored mixture is damaged");

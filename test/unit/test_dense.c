@@ -113,6 +113,19 @@ an_unknown_kind_is_refused(void **state)
     moe_job_destroy(job);
 }
 
+static void
+bounds_that_are_no_floats_are_refused(void **state)
+{
+    moe_job *job = dense_job(1);
+    moe_dense_rows train = {3, 2, x, zero_one, NULL};
+    moe_buffer bytes = dense_bytes(job, dense_fit(job, MOE_DENSE_LINEAR, &regression_task, &train, NULL));
+    double beyond = 1e217;
+    assert_int_equal(read_dense_bytes(bytes.data, bytes.length), MOE_OK);
+    memcpy(bytes.data + 1 + 1 + 1 + 4 + 8, &beyond, sizeof beyond); /* the upper one */
+    assert_int_equal(read_dense_bytes(bytes.data, bytes.length), MOE_CORRUPT);
+    moe_job_destroy(job);
+}
+
 int
 main(void)
 {
@@ -123,6 +136,7 @@ main(void)
         cmocka_unit_test(kinds_that_look_up_no_rows_predict_themselves_as_others),
         cmocka_unit_test(every_kind_has_a_name),
         cmocka_unit_test(an_unknown_kind_is_refused),
+        cmocka_unit_test(bounds_that_are_no_floats_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
