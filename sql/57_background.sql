@@ -50,7 +50,7 @@ COMMENT ON VIEW moe_ml.job_details IS
     'trainings in the background, in full: of the current user, or all for members of pg_read_all_stats';
 
 CREATE VIEW moe_ml.jobs AS
-    SELECT job, state, model, asked::pg_catalog.timestamptz(0) AS asked, pg_catalog.date_trunc('second', elapsed) AS elapsed, message
+    SELECT job, state, model, pg_catalog.date_trunc('second', asked) AS asked, pg_catalog.date_trunc('second', elapsed) AS elapsed, message
       FROM moe_ml.job_details
      ORDER BY job;
 COMMENT ON VIEW moe_ml.jobs IS 'trainings in the background that the current user may see';
