@@ -91,7 +91,7 @@ open_as(moe_scan *scan, Oid relid, bool early)
     if (predictor != NULL)
         moe_predictor_turn(predictor, one_time ? &asked : NULL);
     else
-        predictor = one_time ? moe_predictor_open_around(relid, &asked) : moe_predictor_open(relid);
+        predictor = moe_predictor_open_around(relid, one_time ? &asked : NULL);
     SetUserIdAndSecContext(caller, security);
     return predictor;
 }

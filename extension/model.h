@@ -87,10 +87,10 @@ typedef struct moe_asked
 } moe_asked;
 
 /*
- * The same for what is asked about alone. Of one row, what is read may be the rows around it, where that is less work;
- * of what stops early, the entity rows. Such a predictor knows no other row and no other time; it is the scan's own,
- * which may turn it to another row, or to those that do not stop early. Turning reads whole tables once looking up has
- * become the greater work.
+ * The same for what is asked about alone (NULL: everything). Of one row, what is read may be the rows around it, where
+ * that is less work; of what stops early, the entity rows. Such a predictor knows no other row and no other time; it is
+ * the scan's own, which may turn it to another row, or to those that do not stop early. Turning reads whole tables once
+ * looking up has become the greater work.
  */
 moe_predictor *moe_predictor_open_around(Oid relid, const moe_asked *asked);
 void moe_predictor_turn(moe_predictor *predictor, const moe_asked *asked);

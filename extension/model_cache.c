@@ -27,8 +27,8 @@
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "storage/sinval.h"
-#include "utils/guc.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/guc_tables.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -423,8 +423,8 @@ read_again(entry *e, const cache_key *key, Snapshot snapshot, const moe_asked *a
     MemoryContextSwitchTo(old);
 }
 
-static moe_predictor *
-open_for(Oid relid, const moe_asked *asked)
+moe_predictor *
+moe_predictor_open_around(Oid relid, const moe_asked *asked)
 {
     Snapshot snapshot = GetActiveSnapshot();
     TimestampTz statement = GetCurrentStatementStartTimestamp();
@@ -470,13 +470,7 @@ open_for(Oid relid, const moe_asked *asked)
 moe_predictor *
 moe_predictor_open(Oid relid)
 {
-    return open_for(relid, NULL);
-}
-
-moe_predictor *
-moe_predictor_open_around(Oid relid, const moe_asked *asked)
-{
-    return open_for(relid, asked);
+    return moe_predictor_open_around(relid, NULL);
 }
 
 void

@@ -480,6 +480,38 @@ moe_catalog_read(const pg_uuid_t *id, const char *name, Snapshot snapshot)
     return record;
 }
 
+/* The rows of a model in one of its tables, in the primary key's order. */
+typedef struct model_rows
+{
+    Relation rel;
+    Relation index;
+    SysScanDesc scan;
+    ScanKeyData key;
+} model_rows;
+
+static void
+begin_rows(model_rows *rows, catalog_table table, const pg_uuid_t *id, Snapshot snapshot)
+{
+    rows->rel = table_open(table_oid(table, false), AccessShareLock);
+    rows->index = index_open(primary_key(rows->rel), AccessShareLock);
+    key_of_model(&rows->key, id);
+    rows->scan = systable_beginscan_ordered(rows->rel, rows->index, snapshot, 1, &rows->key);
+}
+
+static HeapTuple
+next_row(model_rows *rows)
+{
+    return systable_getnext_ordered(rows->scan, ForwardScanDirection);
+}
+
+static void
+end_rows(model_rows *rows)
+{
+    systable_endscan_ordered(rows->scan);
+    index_close(rows->index, AccessShareLock);
+    table_close(rows->rel, AccessShareLock);
+}
+
 /* Append one part, which must be the next and whole: every part but the last has PART_BYTES. */
 static bool
 append_part(uint8 **bytes, int64 *length, Datum datum)
@@ -503,32 +535,26 @@ append_part(uint8 **bytes, int64 *length, Datum datum)
 uint8 *
 moe_catalog_read_parameters(const pg_uuid_t *id, Snapshot snapshot, int64 *length)
 {
-    Relation rel = table_open(table_oid(TABLE_PARAMETER, false), AccessShareLock);
-    Relation index = index_open(primary_key(rel), AccessShareLock);
     uint8 *bytes = NULL;
-    SysScanDesc scan;
-    ScanKeyData key;
+    model_rows rows;
     HeapTuple tuple;
 
     *length = 0;
-    key_of_model(&key, id);
-    scan = systable_beginscan_ordered(rel, index, snapshot, 1, &key);
-    for (int part = 0; HeapTupleIsValid(tuple = systable_getnext_ordered(scan, ForwardScanDirection)); part++)
+    begin_rows(&rows, TABLE_PARAMETER, id, snapshot);
+    for (int part = 0; HeapTupleIsValid(tuple = next_row(&rows)); part++)
     {
         Datum values[3];
         bool nulls[3];
 
         CHECK_FOR_INTERRUPTS();
-        heap_deform_tuple(tuple, RelationGetDescr(rel), values, nulls);
+        heap_deform_tuple(tuple, RelationGetDescr(rows.rel), values, nulls);
         if (DatumGetInt32(values[1]) != part || part >= MAX_PARTS || !append_part(&bytes, length, values[2]))
         {
             bytes = NULL;
             break;
         }
     }
-    systable_endscan_ordered(scan);
-    index_close(index, AccessShareLock);
-    table_close(rel, AccessShareLock);
+    end_rows(&rows);
     return bytes;
 }
 
@@ -536,23 +562,17 @@ moe_catalog_read_parameters(const pg_uuid_t *id, Snapshot snapshot, int64 *lengt
 static uint64
 mix_rows(uint64 version, catalog_table table, const pg_uuid_t *id, Snapshot snapshot)
 {
-    Relation rel = table_open(table_oid(table, false), AccessShareLock);
-    Relation index = index_open(primary_key(rel), AccessShareLock);
-    SysScanDesc scan;
-    ScanKeyData key;
+    model_rows rows;
     HeapTuple tuple;
 
-    key_of_model(&key, id);
-    scan = systable_beginscan_ordered(rel, index, snapshot, 1, &key);
-    while (HeapTupleIsValid(tuple = systable_getnext_ordered(scan, ForwardScanDirection)))
+    begin_rows(&rows, table, id, snapshot);
+    while (HeapTupleIsValid(tuple = next_row(&rows)))
     {
         version = moe_key(version, HeapTupleHeaderGetRawXmin(tuple->t_data));
         version = moe_key(version, ItemPointerGetBlockNumber(&tuple->t_self));
         version = moe_key(version, ItemPointerGetOffsetNumber(&tuple->t_self));
     }
-    systable_endscan_ordered(scan);
-    index_close(index, AccessShareLock);
-    table_close(rel, AccessShareLock);
+    end_rows(&rows);
     return version;
 }
 
@@ -593,27 +613,21 @@ expert_from(const Datum *values, const bool *nulls)
 static List *
 read_rows(catalog_table table, const pg_uuid_t *id, Snapshot snapshot, void *(*from)(const Datum *, const bool *) )
 {
-    Relation rel = table_open(table_oid(table, false), AccessShareLock);
-    Relation index = index_open(primary_key(rel), AccessShareLock);
-    List *rows = NIL;
-    SysScanDesc scan;
-    ScanKeyData key;
+    List *list = NIL;
+    model_rows rows;
     HeapTuple tuple;
 
-    key_of_model(&key, id);
-    scan = systable_beginscan_ordered(rel, index, snapshot, 1, &key);
-    while (HeapTupleIsValid(tuple = systable_getnext_ordered(scan, ForwardScanDirection)))
+    begin_rows(&rows, table, id, snapshot);
+    while (HeapTupleIsValid(tuple = next_row(&rows)))
     {
         Datum values[7];
         bool nulls[7];
 
-        heap_deform_tuple(tuple, RelationGetDescr(rel), values, nulls);
-        rows = lappend(rows, from(values, nulls));
+        heap_deform_tuple(tuple, RelationGetDescr(rows.rel), values, nulls);
+        list = lappend(list, from(values, nulls));
     }
-    systable_endscan_ordered(scan);
-    index_close(index, AccessShareLock);
-    table_close(rel, AccessShareLock);
-    return rows;
+    end_rows(&rows);
+    return list;
 }
 
 void

@@ -81,8 +81,7 @@ open_seed(FunctionCallInfo fcinfo, bool as_text, moe_seed *seed)
 
         asked.time = moe_time_convert(PG_GETARG_DATUM(2), TIMESTAMPTZOID, shape->type[shape->as_of - 1]);
     }
-    seed->predictor = is_plain_key(fcinfo, as_text, relid, &asked) ? moe_predictor_open_around(relid, &asked)
-                                                                   : moe_predictor_open(relid);
+    seed->predictor = moe_predictor_open_around(relid, is_plain_key(fcinfo, as_text, relid, &asked) ? &asked : NULL);
     return find_seed(fcinfo, as_text, seed);
 }
 

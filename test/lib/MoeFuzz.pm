@@ -12,7 +12,7 @@ use Exporter 'import';
 use POSIX qw(strftime);
 
 our @EXPORT = qw($cut chance any number value names early_moment late_moment id_literal make_schema add_key set_inherited
-    later all_columns create_table create_keys declarations insert_rows key_text label_tables make_statements);
+    later all_columns create_table create_keys declarations insert_rows key_text label_tables make_statements $prelude make_world);
 
 my $start = 1704067200; # 2024-01-01
 our $cut_day = 244;      # 2024-09-01: rows are made up to this moment, and later ones
@@ -362,6 +362,27 @@ sub make_statements
     }
     push @statements, { text => $own, final => 1 };
     return @statements;
+}
+
+# What every session of such a test begins with.
+our $prelude = "SET jit = off;\nSET client_min_messages = warning;\nSET timezone = 'UTC';\nSET moe_ml.notices = off;\nSET search_path = fuzz, public;\n"
+    . "SET session_replication_role = replica;\n";
+
+# Tables at random, with at least so many rows and at most so many, and labels: the tables, the entity's among them, and the SQL.
+sub make_world
+{
+    my ($least, $most) = @_;
+    my @tables = make_schema();
+    my @entities = grep { @{ $_->{pk} } } @tables;
+    my @parents = grep { my $t = $_; grep { my $c = $_; $c != $t && grep { $_->{parent} == $t } @{ $c->{keys} } } @tables } @entities;
+    my $entity = any(@parents ? @parents : @entities);
+    set_inherited(\@tables, $entity);
+    my $setup = "DROP SCHEMA IF EXISTS fuzz CASCADE;\nCREATE SCHEMA fuzz;\nCREATE TYPE fuzz.colour AS ENUM ('red', 'green', 'blue');\n" . $prelude;
+    $setup .= create_table($_) for @tables;
+    $setup .= insert_rows($_, 1, number($least, $most), 0.3) for @tables;
+    $setup .= create_keys($_) for @tables;
+    $setup .= declarations($_) for @tables;
+    return (\@tables, $entity, $setup . label_tables($entity) . "ANALYZE;\n");
 }
 
 1;

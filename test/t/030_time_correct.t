@@ -147,26 +147,13 @@ sub early_change
     } @$tables;
 }
 
-my $prelude = "SET jit = off;\nSET client_min_messages = warning;\nSET timezone = 'UTC';\nSET moe_ml.notices = off;\nSET search_path = fuzz, public;\n"
-    . "SET session_replication_role = replica;\n";
 my ($noticed, $made, $tried) = (0, 0, 0);
 
 sub play
 {
     my ($seed) = @_;
     srand($seed);
-    my @tables = make_schema();
-    my @entities = grep { @{ $_->{pk} } } @tables;
-    my @parents = grep { my $t = $_; grep { my $c = $_; $c != $t && grep { $_->{parent} == $t } @{ $c->{keys} } } @tables } @entities;
-    my $entity = any(@parents ? @parents : @entities);
-    set_inherited(\@tables, $entity);
-
-    my $setup = "DROP SCHEMA IF EXISTS fuzz CASCADE;\nCREATE SCHEMA fuzz;\nCREATE TYPE fuzz.colour AS ENUM ('red', 'green', 'blue');\n" . $prelude;
-    $setup .= create_table($_) for @tables;
-    $setup .= insert_rows($_, 1, number(15, 70), 0.3) for @tables;
-    $setup .= create_keys($_) for @tables;
-    $setup .= declarations($_) for @tables;
-    $setup .= label_tables($entity) . "ANALYZE;\n";
+    my ($tables, $entity, $setup) = make_world(15, 70);
     open my $file, '>', $ENV{TIME_CORRECT_KEEP} or die $! if $ENV{TIME_CORRECT_KEEP};
     my $sql = sub { print $file $_[0] if $file; return $server->psql($_[0]); };
     my ($status, $out, $err) = $sql->($setup);
@@ -174,7 +161,7 @@ sub play
 
     my ($statement, $final);
     my @errors;
-    for my $try (make_statements(\@tables, $entity))
+    for my $try (make_statements($tables, $entity))
     {
         $tried++;
         ($status, $out, $err) = $sql->($prelude . "SELECT moe_ml.execute(\$model\$CREATE MODEL m $try->{text}\$model\$);\n");
@@ -192,12 +179,12 @@ sub play
     my $steps = $prelude . look($entity, $task, $time_type)
         . "SELECT 'rows', count(*), count(DISTINCT bits) FROM before WHERE road = 'scan';\nSELECT changed('nothing');\n";
     my $again = $final && chance(0.4);
-    for my $step (late_changes(\@tables))
+    for my $step (late_changes($tables))
     {
         $steps .= "$step->[1]SELECT changed('$step->[0]');\n";
     }
     $steps .= "SELECT moe_ml.execute(\$model\$CREATE OR REPLACE MODEL m $statement\$model\$) IS NULL;\nSELECT changed('trained again');\n" if $again;
-    $steps .= "SELECT 'control';\n" . early_change(\@tables) . "SELECT count(*) FROM changed('control');\n";
+    $steps .= "SELECT 'control';\n" . early_change($tables) . "SELECT count(*) FROM changed('control');\n";
     ($status, $out, $err) = $sql->($steps);
     return "$statement\n$err" if $status != 0;
     my ($before, $control) = split /^control$/m, $out;

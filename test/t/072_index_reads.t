@@ -12,8 +12,6 @@ use MoeShop;
 my $rounds = $ENV{INDEX_READS_ROUNDS} // 12;
 my $first_seed = $ENV{INDEX_READS_SEED} // 1;
 my $server = MoeServer->new('index_reads', log_min_messages => 'warning');
-my $prelude = "SET jit = off;\nSET client_min_messages = warning;\nSET timezone = 'UTC';\nSET moe_ml.notices = off;\nSET search_path = fuzz, public;\n"
-    . "SET session_replication_role = replica;\n";
 my ($looked_up, $made, $compared) = (0, 0, 0);
 
 # Every seed at several moments, by a scan that turns from key to key and by one question each.
@@ -37,21 +35,11 @@ sub play
 {
     my ($seed) = @_;
     srand($seed);
-    my @tables = make_schema();
-    my @entities = grep { @{ $_->{pk} } } @tables;
-    my @parents = grep { my $t = $_; grep { my $c = $_; $c != $t && grep { $_->{parent} == $t } @{ $c->{keys} } } @tables } @entities;
-    my $entity = any(@parents ? @parents : @entities);
-    set_inherited(\@tables, $entity);
-    my $setup = "DROP SCHEMA IF EXISTS fuzz CASCADE;\nCREATE SCHEMA fuzz;\nCREATE TYPE fuzz.colour AS ENUM ('red', 'green', 'blue');\n" . $prelude;
-    $setup .= create_table($_) for @tables;
-    $setup .= insert_rows($_, 1, number(30, 90), 0.3) for @tables;
-    $setup .= create_keys($_) for @tables;
-    $setup .= declarations($_) for @tables;
-    $setup .= label_tables($entity) . "ANALYZE;\n";
+    my ($tables, $entity, $setup) = make_world(30, 90);
     my ($status, $out, $err) = $server->psql($setup);
     return "setup failed: $err" if $status != 0;
     my ($statement, @errors);
-    for my $try (make_statements(\@tables, $entity))
+    for my $try (make_statements($tables, $entity))
     {
         ($status, $out, $err) = $server->psql($prelude . "SELECT moe_ml.execute(\$model\$CREATE MODEL m $try->{text}\$model\$);\n");
         $statement = $try->{text};
