@@ -14,6 +14,7 @@
 
 #include <math.h>
 
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
 #include "extension/attribution_internal.h"
@@ -26,6 +27,7 @@
 #define DENSE_STATES 4000 /* at most, about, in all orders */
 #define GRAPH_STATES 1000
 #define FREE_ROWS    1000 /* around a seed: of more, there is time for fewer states */
+#define TOLERANCE    1e-4 /* of products that are summed in another order */
 
 typedef struct row_game
 {
@@ -83,11 +85,12 @@ follow_table(row_game *r, int table, const int *place, int size, int *rows, doub
     return now;
 }
 
-/* Follow an order of the players; rows [tables] are the orders of rows. */
+/* Follow an order of the players; rows [tables] are the orders of rows. It ends at the prediction. */
 static void
-follow_order(row_game *r, const int *order, int *const *rows, double before)
+follow_order(row_game *r, const int *order, int *const *rows, const moe_attribution *whole)
 {
     int *place = palloc_array(int, r->g.n + 1);
+    double before = whole->base;
 
     for (int i = 0; i < r->g.n; i++)
         place[order[i]] = i;
@@ -106,6 +109,9 @@ follow_order(row_game *r, const int *order, int *const *rows, double before)
         before = now;
         i = end;
     }
+    if (fabs(before - whole->prediction) > TOLERANCE * Max(1, fabs(before)))
+        elog(ERROR, "the rows around a key of model \"%s\" predict %g, all rows %g",
+             get_rel_name(r->around->seed.predictor->info->foreign_table), before, whole->prediction);
     pfree(place);
 }
 
@@ -124,7 +130,7 @@ draw_rows(const row_game *r, int pair, int **rows)
 }
 
 static void
-follow_pairs(row_game *r, int pairs, double base)
+follow_pairs(row_game *r, int pairs, const moe_attribution *whole)
 {
     int *order = palloc_array(int, r->g.n + 1);
     int **rows = palloc_array(int *, r->around->n_tables);
@@ -135,11 +141,11 @@ follow_pairs(row_game *r, int pairs, double base)
     {
         moe_game_draw_order(&r->g, k, order);
         draw_rows(r, k, rows);
-        follow_order(r, order, rows, base);
+        follow_order(r, order, rows, whole);
         moe_game_reverse(order, r->g.n);
         for (int t = 0; t < r->around->n_tables; t++)
             moe_game_reverse(rows[t], moe_neighbourhood_players(r->around, t));
-        follow_order(r, order, rows, base);
+        follow_order(r, order, rows, whole);
     }
 }
 
@@ -237,7 +243,7 @@ moe_attribute_rows(moe_game *g, int pairs, int rows_alone, moe_attribution *attr
     for (int t = 0; t < r.around->n_tables; t++)
         r.sum[t] = palloc0_array(double, moe_neighbourhood_players(r.around, t) + 1);
     pairs = count_pairs(&r, pairs);
-    follow_pairs(&r, pairs, attribution->base);
+    follow_pairs(&r, pairs, attribution);
     MemoryContextSwitchTo(old);
     tell(&r, g->seed, pairs, attribution);
     MemoryContextDelete(context);

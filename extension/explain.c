@@ -26,7 +26,7 @@
 
 #define MAX_ROWS    2000 /* validation rows that importance looks at */
 #define MAX_COLUMNS 10   /* told by explain: those that contribute most */
-#define ROWS_ALONE  24   /* of a table at least, if that many are near, whether they are told or not */
+#define ROWS_ALONE  50   /* of a table at least, if that many are near, whether they are told or not */
 #define MAX_TOP     1000
 
 MOE_FUNCTION(moe_explain);
@@ -210,66 +210,104 @@ compare_rows(const void *a, const void *b)
     return x->table != y->table ? x->table - y->table : x->row - y->row;
 }
 
-/* A line for rows, and what has no table. */
-static void
-emit_row_line(ReturnSetInfo *result, const moe_seed *seed, const moe_attribution *of, char *name, int64 rows,
-              double contribution)
+/* Lines of one part, to be emitted largest first. */
+typedef struct lines
 {
-    line line = {"row", name, rows, NAN, tidy(seed, of, contribution), NAN};
+    int n;
+    line *line;
+} lines;
 
-    emit(result, &line);
+static void
+add_row_line(lines *lines, const moe_seed *seed, const moe_attribution *of, char *name, int64 rows, double contribution)
+{
+    lines->line[lines->n++] = (line){"row", name, rows, NAN, tidy(seed, of, contribution), NAN};
+}
+
+/* Largest first; equal ones stay in the order in which their names sort. */
+static int
+compare_lines(const void *a, const void *b)
+{
+    const line *x = a, *y = b;
+
+    if (fabs(x->contribution) != fabs(y->contribution))
+        return fabs(x->contribution) > fabs(y->contribution) ? -1 : 1;
+    return strcmp(x->name, y->name);
+}
+
+static void
+emit_lines(ReturnSetInfo *result, lines *lines)
+{
+    qsort(lines->line, lines->n, sizeof(line), compare_lines);
+    for (int i = 0; i < lines->n; i++)
+        emit(result, &lines->line[i]);
+    lines->n = 0;
+}
+
+/* Is it the row that is predicted for? It is always told. */
+static bool
+is_seed(const moe_seed *seed, const moe_attributed_rows *rows)
+{
+    return rows->table == 0 && rows->row == seed->row;
 }
 
 /* What is left of each table's rows: all that were not told one by one, and that there are none. */
 static void
-emit_other_rows(ReturnSetInfo *result, const moe_seed *seed, const moe_attribution *of,
-                const moe_attributed_rows *others, const moe_attributed_rows *none)
+add_other_rows(lines *lines, const moe_seed *seed, const moe_attribution *of, const moe_attributed_rows *others,
+               const moe_attributed_rows *none)
 {
-    moe_predictor *predictor = seed->predictor;
+    const moe_schema *schema = seed->predictor->schema;
 
-    if (others->n > 0)
-        emit_row_line(result, seed, of,
-                      psprintf(INT64_FORMAT " other %s of %s", others->n, others->n == 1 ? "row" : "rows",
-                               moe_subject_table(predictor->schema, others->table)),
-                      others->n, others->contribution);
-    if (tidy(seed, of, none->contribution) != 0)
-        emit_row_line(result, seed, of, psprintf("no rows of %s", moe_subject_table(predictor->schema, none->table)), 0,
-                      none->contribution);
+    for (int t = 0; t < schema->n_tables; t++)
+    {
+        char *table = moe_subject_table(schema, t);
+
+        if (others[t].n > 0)
+            add_row_line(
+                lines, seed, of,
+                psprintf(INT64_FORMAT " other %s of %s", others[t].n, others[t].n == 1 ? "row" : "rows", table),
+                others[t].n, others[t].contribution);
+        if (tidy(seed, of, none[t].contribution) != 0)
+            add_row_line(lines, seed, of, psprintf("no rows of %s", table), 0, none[t].contribution);
+    }
 }
 
-/* The rows that contribute most, the others of each table together, and what has no table. */
+/* The rows that contribute most; then the others of each table together, the seed's own, and what has no table. */
 static void
 emit_rows(ReturnSetInfo *result, const moe_seed *seed, const moe_attribution *of, int top)
 {
     int n_tables = seed->predictor->schema->n_tables;
     moe_attributed_rows *others = palloc0_array(moe_attributed_rows, n_tables);
     moe_attributed_rows *none = palloc0_array(moe_attributed_rows, n_tables);
+    lines lines = {0, palloc_array(line, of->n_rows + 2 * n_tables + of->n_subjects)};
+    int told = 0;
 
     qsort(of->rows, of->n_rows, sizeof(moe_attributed_rows), compare_rows);
+    for (; told < of->n_rows && lines.n < top && tidy(seed, of, of->rows[told].contribution) != 0; told++)
+        if (of->rows[told].row >= 0)
+            add_row_line(&lines, seed, of, moe_row_name(seed->predictor, of->rows[told].table, of->rows[told].row), 1,
+                         of->rows[told].contribution);
+    emit_lines(result, &lines);
     for (int i = 0; i < of->n_rows; i++)
     {
         const moe_attributed_rows *rows = &of->rows[i];
         moe_attributed_rows *rest = rows->n > 0 ? &others[rows->table] : &none[rows->table];
 
-        if (rows->row >= 0 && top > 0 && tidy(seed, of, rows->contribution) != 0)
+        if (rows->row >= 0 && i < told)
+            continue;
+        if (is_seed(seed, rows))
         {
-            emit_row_line(result, seed, of, moe_row_name(seed->predictor, rows->table, rows->row), 1,
-                          rows->contribution);
-            top--;
+            add_row_line(&lines, seed, of, moe_row_name(seed->predictor, 0, seed->row), 1, rows->contribution);
             continue;
         }
         rest->n += rows->n;
         rest->contribution += rows->contribution;
     }
-    for (int t = 0; t < n_tables; t++)
-    {
-        others[t].table = none[t].table = t;
-        emit_other_rows(result, seed, of, &others[t], &none[t]);
-    }
+    add_other_rows(&lines, seed, of, others, none);
     for (int i = 0; i < of->n_subjects; i++)
-        if (of->subjects[i].subject.table < 0)
-            emit_row_line(result, seed, of, moe_subject_name(seed->predictor, &of->subjects[i].subject), -1,
-                          of->subjects[i].contribution);
+        if (of->subjects[i].subject.table < 0 && tidy(seed, of, of->subjects[i].contribution) != 0)
+            add_row_line(&lines, seed, of, moe_subject_name(seed->predictor, &of->subjects[i].subject), -1,
+                         of->subjects[i].contribution);
+    emit_lines(result, &lines);
 }
 
 /* The experts, and of probabilities what calibration adds to their mean. */

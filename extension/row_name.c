@@ -117,24 +117,21 @@ append_key(StringInfo out, const moe_predictor *predictor, int t, const moe_row_
         appendStringInfoChar(out, ')');
 }
 
-/* " (2024-03-02)", or with the time of day. */
+/* " (2024-03-02)" beside a key, else with the time of day. */
 static void
-append_time(StringInfo out, const moe_predictor *predictor, int t, int32 row)
+append_time(StringInfo out, const moe_predictor *predictor, int t, bool day, int32 row)
 {
-    static const char midnight[] = " 00:00:00";
     const int64 *time = predictor->data->graph_tables[t].time;
-    char *text;
-    size_t length;
+    Datum local;
 
     if (time == NULL || time[row] == MOE_TIME_ALWAYS)
         return;
-    text = DatumGetCString(predictor->schema->time_type == TIMESTAMPTZOID
-                               ? DirectFunctionCall1(timestamptz_out, TimestampTzGetDatum(time[row]))
-                               : DirectFunctionCall1(timestamp_out, TimestampGetDatum(time[row])));
-    length = strlen(text);
-    if (length > strlen(midnight) && strcmp(text + length - strlen(midnight), midnight) == 0)
-        text[length - strlen(midnight)] = '\0';
-    appendStringInfo(out, " (%s)", text);
+    local = TimestampGetDatum(time[row]);
+    if (predictor->schema->time_type == TIMESTAMPTZOID)
+        local = DirectFunctionCall1(timestamptz_timestamp, local);
+    appendStringInfo(out, " (%s)",
+                     day ? DatumGetCString(DirectFunctionCall1(date_out, DirectFunctionCall1(timestamp_date, local)))
+                         : DatumGetCString(DirectFunctionCall1(timestamp_out, local)));
 }
 
 char *
@@ -155,6 +152,6 @@ moe_row_name(moe_predictor *predictor, int table, int32 row)
     initStringInfo(&out);
     appendStringInfoString(&out, moe_subject_table(predictor->schema, table));
     append_key(&out, predictor, table, &parts->names[table], row);
-    append_time(&out, predictor, table, row);
+    append_time(&out, predictor, table, parts->names[table].key, row);
     return out.data;
 }

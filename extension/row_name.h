@@ -9,9 +9,9 @@
 #include "extension/model.h"
 
 /*
- * "orders 4711 (2024-03-02)": the table, the row's primary key, and its time if it has one. Without a key that the
- * user may read, "visits of customer_id 7, page_id 3 (2024-03-02)": its foreign keys. palloc'd. The first name of a
- * table's row reads the table's keys; they are kept as long as the rows that the predictor read.
+ * "orders 4711 (2024-03-02)": the table, the row's primary key, and its day if it has a time. Without a key that the
+ * user may read, "visits of customer_id 7, page_id 3 (2024-03-02 10:15:00)": its foreign keys. palloc'd. The first name
+ * of a table's row reads the table's keys; they are kept as long as the rows that the predictor read.
  */
 char *moe_row_name(moe_predictor *predictor, int table, int32 row);
 
