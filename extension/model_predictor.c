@@ -294,13 +294,27 @@ moe_predictor_read(moe_predictor *predictor)
     MemoryContextSwitchTo(old);
 }
 
+/* What a predictor takes of the memory limit. */
+static size_t
+memory_used(const moe_predictor *predictor)
+{
+    return moe_job_memory_used(predictor->job) + moe_job_memory_used(predictor->data->job);
+}
+
+moe_job *
+moe_predictor_job_beside(const moe_predictor *predictor)
+{
+    moe_job *job = moe_job_of_threads(CurrentMemoryContext, 1);
+
+    leave_limit(job, memory_used(predictor));
+    return job;
+}
+
 moe_predictor *
-moe_predictor_excerpt(const moe_predictor *of, const moe_row_list *lists, int64 time)
+moe_predictor_excerpt(const moe_predictor *of, moe_job *job, const moe_row_list *lists, int64 time)
 {
     moe_predictor *predictor = palloc0_object(moe_predictor);
-    size_t used = moe_job_memory_used(of->job) + moe_job_memory_used(of->data->job);
     int64 newest = moe_graph_newest(of->parts->graph, time);
-    moe_job *job = moe_job_of_threads(CurrentMemoryContext, 1);
 
     predictor->context = CurrentMemoryContext;
     moe_predictor_load(predictor, of->info->foreign_table);
@@ -308,11 +322,11 @@ moe_predictor_excerpt(const moe_predictor *of, const moe_row_list *lists, int64 
         ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
                         errmsg("model \"%s\" was trained again meanwhile", get_rel_name(of->info->foreign_table)),
                         errhint("Run the statement again.")));
-    leave_limit(job, used + moe_job_memory_used(predictor->job));
+    leave_limit(job, memory_used(of) + moe_job_memory_used(predictor->job));
     predictor->schema = of->schema;
     predictor->data = moe_data_excerpt(of->data, job, lists);
     build_graph(predictor);
-    leave_limit(predictor->job, used + moe_job_memory_used(job));
+    leave_limit(predictor->job, memory_used(of) + moe_job_memory_used(job));
     moe_check(job, moe_graph_tell_newest(predictor->parts->graph, time, newest));
     bind_rows(predictor);
     return predictor;

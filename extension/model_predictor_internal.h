@@ -63,11 +63,13 @@ void moe_predictor_read(moe_predictor *predictor);
 bool moe_predictor_read_around(moe_predictor *predictor, const moe_asked *asked);
 /* Read the entity row that is asked about, or all of them. */
 void moe_predictor_read_entities(moe_predictor *predictor, const moe_asked *asked);
+/* A job bound to CurrentMemoryContext that may use of the memory limit what a predictor leaves. */
+moe_job *moe_predictor_job_beside(const moe_predictor *predictor);
 /*
- * The same model over some of the rows that a predictor read, as it sees them at this time: lists [tables]. With
- * jobs of its own, in CurrentMemoryContext; the other must outlive it. It has no past labels and finds no keys.
+ * The same model over some of the rows that a predictor read, as it sees them at this time: lists [tables]; copies are
+ * the job's. In CurrentMemoryContext; the other must outlive it. It has no past labels and finds no keys.
  */
-moe_predictor *moe_predictor_excerpt(const moe_predictor *of, const moe_row_list *lists, int64 time);
+moe_predictor *moe_predictor_excerpt(const moe_predictor *of, moe_job *job, const moe_row_list *lists, int64 time);
 /* Join the threads of what is kept. */
 void moe_predictor_rest(moe_predictor *predictor);
 /* Let go of the rows. */

@@ -30,6 +30,7 @@ struct moe_cut
 
 typedef struct walk
 {
+    moe_job *job;
     const moe_data *data;
     const moe_graph *graph;
     int64 time;
@@ -65,7 +66,7 @@ come_by(walk *w, int s, int table, int32 row, int64 *capacity)
     if (set->n == *capacity)
     {
         *capacity = Max(2 * *capacity, 16);
-        set->row = moe_check_ptr(w->data->job, moe_realloc(w->data->job, set->row, *capacity, sizeof(int32)));
+        set->row = moe_check_ptr(w->job, moe_realloc(w->job, set->row, *capacity, sizeof(int32)));
     }
     set->row[set->n++] = row;
 }
@@ -153,7 +154,7 @@ mark_rows(walk *w, const moe_seed *seed)
     for (int s = 0; s < reach->n; s++)
         take_step(w, s, &reach->step[s], reach->step[s].from < 0 ? &self : &w->sets[reach->step[s].from]);
     for (int s = 0; s < reach->n; s++)
-        moe_free(w->data->job, w->sets[s].row);
+        moe_free(w->job, w->sets[s].row);
 }
 
 /* The rows of each table that were marked, ascending. */
@@ -169,7 +170,7 @@ list_rows(const walk *w)
 
         for (int64 row = 0; row < n; row++)
             lists[t].n += w->mark[t][row] != 0;
-        lists[t].row = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(int32) * Max(lists[t].n, 1));
+        lists[t].row = moe_check_ptr(w->job, moe_alloc(w->job, lists[t].n, sizeof(int32)));
         for (int64 row = 0; row < n; row++)
             if (w->mark[t][row] != 0)
                 lists[t].row[at++] = (int32) row;
@@ -178,21 +179,21 @@ list_rows(const walk *w)
 }
 
 static moe_row_list *
-find_rows(const moe_seed *seed)
+find_rows(moe_job *job, const moe_seed *seed)
 {
     const moe_predictor *predictor = seed->predictor;
     const moe_data *data = predictor->data;
-    walk w = {.data = data, .graph = predictor->parts->graph, .time = seed->time};
+    walk w = {.job = job, .data = data, .graph = predictor->parts->graph, .time = seed->time};
     moe_row_list *lists;
 
     w.moment = moe_inputs_look_back_from(predictor->inputs, seed->time, moe_graph_newest(w.graph, seed->time));
     w.mark = palloc_array(int16 *, data->n_tables);
     for (int t = 0; t < data->n_tables; t++)
-        w.mark[t] = moe_check_ptr(data->job, moe_alloc(data->job, data->tables[t].n_rows, sizeof(int16)));
+        w.mark[t] = moe_check_ptr(job, moe_alloc(job, data->tables[t].n_rows, sizeof(int16)));
     mark_rows(&w, seed);
     lists = list_rows(&w);
     for (int t = 0; t < data->n_tables; t++)
-        moe_free(data->job, w.mark[t]);
+        moe_free(job, w.mark[t]);
     return lists;
 }
 
@@ -208,13 +209,14 @@ static int **
 measure(const moe_neighbourhood *around)
 {
     const moe_graph *graph = around->seed.predictor->parts->graph;
+    moe_job *job = around->seed.predictor->data->job;
     int **hops = palloc_array(int *, around->n_tables);
-    outward *queue = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(outward) * Max(around->n_rows, 1));
+    outward *queue = moe_check_ptr(job, moe_alloc(job, around->n_rows, sizeof(outward)));
     int64 n = 0;
 
     for (int t = 0; t < around->n_tables; t++)
     {
-        hops[t] = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(int) * Max(around->lists[t].n, 1));
+        hops[t] = moe_check_ptr(job, moe_alloc(job, around->lists[t].n, sizeof(int)));
         for (int64 i = 0; i < around->lists[t].n; i++)
             hops[t][i] = INT_MAX;
     }
@@ -242,7 +244,7 @@ measure(const moe_neighbourhood *around)
                 queue[n++] = (outward){key->parent, parent};
             }
         }
-    pfree(queue);
+    moe_free(job, queue);
     return hops;
 }
 
@@ -262,6 +264,7 @@ compare_nearness(const void *a, const void *b, void *arg)
 static void
 rank_rows(moe_neighbourhood *around, int most_alone)
 {
+    moe_job *job = around->seed.predictor->data->job;
     int **hops = measure(around);
 
     around->table = palloc0_array(moe_neighbours, around->n_tables);
@@ -269,13 +272,13 @@ rank_rows(moe_neighbourhood *around, int most_alone)
     {
         moe_neighbours *table = &around->table[t];
 
-        table->row = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(int32) * Max(around->lists[t].n, 1));
+        table->row = moe_check_ptr(job, moe_alloc(job, around->lists[t].n, sizeof(int32)));
         for (int64 i = 0; i < around->lists[t].n; i++)
             if (t > 0 || i != around->seed.row)
                 table->row[table->n++] = (int32) i;
         qsort_arg(table->row, table->n, sizeof(int32), compare_nearness, hops[t]);
         table->n_alone = (int) Min(table->n, most_alone);
-        pfree(hops[t]);
+        moe_free(job, hops[t]);
     }
     pfree(hops);
 }
@@ -307,13 +310,14 @@ moe_neighbourhood *
 moe_neighbourhood_of(const moe_seed *seed, int most_alone)
 {
     moe_neighbourhood *around = palloc0_object(moe_neighbourhood);
+    moe_job *job = moe_predictor_job_beside(seed->predictor);
     const moe_row_list *entities;
 
     around->n_tables = seed->predictor->data->n_tables;
-    around->lists = find_rows(seed);
+    around->lists = find_rows(job, seed);
     for (int t = 0; t < around->n_tables; t++)
         around->n_rows += around->lists[t].n;
-    around->seed.predictor = moe_predictor_excerpt(seed->predictor, around->lists, seed->time);
+    around->seed.predictor = moe_predictor_excerpt(seed->predictor, job, around->lists, seed->time);
     around->seed.time = seed->time;
     entities = &around->lists[0];
     while (entities->row[around->seed.row] != seed->row)

@@ -7,7 +7,6 @@
  */
 #include "postgres.h"
 
-#include "catalog/pg_type.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
@@ -20,6 +19,7 @@
 #include "extension/model_predictor_internal.h"
 #include "extension/moe_ml.h"
 #include "extension/row_name.h"
+#include "extension/schema_sql.h"
 #include "extension/subject.h"
 
 typedef struct moe_row_names
@@ -122,16 +122,14 @@ static void
 append_time(StringInfo out, const moe_predictor *predictor, int t, bool day, int32 row)
 {
     const int64 *time = predictor->data->graph_tables[t].time;
-    Datum local;
+    Datum utc;
 
     if (time == NULL || time[row] == MOE_TIME_ALWAYS)
         return;
-    local = TimestampGetDatum(time[row]);
-    if (predictor->schema->time_type == TIMESTAMPTZOID)
-        local = DirectFunctionCall1(timestamptz_timestamp, local);
+    utc = TimestampGetDatum(time[row]);
     appendStringInfo(out, " (%s)",
-                     day ? DatumGetCString(DirectFunctionCall1(date_out, DirectFunctionCall1(timestamp_date, local)))
-                         : DatumGetCString(DirectFunctionCall1(timestamp_out, local)));
+                     day ? DatumGetCString(DirectFunctionCall1(date_out, DirectFunctionCall1(timestamp_date, utc)))
+                         : DatumGetCString(DirectFunctionCall1(timestamp_out, utc)));
 }
 
 char *
@@ -139,6 +137,7 @@ moe_row_name(moe_predictor *predictor, int table, int32 row)
 {
     struct moe_predictor_parts *parts = predictor->parts;
     StringInfoData out;
+    int level;
 
     if (parts->names == NULL || !parts->names[table].read)
     {
@@ -151,7 +150,9 @@ moe_row_name(moe_predictor *predictor, int table, int32 row)
     }
     initStringInfo(&out);
     appendStringInfoString(&out, moe_subject_table(predictor->schema, table));
+    level = moe_sql_begin(); /* whatever the session's DateStyle and TimeZone */
     append_key(&out, predictor, table, &parts->names[table], row);
     append_time(&out, predictor, table, parts->names[table].key, row);
+    moe_sql_end(level);
     return out.data;
 }

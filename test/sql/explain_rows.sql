@@ -1,7 +1,6 @@
 -- Which rows around a key one prediction rests on: what each adds, as if it did not exist before.
 SET client_min_messages = warning;
 SET timezone = 'UTC';
-SET datestyle = 'ISO';
 SET moe_ml.notices = off;
 CREATE SCHEMA explain_rows;
 SET search_path = explain_rows, public;
