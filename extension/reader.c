@@ -175,6 +175,15 @@ forget_keys(List *reads, moe_key_read *const *kept, int n_kept)
     }
 }
 
+/* What is to be read of keys: of the entity's own, and of all links. */
+static moe_link *
+plan_keys(const moe_schema *schema, List **reads, moe_key_read **entity)
+{
+    for (int i = 0; i < schema->n_key; i++)
+        entity[i] = want_key(reads, 0, schema->key[i], schema->tables[0].columns[schema->key[i]].type);
+    return plan_links(schema, reads);
+}
+
 /* Read all rows of the first n_read tables, or those around one: NULL if these were too many. */
 static moe_data *
 read_rows(const moe_schema *schema, moe_job *job, int n_read, const moe_around *around)
@@ -189,9 +198,7 @@ read_rows(const moe_schema *schema, moe_job *job, int n_read, const moe_around *
     double start;
     int level;
 
-    for (int i = 0; i < schema->n_key; i++)
-        entity[i] = want_key(&reads, 0, schema->key[i], schema->tables[0].columns[schema->key[i]].type);
-    links = plan_links(schema, &reads);
+    links = plan_keys(schema, &reads, entity);
     level = moe_sql_begin();
     SPI_connect();
     if (around != NULL)
@@ -229,6 +236,28 @@ moe_data *
 moe_data_read_entities(const moe_schema *schema, moe_job *job)
 {
     return read_rows(schema, job, 1, NULL);
+}
+
+List *
+moe_data_selects(const moe_schema *schema, List **types)
+{
+    moe_data *data = make_data(schema, moe_job_of_threads(CurrentMemoryContext, 1));
+    moe_key_read *entity[INDEX_MAX_KEYS];
+    List *reads = NIL, *selects = NIL;
+
+    *types = NIL;
+    plan_keys(schema, &reads, entity);
+    for (int t = 0; t < schema->n_tables; t++)
+    {
+        moe_reading reading;
+
+        moe_reading_plan(&reading, data, t, reads);
+        selects = lappend(selects, moe_reading_select(&reading));
+        for (int s = 0; s < reading.n_sinks; s++)
+            if (reading.sinks[s].kind == SINK_STRING || reading.sinks[s].kind == SINK_KEY)
+                *types = list_append_unique_oid(*types, reading.sinks[s].type);
+    }
+    return selects;
 }
 
 int32

@@ -59,6 +59,12 @@ moe_data *moe_data_read_around(const moe_schema *schema, moe_job *job, const moe
 /* Read the entity's table alone; the others are there without rows. Rows have the numbers that moe_data_read gives. */
 moe_data *moe_data_read_entities(const moe_schema *schema, moe_job *job);
 
+/*
+ * The SELECTs that moe_data_read runs (char *), and the types (Oid) whose own functions it calls: for text, equality
+ * and hashes. Under the settings of moe_sql_begin they mean what they are to mean.
+ */
+List *moe_data_selects(const moe_schema *schema, List **types);
+
 /* A value of any number-like type (also boolean, time, interval); NaN and infinities as they are. */
 double moe_number_of(Oid type, Datum value);
 
