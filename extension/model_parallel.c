@@ -231,8 +231,7 @@ judge_definition(moe_parallel_verdict *verdict, MemoryContext context, const moe
     moe_sql_end(level);
 }
 
-/* Judge a model whose row and parameters a snapshot sees; false where it does not fit today's tables, as the scan will
- * say. */
+/* Judge a model whose row and parameters a snapshot sees; false where it cannot be asked, as the scan will say. */
 static bool
 judge(moe_parallel_verdict *verdict, MemoryContext context, Oid relid, Snapshot snapshot)
 {
@@ -244,10 +243,8 @@ judge(moe_parallel_verdict *verdict, MemoryContext context, Oid relid, Snapshot 
     int64 length;
     uint8 *bytes = moe_catalog_read_first_parameters(&info->id, snapshot, &length);
 
-    if (!moe_store_schema(job, bytes, length, &reader) || moe_schema_misfits(&reader, name) != NULL)
+    if (!moe_store_schema(job, bytes, length, &reader) || (schema = moe_schema_read_fitting(&reader, name)) == NULL)
         return false;
-    moe_store_schema(job, bytes, length, &reader);
-    schema = moe_schema_read(&reader, name);
     verdict->safe = true;
     judge_tables(verdict, context, schema);
     judge_definition(verdict, context, info, schema->time_type);

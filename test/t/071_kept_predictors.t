@@ -102,12 +102,6 @@ cmp_ok($session->query("SET moe_ml.cache_size = 0; SELECT count(*) FROM m; SELEC
 $server->query(model_sql('CREATE OR REPLACE MODEL m', seed => 2));
 agrees('after the model was trained again');
 
-# A model is scanned by the leader, as policies and views may do what a worker may not; the rest of a plan may be parallel.
-my $forced = $server->query("SELECT name FROM pg_settings WHERE name IN ('force_parallel_mode', 'debug_parallel_query')");
-my $bits = 'string_agg(float8send(probability)::text, chr(32) ORDER BY customer_id)';
-is($server->query("SET $forced = on; SET parallel_setup_cost = 0; SELECT $bits FROM m"), $server->query("SELECT $bits FROM m"), 'the same beside parallel plans');
-unlike($server->query("SET $forced = on; EXPLAIN (COSTS OFF) SELECT * FROM m WHERE customer_id < 9"), qr/Gather/, 'by the leader');
-
 # As many as fit.
 is($session->query("SELECT count(*) <= 1 FROM pg_backend_memory_contexts WHERE name = 'moe_ml predictor'"), 't', 'one model is kept once');
 $server->query(model_sql('CREATE MODEL other'));

@@ -180,6 +180,7 @@ $session->send('EXECUTE late');
 wait_for_worker();
 $other->query('ALTER POLICY p ON orders USING (must_be_alone())');
 like(($session->answer)[1], qr/what model "m" reads may no longer be read by a parallel worker.*HINT:  Run the statement again/s, 'a policy that came while it ran');
+$other->query(q{CREATE OR REPLACE FUNCTION waited() RETURNS timestamp LANGUAGE sql STABLE PARALLEL SAFE RETURN timestamp '2020-04-01'});
 is($session->query('EXECUTE late') =~ tr/\n//, 29, 'the next time the leader answers');
 $other->query('ALTER TABLE orders DISABLE ROW LEVEL SECURITY; DROP POLICY p ON orders');
 
