@@ -130,7 +130,8 @@ moe_agg_part_needs(const moe_aggregates *a, const moe_agg_part *part, int table)
         return false;
     /* A grandchild's way leads over the children. */
     return a->streams[part->stream].source == table || a->keys[a->streams[part->stream].key].child == table ||
-           (part->sibling >= 0 && a->keys[part->sibling].parent == table);
+           (part->other >= 0 && a->keys[part->other].parent == table) ||
+           (part->beyond >= 0 && a->keys[part->beyond].child == table);
 }
 
 bool

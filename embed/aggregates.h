@@ -13,6 +13,7 @@
  *   children  of the row, over each foreign key: counts, time since the last, and for each numeric column, NULL and
  *             frequent code exponential means, windows and the last value
  *   siblings  each child against the other children of a row it shares: rank and difference from the mean
+ *   partners  of every child, what was known at its own time of the other rows it points at: their columns and children
  *   hops      children and siblings of the row that the latest visible child (or the row itself) points at
  *
  * A NULL is NaN. Results are the same for any number of threads and in any
@@ -46,6 +47,7 @@ typedef enum moe_aggregate_family
     MOE_FAMILY_SEASON,
     MOE_FAMILY_CHILDREN,
     MOE_FAMILY_SIBLINGS,
+    MOE_FAMILY_PARTNERS,
     MOE_FAMILY_HOPS
 } moe_aggregate_family;
 
