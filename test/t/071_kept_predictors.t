@@ -57,6 +57,16 @@ agrees('after a long transaction');
 $other->query('BEGIN; DELETE FROM orders WHERE order_id = 7; ROLLBACK');
 agrees('after a rollback');
 
+# Past labels are of the first key alone, then of all: either way each key is told the same.
+my $of_key = sub { return $session->query("SELECT p::text FROM m AS p WHERE customer_id = $_[0]") };
+$other->query("INSERT INTO orders VALUES (1003, 4, '2020-04-21', 3)");
+my @alone = map { $of_key->($_) } 4, 5, 4, 6;
+is(join("\n", @alone[0, 1, 3]), $server->query('SELECT p::text FROM m AS p WHERE customer_id IN (4, 5, 6) ORDER BY customer_id'), 'key after key says what all at once do');
+is($alone[2], $alone[0], 'and the same again');
+$other->query("INSERT INTO orders VALUES (1004, 4, '2020-04-21', 4)");
+is($of_key->(5) . "\n" . $session->query('SELECT p::text FROM m AS p WHERE customer_id > 5 ORDER BY customer_id LIMIT 1'), $server->query('SELECT p::text FROM m AS p WHERE customer_id > 4 ORDER BY customer_id LIMIT 2'), 'one key, then all');
+agrees('after one key');
+
 # One's own rows.
 my $before = $session->query('SELECT ' . bits_sql('m'));
 $session->query('BEGIN');
