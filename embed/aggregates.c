@@ -103,6 +103,14 @@ moe_aggregates_family_of(const moe_aggregates *a, int column)
     return a->parts[a->columns[column].part].family;
 }
 
+bool
+moe_aggregates_is_of_row(const moe_aggregates *a, int column)
+{
+    const moe_agg_part *part = &a->parts[a->columns[column].part];
+
+    return part->stream < 0 && a->paths[part->path].kind == MOE_AGG_SELF;
+}
+
 int
 moe_aggregates_table(const moe_aggregates *a, int column)
 {

@@ -459,10 +459,10 @@ moe_agg_layout(moe_aggregates *a)
     for (int k = 0; k < a->n_keys; k++)
         if (a->keys[k].parent == a->entity)
             add_siblings(a, MOE_FAMILY_SIBLINGS, self, k);
+    add_hops(a);
     for (int k = 0; k < a->n_keys; k++)
         if (a->keys[k].parent == a->entity)
             add_partners(a, self, k);
-    add_hops(a);
     if (moe_job_check(a->job) != MOE_OK || place_columns(a) != MOE_OK)
         return moe_job_code(a->job);
     return moe_agg_name_columns(a);

@@ -328,6 +328,13 @@ sub parse_aggregate
 sub parse_history
 {
     my ($name, $w) = @_;
+    if ($name =~ /^everyone's (?:mean label|share of class (\d+)), last (?:window|(\d+) windows)$/)
+    {
+        my ($class, $windows) = ($1, $2 // 1);
+        my $known = "p.regime = s.regime AND coalesce(p.n, s.n) = s.n AND p.time <= s.h - $w";
+        return '(SELECT avg(' . (defined $class ? "(p.label = $class)::int" : 'p.label') . ")::float8 FROM ref.past AS p WHERE $known"
+            . " AND p.time > (SELECT max(p.time) FROM ref.past AS p WHERE $known) - $windows * $w)";
+    }
     my $class = $name =~ s/ of class (\d+)// ? $1 : $name =~ /^last label is class (\d+)$/ ? $1 : undef;
     my $y = defined $class ? "(label = $class)::int::float8" : 'label';
     my $own = "FROM ref.own WHERE n = s.n";
