@@ -26,7 +26,7 @@ my %models = (
     counted => model_sql('CREATE MODEL counted', query => 'PREDICT count(orders.*, 0, 12, days) = 0 FOR EACH customers WHERE count(orders.*, -40, 0, days) > 0'),
     amount => model_sql('CREATE MODEL amount', query => 'PREDICT sum(orders.amount, 0, 12, days) FOR EACH customers', show => 'experts'),
     early => model_sql('CREATE MODEL early', query => 'PREDICT count(orders.*, 0, 3, days) = 0 FOR EACH customers', budget => 0.5,
-        experts => "'history, linear, graph'", validation_from => "'2020-03-20'", test_from => "'2020-04-19'"),
+        experts => "'glance, history, linear, graph'", validation_from => "'2020-03-20'", test_from => "'2020-04-19'"),
     own => 'SELECT moe_ml.execute($$CREATE MODEL own PREDICT label FOR EACH customers AT placed_at WITH (epochs = 1, ensembles = 1, channels = 8) AS'
         . ' SELECT placed_at, customer_id, amount > 3 AS label FROM orders$$) IS NULL',
 );
