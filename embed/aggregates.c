@@ -59,7 +59,10 @@ moe_agg_unbind(moe_aggregates *a)
         a->keys[k].is_compared = NULL;
     }
     for (int p = 0; p < a->n_paths; p++)
+    {
         moe_agg_unbind_stream(a->job, &a->paths[p].children);
+        moe_agg_forget_shared(a->job, &a->paths[p].shared);
+    }
 }
 
 void

@@ -209,6 +209,22 @@ compute_part(computing *c, const moe_agg_part *part, const moe_agg_seeds *seeds)
     return moe_job_check(c->a->job);
 }
 
+/* All parts of the current path, for its seeds. */
+static void
+compute_parts(computing *c, moe_agg_path *path, moe_agg_seeds *seeds)
+{
+    moe_aggregates *a = c->a;
+    bool shared = c->disabled == NULL && moe_agg_is_shared(a, path, seeds);
+
+    if (shared)
+        moe_agg_take_shared(a, path, seeds, c->out);
+    for (int p = 0; p < a->n_parts && moe_job_check(a->job) == MOE_OK; p++)
+        if (&a->paths[a->parts[p].path] == path && is_wanted(c, &a->parts[p]))
+            compute_part(c, &a->parts[p], seeds);
+    if (shared && moe_job_check(a->job) == MOE_OK)
+        moe_agg_keep_shared(a, path, seeds, c->out);
+}
+
 static moe_code
 compute_path(computing *c, int path)
 {
@@ -223,9 +239,7 @@ compute_path(computing *c, int path)
     c->path = &a->paths[path];
     find_owners(c);
     if (moe_job_check(a->job) == MOE_OK && arrange(c, &seeds) == MOE_OK)
-        for (int p = 0; p < a->n_parts && moe_job_code(a->job) == MOE_OK; p++)
-            if (a->parts[p].path == path && is_wanted(c, &a->parts[p]))
-                compute_part(c, &a->parts[p], &seeds);
+        compute_parts(c, &a->paths[path], &seeds);
     /* The first path's seeds are kept: others start from them. */
     if (c->path->kind == MOE_AGG_SELF)
         c->self = seeds;

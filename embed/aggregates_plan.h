@@ -126,6 +126,16 @@ typedef enum moe_agg_path_kind
     MOE_AGG_LATEST /* the row that `other` of the latest visible child over `key` points at */
 } moe_agg_path_kind;
 
+typedef struct moe_agg_shared /* the columns of owners as of one horizon */
+{
+    int64_t horizon;
+    int64_t n, capacity;
+    int64_t width;  /* columns of the path's sweeps */
+    int32_t *place; /* [owner rows] -1: not kept; NULL: no room was made */
+    int32_t *owner; /* [n] */
+    float *columns; /* [n, width] */
+} moe_agg_shared;
+
 typedef struct moe_agg_path
 {
     moe_agg_path_kind kind;
@@ -133,6 +143,7 @@ typedef struct moe_agg_path
     int other;
     int owner;               /* table */
     moe_agg_stream children; /* of LATEST: where it looks for the latest */
+    moe_agg_shared shared;   /* bound; not of SELF */
 } moe_agg_path;
 
 typedef enum moe_agg_part_kind
@@ -244,6 +255,13 @@ typedef struct moe_agg_seeds
 
 /* Compute the columns of a part of EVENTS, SIBLINGS or PARTNERS. */
 moe_code moe_agg_sweep(moe_aggregates *a, const moe_agg_part *part, const moe_agg_seeds *seeds, float *out);
+/* May these seeds of a path, all as of one horizon, share what is computed? Makes room if there is none. */
+bool moe_agg_is_shared(moe_aggregates *a, moe_agg_path *path, const moe_agg_seeds *seeds);
+/* Give the columns that are kept to the seeds whose owners they are of, which leave `seeds`. */
+void moe_agg_take_shared(moe_aggregates *a, const moe_agg_path *path, moe_agg_seeds *seeds, float *out);
+/* Keep what was computed for the others, as far as there is room. */
+void moe_agg_keep_shared(moe_aggregates *a, moe_agg_path *path, const moe_agg_seeds *seeds, float *out);
+void moe_agg_forget_shared(moe_job *job, moe_agg_shared *shared);
 /*
  * An event row against its siblings: the rows that share its key and have row time <= its own, at most the latest
  * MOE_AGG_SIBLINGS of them. Ranks and differences of n values, in single precision, by their places in the table's list

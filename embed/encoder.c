@@ -334,7 +334,7 @@ resident_dense(moe_encoder *encoder, int t, int64_t n)
     moe_device *device = moe_job_device(encoder->job);
     size_t bytes = (size_t) source->n_rows * source->dense_width * sizeof(float);
 
-    if (device == NULL)
+    if (device == NULL || source->ready != NULL)
         return NULL;
     if (encoder->binding != encoder->features->binding)
         release_residents(encoder);
@@ -485,7 +485,8 @@ moe_encoder_forward(void *arg, moe_tape *tape, int table, const int32_t *rows, c
     moe_var *x;
     int k = 0;
 
-    if (check_request(encoder, table, rows, n) != MOE_OK)
+    if (check_request(encoder, table, rows, n) != MOE_OK ||
+        moe_features_need(encoder->features, table, rows, n) != MOE_OK)
         return NULL;
     weights = &encoder->tables[table];
     r.source = &encoder->features->tables[table];

@@ -49,6 +49,7 @@ moe_features_destroy(moe_features *features)
         }
         moe_free(features->job, table->dense);
         moe_free(features->job, table->category);
+        moe_free(features->job, table->ready);
         moe_free(features->job, table->columns);
     }
     moe_free(features->job, features->tables);

@@ -25,6 +25,11 @@ moe_code moe_features_fit(moe_job *job, const moe_table *tables, int n_tables, c
  * seen in fitting gets its column's unknown state.
  */
 moe_code moe_features_bind(moe_features *features, const moe_table *tables, int n_tables);
+/*
+ * The same, but for dense inputs and categories of a row, which are computed when encoders first ask for it. The
+ * tables' columns must live as long as the binding. For jobs without a device.
+ */
+moe_code moe_features_bind_as_asked(moe_features *features, const moe_table *tables, int n_tables);
 void moe_features_destroy(moe_features *features);
 
 /*

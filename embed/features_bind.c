@@ -1,5 +1,6 @@
 /*
- * features_bind.c: the inputs of every row, computed once on the job's threads.
+ * features_bind.c: the inputs of every row, computed once on the job's threads: all at once, or (but for bags) each
+ * when it is first asked for, as a prediction for one key needs few of many.
  *
  * A row's dense inputs lie side by side, so that the encoder copies one run
  * per row; its category entries likewise. They are written chunk by chunk, all
@@ -11,14 +12,16 @@
 
 #include <string.h>
 
-#define GRAIN  1024
-#define STRIPE 65536 /* rows whose bags are hashed together */
+#define GRAIN        1024
+#define LISTED_GRAIN 128
+#define STRIPE       65536 /* rows whose bags are hashed together */
 
 typedef struct binding
 {
     const moe_features *features;
     const moe_features_table *table;
     const moe_column *columns;
+    const int32_t *listed; /* rows that are asked for */
     /* one bag column */
     const moe_spec *spec;
     const moe_column *column;
@@ -41,17 +44,12 @@ category_of(const moe_spec *spec, const moe_column *column, int64_t row)
 
 /* The dense inputs and category entries of some rows. */
 static void
-bind_rows(int64_t begin, int64_t end, void *arg)
+bind_stretch(const moe_features_table *table, const moe_column *columns, int64_t begin, int64_t end)
 {
-    const binding *b = arg;
-    const moe_features_table *table = b->table;
-
-    if (moe_job_cancelled(b->features->job))
-        return; /* all of a table's rows take too long to wait for */
     for (int c = 0; c < table->n_columns; c++)
     {
         const moe_spec *spec = &table->columns[c];
-        const moe_column *column = &b->columns[c];
+        const moe_column *column = &columns[c];
 
         if (spec->dense_width > 0)
             moe_spec_dense_rows(spec, column, begin, end, table->dense + begin * table->dense_width + spec->dense_at,
@@ -59,6 +57,48 @@ bind_rows(int64_t begin, int64_t end, void *arg)
         for (int64_t row = begin; spec->category_at >= 0 && row < end; row++)
             table->category[row * table->n_categories + spec->category_at] = category_of(spec, column, row);
     }
+}
+
+static void
+bind_rows(int64_t begin, int64_t end, void *arg)
+{
+    const binding *b = arg;
+
+    if (!moe_job_cancelled(b->features->job)) /* all of a table's rows take too long to wait for */
+        bind_stretch(b->table, b->columns, begin, end);
+}
+
+/* The same of rows that are asked for. */
+static void
+bind_listed(int64_t begin, int64_t end, void *arg)
+{
+    const binding *b = arg;
+
+    for (int64_t i = begin; i < end; i++)
+        bind_stretch(b->table, b->columns, b->listed[i], b->listed[i] + 1);
+}
+
+moe_code
+moe_features_need(moe_features *features, int t, const int32_t *rows, int64_t n)
+{
+    moe_features_table *table = &features->tables[t];
+    binding b = {.features = features, .table = table, .columns = table->source};
+    int64_t missing = 0;
+    int32_t *listed;
+
+    if (table->ready == NULL)
+        return MOE_OK;
+    if (!(b.listed = listed = moe_alloc(features->job, n, sizeof(*listed))))
+        return moe_job_code(features->job);
+    for (int64_t i = 0; i < n; i++)
+        if (!table->ready[rows[i]])
+        {
+            table->ready[rows[i]] = 1;
+            listed[missing++] = rows[i];
+        }
+    moe_parallel(features->job, missing, LISTED_GRAIN, bind_listed, &b);
+    moe_free(features->job, listed);
+    return moe_job_check(features->job);
 }
 
 /* Hash the bags of some rows of the stripe; bag_offset[row + 1] becomes the bag's size. */
@@ -162,8 +202,10 @@ unbind_table(moe_job *job, moe_features_table *table)
     }
     moe_free(job, table->dense);
     moe_free(job, table->category);
+    moe_free(job, table->ready);
     table->dense = NULL;
     table->category = NULL;
+    table->ready = NULL;
     table->n_rows = 0;
     table->bound = false;
     table->hides = false;
@@ -200,7 +242,7 @@ alloc_rows(moe_job *job, int64_t n, int width, size_t size)
 }
 
 static moe_code
-bind_table(moe_features *features, moe_features_table *table, const moe_table *source)
+bind_table(moe_features *features, moe_features_table *table, const moe_table *source, bool as_asked)
 {
     moe_job *job = features->job;
     binding b = {.features = features, .table = table, .columns = source->columns};
@@ -218,7 +260,11 @@ bind_table(moe_features *features, moe_features_table *table, const moe_table *s
         table->columns[c].hidden_bit = table->columns[c].parts ? source->columns[c].hidden_bit : -1;
         table->hides |= table->columns[c].hidden_bit >= 0;
     }
-    moe_parallel(job, n, GRAIN, bind_rows, &b);
+    table->source = source->columns;
+    if (as_asked)
+        table->ready = moe_alloc(job, n, 1);
+    else
+        moe_parallel(job, n, GRAIN, bind_rows, &b);
     if (moe_job_check(job) != MOE_OK)
         return moe_job_code(job);
     for (int c = 0; c < table->n_columns; c++)
@@ -235,8 +281,8 @@ bind_table(moe_features *features, moe_features_table *table, const moe_table *s
     return MOE_OK;
 }
 
-moe_code
-moe_features_bind(moe_features *features, const moe_table *tables, int n_tables)
+static moe_code
+bind(moe_features *features, const moe_table *tables, int n_tables, bool as_asked)
 {
     moe_code code = MOE_OK;
 
@@ -247,9 +293,21 @@ moe_features_bind(moe_features *features, const moe_table *tables, int n_tables)
         return moe_fail(features->job, MOE_INVALID, "%d tables are given, but the model was trained on %d", n_tables,
                         features->n_tables);
     for (int t = 0; t < n_tables && code == MOE_OK; t++)
-        code = bind_table(features, &features->tables[t], &tables[t]);
+        code = bind_table(features, &features->tables[t], &tables[t], as_asked);
     if (code != MOE_OK)
         for (int t = 0; t < n_tables; t++)
             unbind_table(features->job, &features->tables[t]);
     return code;
+}
+
+moe_code
+moe_features_bind(moe_features *features, const moe_table *tables, int n_tables)
+{
+    return bind(features, tables, n_tables, false);
+}
+
+moe_code
+moe_features_bind_as_asked(moe_features *features, const moe_table *tables, int n_tables)
+{
+    return bind(features, tables, n_tables, true);
 }

@@ -99,6 +99,8 @@ typedef struct moe_features_table
     float *dense;      /* [n_rows * dense_width] */
     int32_t *category; /* [n_rows * n_categories]: rows of the embedding parameter, -1: none */
     bool hides;        /* some column has a hidden bit */
+    uint8_t *ready;    /* [n_rows] whose inputs are computed; NULL: all are */
+    const moe_column *source;
 } moe_features_table;
 
 struct moe_features
@@ -114,6 +116,8 @@ struct moe_features
 
 /* Allocate tables without columns. NULL on failure. */
 moe_features *moe_features_create(moe_job *job, int n_tables);
+/* Have the inputs of these rows of a table, where they are computed as they are asked for. */
+moe_code moe_features_need(moe_features *features, int t, const int32_t *rows, int64_t n);
 /* Derive places, widths and descriptions from the specifications. */
 moe_code moe_features_layout(moe_features *features);
 /* The embedding row of NULL, of a value not in the dictionary, and of value i. */

@@ -52,6 +52,8 @@ typedef struct moe_pushed
 /* Of the restrictions (a list of RestrictInfo), those on as_of and, if all key columns are there, on the key. */
 List *moe_fdw_pushed(PlannerInfo *root, Index relid, const moe_shape *shape, List *restrictions);
 
+/* May a parallel worker make all of the scan? The plan depends on what that rests on. */
+bool moe_fdw_is_parallel_safe(PlannerInfo *root, RelOptInfo *rel, RangeTblEntry *entry);
 void moe_fdw_rel_size(PlannerInfo *root, RelOptInfo *rel, Oid relid);
 void moe_fdw_paths(PlannerInfo *root, RelOptInfo *rel, Oid relid);
 ForeignScan *moe_fdw_plan(PlannerInfo *root, RelOptInfo *rel, Oid relid, ForeignPath *path, List *tlist, List *clauses,
@@ -74,7 +76,8 @@ enum
 /* Seeds of one moment, scored chunk by chunk. */
 typedef struct moe_scan
 {
-    Oid user; /* as whom the tables are read */
+    Oid user;          /* as whom the tables are read */
+    bool planned_safe; /* for a parallel worker */
     const moe_model_info *info;
     moe_shape *shape;
     moe_predictor *predictor; /* opened by the first fetch */

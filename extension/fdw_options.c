@@ -42,6 +42,7 @@ moe_fdw_handler(PG_FUNCTION_ARGS)
     routine->ReScanForeignScan = moe_fdw_rescan;
     routine->EndForeignScan = moe_fdw_end;
     routine->ExplainForeignScan = moe_fdw_explain;
+    routine->IsForeignScanParallelSafe = moe_fdw_is_parallel_safe;
     PG_RETURN_POINTER(routine);
 }
 

@@ -19,6 +19,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "commands/defrem.h"
+#include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/cost.h"
@@ -35,6 +36,8 @@
 
 #include "extension/fdw.h"
 #include "extension/key.h"
+#include "extension/model_parallel.h"
+#include "extension/moe_ml.h"
 
 /* In units of the planner: a sequentially read page is 1. */
 #define OPEN_COST 1000.0 /* reading the tables; paid once a statement, so not by each rescan of an inner side */
@@ -319,19 +322,30 @@ estimate_entities(Oid entity)
     return rows >= 0 ? Max(rows, 1) : 1000;
 }
 
+/* What is known of the model, looked up by whoever asks first. */
+static plan_state *
+state_of(RelOptInfo *rel, Oid relid)
+{
+    plan_state *state = rel->fdw_private;
+
+    if (state == NULL)
+    {
+        const moe_model_info *info = moe_model_load(relid);
+
+        rel->fdw_private = state = palloc0(sizeof(plan_state));
+        state->shape = moe_shape_of(relid, info);
+        state->entities = estimate_entities(info->entity);
+    }
+    return state;
+}
+
 void
 moe_fdw_rel_size(PlannerInfo *root, RelOptInfo *rel, Oid relid)
 {
-    const moe_model_info *info = moe_model_load(relid);
-    plan_state *state = palloc0(sizeof(plan_state));
-    List *pushed;
-    double seeds;
+    plan_state *state = state_of(rel, relid);
+    List *pushed = moe_fdw_pushed(root, rel->relid, state->shape, rel->baserestrictinfo);
+    double seeds = count_seeds(state, root, pushed);
 
-    state->shape = moe_shape_of(relid, info);
-    state->entities = estimate_entities(info->entity);
-    pushed = moe_fdw_pushed(root, rel->relid, state->shape, rel->baserestrictinfo);
-    seeds = count_seeds(state, root, pushed);
-    rel->fdw_private = state;
     rel->tuples = seeds;
     /* The pushed equalities are in the number of seeds already; any other condition thins the rows out. */
     rel->rows = clamp_row_est(list_length(rel->baserestrictinfo) > list_length(pushed) ? seeds / 3 : seeds);
@@ -345,7 +359,67 @@ gives_key(const plan_state *state, List *pushed)
     return pushed != NIL && ((moe_pushed *) linitial(pushed))->column != state->shape->as_of;
 }
 
-/* Add the path that needs these outer relations, if it gives the key or is the only kind there is. */
+/* Whose rights count, as the executor will find it (fdw_scan.c). */
+static Oid
+asking_user(const RelOptInfo *rel)
+{
+    return OidIsValid(rel->userid) ? rel->userid : GetUserId();
+}
+
+/*
+ * Of a scan of all entities only: one key is no work to share, and looks its rows up by other queries than those that
+ * are judged.
+ */
+bool
+moe_fdw_is_parallel_safe(PlannerInfo *root, RelOptInfo *rel, RangeTblEntry *entry)
+{
+    plan_state *state = state_of(rel, entry->relid);
+    const moe_parallel_verdict *verdict;
+    Oid caller;
+    int security;
+
+    if (gives_key(state, moe_fdw_pushed(root, rel->relid, state->shape, rel->baserestrictinfo)))
+        return false;
+    GetUserIdAndSecContext(&caller, &security);
+    SetUserIdAndSecContext(asking_user(rel), security | SECURITY_LOCAL_USERID_CHANGE);
+    verdict = moe_parallel_judge(entry->relid);
+    SetUserIdAndSecContext(caller, security);
+    root->glob->relationOids = list_concat_unique_oid(root->glob->relationOids, verdict->relations);
+    root->glob->invalItems = list_concat(root->glob->invalItems, copyObject(verdict->invalidated));
+    root->glob->dependsOnRole |= verdict->of_user;
+    return verdict->safe;
+}
+
+static void
+add_foreign_path(PlannerInfo *root, RelOptInfo *rel, Relids outer, double rows, Cost startup, Cost total, bool safe)
+{
+    ForeignPath *path = create_foreignscan_path(root, rel, NULL, rows,
+#if PG_VERSION_NUM >= 180000
+                                                0,
+#endif
+                                                startup, total, NIL, outer, NULL,
+#if PG_VERSION_NUM >= 170000
+                                                NIL,
+#endif
+                                                NIL);
+
+    path->path.parallel_safe = safe;
+    add_path(rel, (Path *) path);
+}
+
+/*
+ * What a scan in workers costs of one in the leader. In a join each process scans for itself, and all of them want the
+ * cores that a scan's threads use already; beside other scans (UNION ALL) it is made once, by one of them.
+ */
+static double
+cost_in_workers(const PlannerInfo *root, const RelOptInfo *rel)
+{
+    bool joined = rel->reloptkind == RELOPT_BASEREL && bms_membership(root->all_baserels) == BMS_MULTIPLE;
+
+    return joined && moe_setting_threads != 1 ? 1 + max_parallel_workers_per_gather : 1;
+}
+
+/* Add the paths that need these outer relations, if they give the key or are the only kind there is. */
 static void
 add_scan_path(PlannerInfo *root, RelOptInfo *rel, Relids outer)
 {
@@ -355,6 +429,8 @@ add_scan_path(PlannerInfo *root, RelOptInfo *rel, Relids outer)
     double seeds;
     Cost startup = OPEN_COST, total;
     double rows = rel->rows;
+    bool safe = rel->consider_parallel && bms_is_empty(outer);
+    double times = cost_in_workers(root, rel);
 
     if (!bms_is_empty(outer))
     {
@@ -372,15 +448,10 @@ add_scan_path(PlannerInfo *root, RelOptInfo *rel, Relids outer)
         rows = Min(rows, seeds);
     }
     total = startup + CALL_COST + seeds * (SEED_COST + cpu_tuple_cost);
-    add_path(rel, (Path *) create_foreignscan_path(root, rel, NULL, rows,
-#if PG_VERSION_NUM >= 180000
-                                                   0,
-#endif
-                                                   startup, total, NIL, outer, NULL,
-#if PG_VERSION_NUM >= 170000
-                                                   NIL,
-#endif
-                                                   NIL));
+    if (safe)
+        add_foreign_path(root, rel, outer, rows, times * startup, times * total, true);
+    if (!safe || times > 1)
+        add_foreign_path(root, rel, outer, rows, startup, total, false);
 }
 
 /* Add a set of relations to a list of distinct sets. */

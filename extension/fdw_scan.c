@@ -10,6 +10,7 @@
 
 #include <math.h>
 
+#include "access/parallel.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
@@ -27,6 +28,7 @@
 #endif
 
 #include "extension/fdw.h"
+#include "extension/model_parallel.h"
 #include "extension/moe_ml.h"
 #include "extension/predict.h"
 #include "kernels/random.h"
@@ -58,6 +60,7 @@ moe_fdw_begin(ForeignScanState *node, int eflags)
     ListCell *cell;
 
     scan->user = asking_user(node);
+    scan->planned_safe = plan->scan.plan.parallel_safe;
     scan->info = moe_model_load(relid);
     scan->shape = moe_shape_of(relid, scan->info);
     scan->columns = list_nth(plan->fdw_private, MOE_PRIVATE_COLUMNS);
@@ -88,6 +91,8 @@ open_as(moe_scan *scan, Oid relid, bool early)
     asked.early = early;
     GetUserIdAndSecContext(&caller, &security);
     SetUserIdAndSecContext(scan->user, security | SECURITY_LOCAL_USERID_CHANGE); /* an abort sets it back, too */
+    if (scan->planned_safe && IsParallelWorker())
+        moe_parallel_require(relid);
     if (predictor != NULL)
         moe_predictor_turn(predictor, one_time ? &asked : NULL);
     else
@@ -452,7 +457,7 @@ explain_reading(const moe_predictor *predictor, ExplainState *es)
         ExplainPropertyText("Tables Read", tables_read(predictor, es), es);
 }
 
-/* Where the time went and who answered, once the scan has run. */
+/* Where the time went and who answered, once the scan has run in this process. */
 static void
 explain_run(const moe_scan *scan, ExplainState *es)
 {
@@ -495,6 +500,6 @@ moe_fdw_explain(ForeignScanState *node, ExplainState *es)
     else
         ExplainPropertyInteger("Seeds", NULL, keys, es);
     ExplainPropertyText("As Of", time_text(scan, plan), es);
-    if (es->analyze)
+    if (es->analyze && (scan->predictor != NULL || node->ss.ps.worker_instrument == NULL))
         explain_run(scan, es);
 }

@@ -301,18 +301,17 @@ moe_key_types(const moe_schema *schema, Oid *types)
 }
 
 char *
-moe_key_restrict(const moe_predictor *predictor, const char *query, Datum *values, int *n)
+moe_key_restrict(const moe_schema *schema, const Datum *key, const char *query, Datum *values, int *n)
 {
-    const moe_schema *schema = predictor->schema;
     StringInfoData sql;
 
-    if (predictor->only == NULL)
+    if (key == NULL)
         return pstrdup(query);
     initStringInfo(&sql);
     appendStringInfo(&sql, "SELECT * FROM (%s\n) AS q WHERE ", query);
     for (int i = 0; i < schema->n_key; i++)
     {
-        values[*n] = predictor->only[i];
+        values[*n] = key[i];
         appendStringInfo(&sql, "%sq.%s = $%d", i ? " AND " : "",
                          quote_identifier(schema->tables[0].columns[schema->key[i]].name), ++*n);
     }

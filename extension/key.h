@@ -33,10 +33,10 @@ int32 moe_key_find_text(const moe_predictor *predictor, const char *value);
 int32 moe_key_find_values(const moe_predictor *predictor, const Datum *values, const Oid *types, const bool *nulls);
 
 /*
- * A query that gives keys in columns named as the entity's, for all that the predictor knows: of one that read the
- * rows around one, restricted to that one's key, whose n_key values are added to the parameters.
+ * A query that gives keys in columns named as the entity's, restricted to one key (NULL: to none), whose n_key values
+ * are added to the parameters.
  */
-char *moe_key_restrict(const moe_predictor *predictor, const char *query, Datum *values, int *n);
+char *moe_key_restrict(const moe_schema *schema, const Datum *key, const char *query, Datum *values, int *n);
 /* The types of the key's columns: [n_key]. */
 void moe_key_types(const moe_schema *schema, Oid *types);
 

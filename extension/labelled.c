@@ -420,11 +420,11 @@ moe_labelled_read(const moe_predictor *predictor, const char *query, moe_labelle
 }
 
 moe_labelled *
-moe_labelled_history(const moe_predictor *predictor, int64 anchor, int first, int last)
+moe_labelled_history(const moe_predictor *predictor, const Datum *key, int64 anchor, int first, int last)
 {
     Datum values[3 + INDEX_MAX_KEYS] = {TimestampGetDatum(anchor), Int32GetDatum(first), Int32GetDatum(last)};
     int n = 3;
-    char *query = moe_key_restrict(predictor, predictor->info->history_query, values, &n);
+    char *query = moe_key_restrict(predictor->schema, key, predictor->info->history_query, values, &n);
 
     return read_query(predictor, query, MOE_LABELLED_OWN, "past", n, values);
 }

@@ -40,8 +40,11 @@ typedef struct moe_labelled
 moe_labelled *moe_labelled_read(const moe_predictor *predictor, const char *query, moe_labelled_kind kind,
                                 const char *split);
 
-/* The labels of a predictive query's entities `first` to `last` windows before the anchor: its history query. */
-moe_labelled *moe_labelled_history(const moe_predictor *predictor, int64 anchor, int first, int last);
+/*
+ * The labels of a predictive query's entities `first` to `last` windows before the anchor, or of the one of a key
+ * (NULL: all): its history query.
+ */
+moe_labelled *moe_labelled_history(const moe_predictor *predictor, const Datum *key, int64 anchor, int first, int last);
 
 /* Tell the user, in one NOTICE, of the rows left out. */
 void moe_labelled_report(const moe_labelled *labelled);

@@ -180,9 +180,11 @@ mark_all_dead(void)
 static void
 end_of_transaction(XactEvent event, void *arg)
 {
-    if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
+    bool aborted = event == XACT_EVENT_ABORT || event == XACT_EVENT_PARALLEL_ABORT;
+
+    if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_PARALLEL_COMMIT && event != XACT_EVENT_PREPARE && !aborted)
         return;
-    if (event == XACT_EVENT_ABORT)
+    if (aborted)
         mark_all_dead();
     for (entry *e = entries; e != NULL; e = e->next)
     {

@@ -532,8 +532,9 @@ append_part(uint8 **bytes, int64 *length, Datum datum)
     return true;
 }
 
-uint8 *
-moe_catalog_read_parameters(const pg_uuid_t *id, Snapshot snapshot, int64 *length)
+/* The first parts of a model's parameters; NULL if there are none or one of these is missing. */
+static uint8 *
+read_parts(const pg_uuid_t *id, Snapshot snapshot, int most, int64 *length)
 {
     uint8 *bytes = NULL;
     model_rows rows;
@@ -541,7 +542,7 @@ moe_catalog_read_parameters(const pg_uuid_t *id, Snapshot snapshot, int64 *lengt
 
     *length = 0;
     begin_rows(&rows, TABLE_PARAMETER, id, snapshot);
-    for (int part = 0; HeapTupleIsValid(tuple = next_row(&rows)); part++)
+    for (int part = 0; part < most && HeapTupleIsValid(tuple = next_row(&rows)); part++)
     {
         Datum values[3];
         bool nulls[3];
@@ -556,6 +557,18 @@ moe_catalog_read_parameters(const pg_uuid_t *id, Snapshot snapshot, int64 *lengt
     }
     end_rows(&rows);
     return bytes;
+}
+
+uint8 *
+moe_catalog_read_parameters(const pg_uuid_t *id, Snapshot snapshot, int64 *length)
+{
+    return read_parts(id, snapshot, INT_MAX, length);
+}
+
+uint8 *
+moe_catalog_read_first_parameters(const pg_uuid_t *id, Snapshot snapshot, int64 *length)
+{
+    return read_parts(id, snapshot, 1, length);
 }
 
 /* The places of a model's rows in a table, and who wrote them, mixed into a number. */

@@ -60,6 +60,8 @@ Snapshot moe_catalog_snapshot(void);
 moe_model_record *moe_catalog_read(const pg_uuid_t *id, const char *name, Snapshot snapshot);
 /* The stored parameters' bytes in one piece, palloc'd; NULL if there are none or a part is missing. */
 uint8 *moe_catalog_read_parameters(const pg_uuid_t *id, Snapshot snapshot, int64 *length);
+/* The first of them, in which the schema lies unless it is huge. */
+uint8 *moe_catalog_read_first_parameters(const pg_uuid_t *id, Snapshot snapshot, int64 *length);
 /* A number that stands for the rows of a model and its parameters: another when they are written anew. */
 uint64 moe_catalog_version(const pg_uuid_t *id, Snapshot snapshot);
 /* The epochs (of moe_model_epoch *) and experts (of moe_model_expert *) of a model. */

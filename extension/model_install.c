@@ -20,6 +20,7 @@
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/uuid.h"
@@ -190,6 +191,7 @@ moe_model_install(moe_training *training, Oid existing, Oid schema, const RangeV
     }
     depend_on_entity(relid, training->schema->tables[0].relid);
     moe_catalog_store(&training->record, &training->parameters, training->epochs, training->experts);
+    CacheInvalidateRelcacheByRelid(relid);
     return relid;
 }
 
@@ -210,4 +212,5 @@ moe_model_reinstall(moe_training *training, Oid relid, const moe_model_record *b
     record->created_at = before->created_at;
     depend_on_entity(relid, training->schema->tables[0].relid);
     moe_catalog_store(record, &training->parameters, training->epochs, training->experts);
+    CacheInvalidateRelcacheByRelid(relid); /* plans that were made for what the old model reads */
 }

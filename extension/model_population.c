@@ -69,7 +69,7 @@ query_population(moe_predictor *predictor, int64 time, int64 visible, int32 **ro
     Portal portal;
     int level;
 
-    query = moe_key_restrict(predictor, predictor->info->population, values, &n_values);
+    query = moe_key_restrict(schema, predictor->only, predictor->info->population, values, &n_values);
     moe_key_types(schema, types + 1);
     *rows = MemoryContextAllocHuge(context, capacity * sizeof(int32));
     level = moe_sql_begin_model(predictor->info->search_path);

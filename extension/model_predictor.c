@@ -248,7 +248,8 @@ bind_rows(moe_predictor *predictor)
     if (parts->n_members > 0)
     {
         check_features(predictor);
-        moe_predictor_check_stored(predictor, moe_features_bind(parts->features, data->tables, data->n_tables));
+        moe_predictor_check_stored(predictor,
+                                   moe_features_bind_as_asked(parts->features, data->tables, data->n_tables));
     }
     for (int i = 0; i < parts->n_members; i++)
         moe_predictor_check_stored(

@@ -50,6 +50,7 @@ struct moe_predictor_parts
     moe_past_labels told; /* by moe_predictor_tell */
     bool has_past;        /* past labels of one anchor, kept */
     int64 past_anchor;    /* DT_NOEND: those that were told, or are kept */
+    int32 past_row;       /* whose labels alone they are, or -1: of all that was read */
 };
 
 /* Load what the model learned into a predictor whose context is current, and the only member that is set. */

@@ -16,6 +16,7 @@
 
 #include "extension/labelled.h"
 #include "extension/model_predictor_internal.h"
+#include "extension/model_reach.h"
 #include "extension/moe_ml.h"
 
 moe_code
@@ -65,19 +66,34 @@ remember(moe_predictor *predictor, const moe_past_labels *past, int64 anchor)
     parts->past_anchor = anchor;
 }
 
-/* The labels of the windows that end at a moment and before. */
+/*
+ * The labels of the windows that end at a moment and before: of one seed's entity alone where it is the first that is
+ * asked about and its key says which it is, as a session that reads anew for each question asks no second; else of all.
+ */
 static void
-remember_windows(moe_predictor *predictor, int64 moment)
+remember_windows(moe_predictor *predictor, int64 moment, const moe_seeds *seeds)
 {
     struct moe_predictor_parts *parts = predictor->parts;
+    bool again = parts->has_past && parts->past_anchor == moment;
+    Datum key[INDEX_MAX_KEYS];
+    bool nulls[INDEX_MAX_KEYS];
+    const Datum *only = predictor->only;
     const moe_labelled *labelled;
     moe_past_labels past;
+    int32 row = -1;
 
-    if (parts->has_past && parts->past_anchor == moment)
+    if (again && (parts->past_row < 0 || (seeds->n == 1 && seeds->row[0] == parts->past_row)))
         return;
-    labelled = moe_labelled_history(predictor, moment, 1, MOE_HISTORY_REACH);
+    if (only == NULL && !again && seeds->n == 1 && moe_reach_is_possible(predictor->schema))
+    {
+        row = seeds->row[0];
+        moe_data_key(predictor->data, row, key, nulls);
+        only = key;
+    }
+    labelled = moe_labelled_history(predictor, only, moment, 1, MOE_HISTORY_REACH);
     past = (moe_past_labels){labelled->n, labelled->row, labelled->time, labelled->label};
     remember(predictor, &past, moment);
+    parts->past_row = row;
 }
 
 /* Labels of one's own: those that an evaluation told, or those kept with the model. */
@@ -127,7 +143,7 @@ moe_predictor_recall(moe_predictor *predictor, const moe_seeds *seeds)
     else
     {
         n = seeds_of_one_moment(predictor->parts->inputs, seeds, &moment);
-        remember_windows(predictor, moment);
+        remember_windows(predictor, moment, seeds);
     }
     SetUserIdAndSecContext(caller, security);
     MemoryContextSwitchTo(old);

@@ -174,6 +174,23 @@ open_header(moe_job *job, const uint8 *bytes, int64 length, moe_reader *reader)
     return MOE_OK;
 }
 
+bool
+moe_store_schema(moe_job *job, const uint8 *bytes, int64 length, moe_reader *schema)
+{
+    moe_reader reader;
+    int64 n;
+
+    if (bytes == NULL || length < HEADER_BYTES)
+        return false;
+    moe_reader_init(&reader, job, bytes + HEADER_BYTES, length - HEADER_BYTES);
+    moe_get_i64(&reader); /* signature */
+    n = moe_get_count(&reader, 1);
+    if (moe_reader_code(&reader) != MOE_OK)
+        return false;
+    moe_reader_init(schema, job, reader.data + reader.position, n);
+    return true;
+}
+
 static bool
 encoder_is_valid(const moe_stored *stored)
 {

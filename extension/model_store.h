@@ -51,6 +51,8 @@ void moe_store_end(moe_buffer *buffer, const moe_mixture *mixture);
  * and must live as long as stored. On failure the job has MOE_CORRUPT or another code.
  */
 moe_code moe_store_open(moe_job *job, const uint8 *bytes, int64 length, moe_stored *stored);
+/* Of the first bytes of such, the schema; false if it does not lie in them whole. They are not checked by their sum. */
+bool moe_store_schema(moe_job *job, const uint8 *bytes, int64 length, moe_reader *schema);
 /* Read the next member's seed and parameters into a fresh moe_params. */
 moe_code moe_store_next(moe_job *job, moe_stored *stored, moe_member *member);
 

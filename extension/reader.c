@@ -175,9 +175,9 @@ forget_keys(List *reads, moe_key_read *const *kept, int n_kept)
     }
 }
 
-/* All key reads: those of the entity's key, and of the links. */
+/* What is to be read of keys: of the entity's own, and of all links. */
 static moe_link *
-plan_reads(const moe_schema *schema, List **reads, moe_key_read **entity)
+plan_keys(const moe_schema *schema, List **reads, moe_key_read **entity)
 {
     for (int i = 0; i < schema->n_key; i++)
         entity[i] = want_key(reads, 0, schema->key[i], schema->tables[0].columns[schema->key[i]].type);
@@ -198,7 +198,7 @@ read_rows(const moe_schema *schema, moe_job *job, int n_read, const moe_around *
     double start;
     int level;
 
-    links = plan_reads(schema, &reads, entity);
+    links = plan_keys(schema, &reads, entity);
     level = moe_sql_begin();
     SPI_connect();
     if (around != NULL)
@@ -286,7 +286,7 @@ moe_data_read_columns(const moe_data *data, int t, int n, const int *columns)
     List *reads = NIL;
     int level, n_reads;
 
-    plan_reads(schema, &reads, entity);
+    plan_keys(schema, &reads, entity);
     n_reads = list_length(reads);
     for (int i = 0; i < n; i++)
     {
@@ -307,6 +307,28 @@ moe_data_read_columns(const moe_data *data, int t, int n, const int *columns)
     forget_others(reads, t, wanted, n);
     forget_columns(again, t);
     return values;
+}
+
+List *
+moe_data_selects(const moe_schema *schema, List **types)
+{
+    moe_data *data = make_data(schema, moe_job_of_threads(CurrentMemoryContext, 1));
+    moe_key_read *entity[INDEX_MAX_KEYS];
+    List *reads = NIL, *selects = NIL;
+
+    *types = NIL;
+    plan_keys(schema, &reads, entity);
+    for (int t = 0; t < schema->n_tables; t++)
+    {
+        moe_reading reading;
+
+        moe_reading_plan(&reading, data, t, reads);
+        selects = lappend(selects, moe_reading_select(&reading));
+        for (int s = 0; s < reading.n_sinks; s++)
+            if (reading.sinks[s].kind == SINK_STRING || reading.sinks[s].kind == SINK_KEY)
+                *types = list_append_unique_oid(*types, reading.sinks[s].type);
+    }
+    return selects;
 }
 
 int32

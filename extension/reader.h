@@ -75,6 +75,12 @@ moe_data *moe_data_excerpt(const moe_data *from, moe_job *job, const moe_row_lis
  */
 struct moe_key_column **moe_data_read_columns(const moe_data *data, int t, int n, const int *columns);
 
+/*
+ * The SELECTs that moe_data_read runs (char *), and the types (Oid) whose own functions it calls: for text, equality
+ * and hashes. Under the settings of moe_sql_begin they mean what they are to mean.
+ */
+List *moe_data_selects(const moe_schema *schema, List **types);
+
 /* A value of any number-like type (also boolean, time, interval); NaN and infinities as they are. */
 double moe_number_of(Oid type, Datum value);
 

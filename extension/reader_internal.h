@@ -146,6 +146,8 @@ int32 *moe_reading_order(moe_reading *reading);
 /* Compose the items of one table's SELECT, a sink each; key_reads: of moe_key_read. What outlives the reading lives in
  * CurrentMemoryContext. */
 void moe_reading_plan(moe_reading *reading, moe_data *data, int t, List *key_reads);
+/* The whole SELECT, of all rows. */
+char *moe_reading_select(const moe_reading *reading);
 /* Put the rows in the sinks into canonical order, and fill data->tables[t] and graph_tables[t]. */
 void moe_reading_deliver(moe_reading *reading);
 /* Read one table, or (not wanted) none of its rows, through an open SPI connection. Fills data->tables[t],

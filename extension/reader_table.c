@@ -292,18 +292,23 @@ moe_reading_deliver(moe_reading *reading)
     deliver_times(reading);
 }
 
+char *
+moe_reading_select(const moe_reading *reading)
+{
+    return psprintf("SELECT %s FROM %s c%s", reading->sql.data, moe_schema_qualified(reading->schema),
+                    reading->joins.data);
+}
+
 void
 moe_read_table(moe_data *data, int t, List *key_reads, bool wanted, MemoryContext context)
 {
     MemoryContext old = MemoryContextSwitchTo(context);
     moe_reading reading;
-    char *sql;
 
     moe_reading_plan(&reading, data, t, key_reads);
     MemoryContextSwitchTo(old);
-    sql = psprintf("SELECT %s FROM %s c%s", reading.sql.data, moe_schema_qualified(reading.schema), reading.joins.data);
     if (wanted)
-        moe_reading_scan(&reading, sql);
+        moe_reading_scan(&reading, moe_reading_select(&reading));
     else
         moe_batches_finish(moe_batches_create(&reading));
     moe_reading_deliver(&reading);

@@ -102,6 +102,9 @@ void moe_schema_write(const moe_schema *schema, moe_buffer *buffer);
  */
 moe_schema *moe_schema_read(moe_reader *reader, const char *model);
 
+/* The same; NULL where it does not fit, or the current user may not read of some table. */
+moe_schema *moe_schema_read_fitting(const moe_reader *reader, const char *model);
+
 /* What of today's catalog does not fit, a line each, or NULL: for a schema that comes from elsewhere. */
 char *moe_schema_misfits(moe_reader *reader, const char *model);
 

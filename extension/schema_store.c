@@ -331,12 +331,11 @@ read_edge(source *in, const moe_schema *schema, moe_schema_edge *edge)
                       schema->tables[edge->parent].columns[edge->parent_columns[i]].attnum != 0);
 }
 
-moe_schema *
-moe_schema_read(moe_reader *reader, const char *model)
+/* A stored schema, bound to today's catalog whoever asks. */
+static moe_schema *
+read_schema(source *in)
 {
     moe_schema *schema = palloc0(sizeof(moe_schema));
-    source from = {reader, model, NULL};
-    source *in = &from;
 
     check(in, moe_get_i32(in->reader) == STORE_VERSION);
     schema->n_tables = read_count(in, 1, INT_MAX);
@@ -356,7 +355,32 @@ moe_schema_read(moe_reader *reader, const char *model)
     for (int i = 0; i < schema->n_key; i++)
         check(in, schema->tables[0].columns[schema->key[i]].attnum != 0);
     moe_schema_settle_time_type(schema);
+    return schema;
+}
+
+moe_schema *
+moe_schema_read(moe_reader *reader, const char *model)
+{
+    source in = {reader, model, NULL};
+    moe_schema *schema = read_schema(&in);
+
     moe_catalog_check_privileges(schema, model);
+    return schema;
+}
+
+moe_schema *
+moe_schema_read_fitting(const moe_reader *reader, const char *model)
+{
+    moe_reader again[2] = {*reader, *reader};
+    source in = {&again[1], model, NULL};
+    moe_schema *schema;
+
+    if (moe_schema_misfits(&again[0], model) != NULL)
+        return NULL;
+    schema = read_schema(&in);
+    for (int t = 0; t < schema->n_tables; t++)
+        if (!moe_catalog_is_visible(schema->tables[t].relid))
+            return NULL;
     return schema;
 }
 

@@ -149,6 +149,45 @@ a_seed_alone_is_as_in_company(void **state)
 }
 
 static void
+owners_that_seeds_share_are_computed_once_to_the_same_bit(void **state)
+{
+    size_t kept = 0;
+
+    for (uint64_t key = 0; key < WORLDS; key++)
+    {
+        moe_job *job = start_job(2);
+        moe_relational *db = make_world(job, key, HORIZON, FUTURE_AS_IT_CAME);
+        moe_moments moments = make_moments(job, db, 0, SEEDS, key, HORIZON);
+        bool *no_table = moe_alloc(job, TABLES, sizeof(*no_table)); /* of which nothing is kept */
+        int64_t *time = moe_alloc(job, SEEDS, sizeof(*time));
+        moe_aggregates *a;
+        int n;
+
+        fit_and_compute(job, db, &moments, &a);
+        n = moe_aggregates_columns(a);
+        for (int round = 0; round < 4; round++)
+        {
+            float *expected, *out;
+            size_t before;
+
+            for (int64_t i = 0; i < moments.n; i++)
+                time[i] = HORIZON - round / 2 * WORLD_DAY;
+            moments.time = moments.horizon = time;
+            expected = compute(job, a, &moments, no_table);
+            before = moe_job_memory_used(job);
+            out = compute(job, a, &(moe_moments){moments.n / 3, moments.row, time, time}, NULL);
+            assert_memory_equal(out, expected, (size_t) (moments.n / 3 * n) * sizeof(float));
+            moe_free(job, out);
+            kept += moe_job_memory_used(job) - before;
+            out = compute(job, a, &moments, NULL);
+            assert_memory_equal(out, expected, (size_t) (moments.n * n) * sizeof(float));
+        }
+        moe_job_destroy(job);
+    }
+    assert_true(kept > 0);
+}
+
+static void
 threads_change_no_bit(void **state)
 {
     static const int threads[] = {1, 2, 7};
@@ -454,6 +493,7 @@ main(void)
         cmocka_unit_test(seeds_may_lie_anywhere_in_time),
         cmocka_unit_test(nothing_after_the_horizon_changes_a_bit),
         cmocka_unit_test(a_seed_alone_is_as_in_company),
+        cmocka_unit_test(owners_that_seeds_share_are_computed_once_to_the_same_bit),
         cmocka_unit_test(threads_change_no_bit),
         cmocka_unit_test(columns_that_need_a_disabled_table_are_null),
         cmocka_unit_test(what_needs_a_table_is_said),

@@ -122,6 +122,29 @@ every_column_that_is_used_shows(void **state)
 }
 
 static void
+inputs_computed_as_rows_are_asked_for_are_the_same(void **state)
+{
+    world w = make_world(2, ROWS, &plain);
+    uint8_t hidden[ROWS];
+    float *shown, *partly;
+
+    for (int i = 0; i < ROWS; i++)
+        hidden[i] = (uint8_t) (i % 8);
+    shown = encode(&w, w.encoder, NULL, ROWS);
+    partly = encode(&w, w.encoder, hidden, ROWS);
+    for (int round = 0; round < 2; round++)
+    {
+        assert_int_equal(moe_features_bind_as_asked(w.features, &w.table, 1), MOE_OK);
+        assert_memory_equal(encode(&w, w.encoder, hidden, ROWS / 3), partly, ROWS / 3 * CHANNELS * sizeof(float));
+        assert_memory_equal(encode(&w, w.encoder, NULL, ROWS), shown, ROWS * CHANNELS * sizeof(float));
+        assert_memory_equal(encode(&w, w.encoder, hidden, ROWS), partly, ROWS * CHANNELS * sizeof(float));
+    }
+    assert_int_equal(moe_features_bind(w.features, &w.table, 1), MOE_OK);
+    assert_memory_equal(encode(&w, w.encoder, NULL, ROWS), shown, ROWS * CHANNELS * sizeof(float));
+    moe_job_destroy(w.job);
+}
+
+static void
 hidden_values_look_exactly_like_null(void **state)
 {
     world w = make_world(2, ROWS, &plain);
@@ -571,6 +594,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows_get_different_finite_vectors),
         cmocka_unit_test(every_column_that_is_used_shows),
+        cmocka_unit_test(inputs_computed_as_rows_are_asked_for_are_the_same),
         cmocka_unit_test(hidden_values_look_exactly_like_null),
         cmocka_unit_test(hidden_columns_look_exactly_like_null),
         cmocka_unit_test(a_hidden_value_has_no_influence),
