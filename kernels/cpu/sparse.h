@@ -9,11 +9,9 @@
 #ifndef MOE_CPU_SPARSE_H
 #define MOE_CPU_SPARSE_H
 
-#include <string.h>
+#include "kernels/cpu/vector.h"
 
-#include "kernels/cpu/cpu.h"
-
-#define MOE_AHEAD         12  /* entries from the one whose row is fetched to the one that is used */
+#define MOE_AHEAD         16  /* entries from the one whose row is fetched to the one that is used */
 #define MOE_FETCHED       256 /* floats of a row that are fetched; the hardware follows from there */
 #define MOE_LINE_FLOATS   16
 #define MOE_STRIP         32 /* rows summed in one go: few enough to stay in the first-level cache from block to block */
@@ -95,9 +93,6 @@ typedef struct moe_strip
     const float *row[MOE_STRIP];
     float weight[MOE_STRIP];
 } moe_strip;
-
-/* The lanes at a pointer to floats. A macro, since the baseline's calling convention cannot pass them. */
-#define MOE_LANES_AT(x) (*(moe_lanes *) (x))
 
 /* `vectors` (a constant) lanes of columns from column j on, in registers. */
 MOE_INLINE void
