@@ -126,6 +126,15 @@ extern const moe_backend moe_cpu_table MOE_IN_SET(moe_cpu_table);
 #define MOE_NO_DEPENDENCE
 #endif
 
+/* Before a loop: several of its iterations in one. */
+#if defined(__clang__)
+#define MOE_UNROLL(n) _Pragma(MOE_TEXT(unroll n))
+#elif defined(__GNUC__)
+#define MOE_UNROLL(n) _Pragma(MOE_TEXT(GCC unroll n))
+#else
+#define MOE_UNROLL(n)
+#endif
+
 #define MOE_INLINE static inline __attribute__((always_inline))
 
 /* Floats of a vector register, so that a tile of accumulators is kept in registers. */

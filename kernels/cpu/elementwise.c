@@ -8,6 +8,7 @@
 #include <math.h>
 
 #include "kernels/cpu/draws.h"
+#include "kernels/cpu/vector.h"
 
 /* Floats of all terms of a sum that stay in the first-level cache. */
 #define SUM_BLOCK 2048
@@ -25,6 +26,7 @@ typedef struct elementwise
     uint64_t key;
     int32_t threshold;
     bool add;
+    bool stream;
     float *out;
 } elementwise;
 
@@ -213,21 +215,45 @@ moe_cpu_relu_dropout(moe_job *job, int64_t count, float rate, uint64_t key, cons
 }
 
 /* Written so that NaN stays NaN. */
+MOE_INLINE moe_lanes
+limited_exp(moe_lanes x)
+{
+    const moe_lanes limit = (moe_lanes){0} + MOE_EXP_LIMIT;
+    x = moe_choose(x > limit, limit, x);
+    return moe_exp_lanes(moe_choose(x < -limit, -limit, x));
+}
+
+/* Numbers [begin, end); stream is a constant. */
+MOE_INLINE void
+limited_exps(const elementwise *e, int64_t begin, int64_t end, bool stream)
+{
+    const float *a = e->a;
+    float *restrict out = e->out;
+    int64_t i = begin;
+    for (; i + MOE_LANES <= end; i += MOE_LANES)
+    {
+        __builtin_prefetch(a + i + MOE_FETCH_AHEAD);
+        moe_store(out + i, limited_exp(moe_load(a + i)), stream);
+    }
+    moe_lanes rest = limited_exp(moe_load_some(a + i, end - i, 0));
+    memcpy(out + i, &rest, (size_t) (end - i) * sizeof(float));
+    moe_end_stream(stream);
+}
+
 static void
 exp_range(int64_t begin, int64_t end, void *arg)
 {
     const elementwise *e = arg;
-    for (int64_t i = begin; i < end; i++)
-    {
-        float x = e->a[i] > MOE_EXP_LIMIT ? MOE_EXP_LIMIT : e->a[i];
-        e->out[i] = expf(x < -MOE_EXP_LIMIT ? -MOE_EXP_LIMIT : x);
-    }
+    if (e->stream)
+        limited_exps(e, begin, end, true);
+    else
+        limited_exps(e, begin, end, false);
 }
 
 void
 moe_cpu_exp(moe_job *job, int64_t count, const float *x, float *out)
 {
-    elementwise e = {.a = x, .out = out};
+    elementwise e = {.a = x, .stream = moe_streams(out, count, MOE_LANES), .out = out};
     moe_parallel(job, count, MOE_GRAIN / 4, exp_range, &e);
 }
 

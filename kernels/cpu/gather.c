@@ -64,7 +64,7 @@ void
 moe_cpu_gather(moe_job *job, int64_t n, int64_t cols, const int32_t *index, const float *x, bool add, float *out)
 {
     row_gather g = {
-        .cols = cols, .index = index, .x = x, .add = add, .stream = !add && moe_streams(out, n, cols), .out = out};
+        .cols = cols, .index = index, .x = x, .add = add, .stream = !add && moe_streams(out, n * cols, cols), .out = out};
     moe_parallel(job, cols == 0 ? 0 : n, moe_row_grain(cols), gather_range, &g);
 }
 

@@ -132,7 +132,7 @@ moe_cpu_layer_norm(moe_job *job, int64_t rows, int64_t cols, const float *x, con
               .y = y,
               .mean = mean,
               .deviation = deviation,
-              .stream = moe_streams(y, rows, cols)};
+              .stream = moe_streams(y, rows * cols, cols)};
     moe_parallel(job, cols == 0 ? 0 : rows, moe_row_grain(cols), layer_norm_range, &n);
 }
 
@@ -209,7 +209,7 @@ moe_cpu_layer_norm_relu(moe_job *job, int64_t rows, int64_t cols, const float *x
               .key = key,
               .threshold = (int32_t) moe_dropped_draws(rate),
               .factor = moe_dropout_factor(rate),
-              .stream = moe_streams(y, rows, cols)};
+              .stream = moe_streams(y, rows * cols, cols)};
     moe_parallel(job, cols == 0 ? 0 : rows, moe_row_grain(cols),
                  rate > 0 ? layer_norm_dropout_range : layer_norm_relu_range, &n);
 }
@@ -338,7 +338,7 @@ run_backward(moe_job *job, int64_t rows, norm *n, float *ggain, float *gbias)
 {
     int64_t cols = n->cols;
     n->slab = moe_slab_rows(rows);
-    n->stream = n->gx != NULL && !n->add && n->gx != n->gy && moe_streams(n->gx, rows, cols);
+    n->stream = n->gx != NULL && !n->add && n->gx != n->gy && moe_streams(n->gx, rows * cols, cols);
     int64_t slabs = (rows + n->slab - 1) / n->slab;
     if (ggain != NULL || gbias != NULL)
         n->partial = moe_alloc(job, slabs * 2 * cols, sizeof(float));

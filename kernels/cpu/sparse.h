@@ -13,7 +13,6 @@
 
 #define MOE_AHEAD         16  /* entries from the one whose row is fetched to the one that is used */
 #define MOE_FETCHED       256 /* floats of a row that are fetched; the hardware follows from there */
-#define MOE_LINE_FLOATS   16
 #define MOE_STRIP         32 /* rows summed in one go: few enough to stay in the first-level cache from block to block */
 #define MOE_BLOCK_VECTORS 8  /* accumulators that fit the registers, with operands */
 
@@ -60,15 +59,6 @@ moe_work_grain(int64_t cols)
     int64_t grain = moe_row_grain(cols);
     return grain < 64 ? 64 : grain;
 }
-
-/* Before a loop: several of its iterations in one. */
-#if defined(__clang__)
-#define MOE_UNROLL(n) _Pragma(MOE_TEXT(unroll n))
-#elif defined(__GNUC__)
-#define MOE_UNROLL(n) _Pragma(MOE_TEXT(GCC unroll n))
-#else
-#define MOE_UNROLL(n)
-#endif
 
 /* Fetch one row, by as many comparisons as it has lines: a loop's end, guessed wrong, would cost more. */
 MOE_INLINE void
