@@ -74,6 +74,7 @@ typedef struct row_sum
     int terms;
     const float *const *x;
     const int32_t *const *index;
+    bool stream;
     float *out;
 } row_sum;
 
@@ -92,27 +93,34 @@ sum_rows_range(int64_t begin, int64_t end, void *arg)
         {
             const int32_t *index = s->index[t];
             int64_t row = index == NULL ? i : index[i];
-            if (index != NULL && i + MOE_AHEAD < end)
-                moe_fetch_row(s->x[t], cols, index[i + MOE_AHEAD]);
+            /* A row of each term is as many fetched as several of one. */
+            if (index != NULL && i + MOE_AHEAD / 2 < end)
+                moe_fetch_row(s->x[t], cols, index[i + MOE_AHEAD / 2]);
             if (row < 0)
                 continue;
             if (strip.n == MOE_STRIP)
             {
-                moe_add_strip(&strip, cols, add, out);
+                moe_add_strip(&strip, cols, add, false, out);
                 add = true;
                 strip.n = 0;
             }
             strip.row[strip.n] = s->x[t] + row * cols;
             strip.weight[strip.n++] = 1;
         }
-        moe_add_strip(&strip, cols, add, out);
+        moe_add_strip(&strip, cols, add, s->stream && !add, out);
     }
+    moe_end_stream(s->stream);
 }
 
 void
 moe_cpu_sum_rows(moe_job *job, int64_t n, int64_t cols, int terms, const float *const *x, const int32_t *const *index,
                  float *out)
 {
-    row_sum s = {.cols = cols, .terms = terms, .x = x, .index = index, .out = out};
+    row_sum s = {.cols = cols,
+                 .terms = terms,
+                 .x = x,
+                 .index = index,
+                 .stream = moe_streams(out, n * cols, cols),
+                 .out = out};
     moe_parallel(job, cols == 0 ? 0 : n, moe_row_grain(cols), sum_rows_range, &s);
 }

@@ -86,7 +86,7 @@ typedef struct moe_strip
 
 /* `vectors` (a constant) lanes of columns from column j on, in registers. */
 MOE_INLINE void
-moe_add_block(int vectors, const moe_strip *strip, int64_t j, bool add, float *out)
+moe_add_block(int vectors, const moe_strip *strip, int64_t j, bool add, bool stream, float *out)
 {
     moe_lanes sum[MOE_BLOCK_VECTORS];
     for (int v = 0; v < vectors; v++)
@@ -102,30 +102,30 @@ moe_add_block(int vectors, const moe_strip *strip, int64_t j, bool add, float *o
     {
         if (add)
             sum[v] += MOE_LANES_AT(out + j + v * MOE_LANES);
-        MOE_LANES_AT(out + j + v * MOE_LANES) = sum[v];
+        moe_store(out + j + v * MOE_LANES, sum[v], stream);
     }
 }
 
 /* out [cols] = (or with `add` +=) the weighted sum of the strip's rows, made apart: long sums stay exact so. */
 MOE_INLINE void
-moe_add_strip(const moe_strip *strip, int64_t cols, bool add, float *out)
+moe_add_strip(const moe_strip *strip, int64_t cols, bool add, bool stream, float *out)
 {
     int64_t j = 0;
     for (; j + 8 * MOE_LANES <= cols; j += 8 * MOE_LANES)
-        moe_add_block(8, strip, j, add, out);
+        moe_add_block(8, strip, j, add, stream, out);
     if (j + 4 * MOE_LANES <= cols)
     {
-        moe_add_block(4, strip, j, add, out);
+        moe_add_block(4, strip, j, add, stream, out);
         j += 4 * MOE_LANES;
     }
     if (j + 2 * MOE_LANES <= cols)
     {
-        moe_add_block(2, strip, j, add, out);
+        moe_add_block(2, strip, j, add, stream, out);
         j += 2 * MOE_LANES;
     }
     if (j + MOE_LANES <= cols)
     {
-        moe_add_block(1, strip, j, add, out);
+        moe_add_block(1, strip, j, add, stream, out);
         j += MOE_LANES;
     }
     for (; j < cols; j++)
