@@ -139,7 +139,8 @@ copy(bench *b)
     moe_parallel(b->job, n, 32768, copy_range, &c);
 }
 
-/* Each thread reads rows of RANDOM_COLS floats from a matrix beyond the cache, in any order, fetched ahead, to no end. */
+/* Each thread reads rows of RANDOM_COLS floats from a matrix beyond the cache, in any order, fetched ahead, to no end.
+ */
 static void
 random_range(int64_t begin, int64_t end, void *arg)
 {

@@ -63,8 +63,12 @@ gather_range(int64_t begin, int64_t end, void *arg)
 void
 moe_cpu_gather(moe_job *job, int64_t n, int64_t cols, const int32_t *index, const float *x, bool add, float *out)
 {
-    row_gather g = {
-        .cols = cols, .index = index, .x = x, .add = add, .stream = !add && moe_streams(out, n * cols, cols), .out = out};
+    row_gather g = {.cols = cols,
+                    .index = index,
+                    .x = x,
+                    .add = add,
+                    .stream = !add && moe_streams(out, n * cols, cols),
+                    .out = out};
     moe_parallel(job, cols == 0 ? 0 : n, moe_row_grain(cols), gather_range, &g);
 }
 
@@ -116,11 +120,7 @@ void
 moe_cpu_sum_rows(moe_job *job, int64_t n, int64_t cols, int terms, const float *const *x, const int32_t *const *index,
                  float *out)
 {
-    row_sum s = {.cols = cols,
-                 .terms = terms,
-                 .x = x,
-                 .index = index,
-                 .stream = moe_streams(out, n * cols, cols),
-                 .out = out};
+    row_sum s = {
+        .cols = cols, .terms = terms, .x = x, .index = index, .stream = moe_streams(out, n * cols, cols), .out = out};
     moe_parallel(job, cols == 0 ? 0 : n, moe_row_grain(cols), sum_rows_range, &s);
 }

@@ -13,7 +13,7 @@
 #include "kernels/cpu/draws.h"
 #include "kernels/cpu/vector.h"
 
-#define EPSILON     1e-5f
+#define EPSILON       1e-5f
 #define BESIDE_FLOATS 1024 /* of rows that are worked on side by side: few enough for the first-level cache */
 
 typedef struct norm
@@ -55,13 +55,12 @@ measure_rows(const norm *n, int64_t begin, int64_t end, int64_t cols)
         n->mean[i] = moe_row_sum(x, cols) / (float) cols;
     }
     for (int64_t i = begin; i < end; i++)
-        n->deviation[i] =
-            1.0f / sqrtf(moe_row_squares(n->x + i * cols, n->mean[i], cols) / (float) cols + EPSILON);
+        n->deviation[i] = 1.0f / sqrtf(moe_row_squares(n->x + i * cols, n->mean[i], cols) / (float) cols + EPSILON);
 }
 
 /*
- * Numbers [j, end) of a row, normalised; clipped where `relu`, and thinned out by draws of theirs where these are given.
- * relu, stream and whether there are draws are constants.
+ * Numbers [j, end) of a row, normalised; clipped where `relu`, and thinned out by draws of theirs where these are
+ * given. relu, stream and whether there are draws are constants.
  */
 MOE_INLINE void
 finish_row(const norm *n, const float *x, float mean, float deviation, int64_t j, int64_t end, bool relu,
