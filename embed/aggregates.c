@@ -100,6 +100,14 @@ moe_aggregates_family_of(const moe_aggregates *a, int column)
     return a->parts[a->columns[column].part].family;
 }
 
+bool
+moe_aggregates_is_of_row(const moe_aggregates *a, int column)
+{
+    const moe_agg_part *part = &a->parts[a->columns[column].part];
+
+    return part->stream < 0 && a->paths[part->path].kind == MOE_AGG_SELF;
+}
+
 int
 moe_aggregates_table(const moe_aggregates *a, int column)
 {
@@ -127,7 +135,8 @@ moe_agg_part_needs(const moe_aggregates *a, const moe_agg_part *part, int table)
         return false;
     /* A grandchild's way leads over the children. */
     return a->streams[part->stream].source == table || a->keys[a->streams[part->stream].key].child == table ||
-           (part->sibling >= 0 && a->keys[part->sibling].parent == table);
+           (part->other >= 0 && a->keys[part->other].parent == table) ||
+           (part->beyond >= 0 && a->keys[part->beyond].child == table);
 }
 
 bool

@@ -14,6 +14,7 @@
  *             frequent code exponential means, windows and the last value
  *   siblings  each child against the other children of a row it shares: rank and difference from the mean
  *   hops      children and siblings of the row that the latest visible child (or the row itself) points at
+ *   partners  of every child, what was known at its own time of the other rows it points at: their columns and children
  *
  * A NULL is NaN. Results are the same for any number of threads and in any
  * company of seeds, bit for bit.
@@ -46,7 +47,8 @@ typedef enum moe_aggregate_family
     MOE_FAMILY_SEASON,
     MOE_FAMILY_CHILDREN,
     MOE_FAMILY_SIBLINGS,
-    MOE_FAMILY_HOPS
+    MOE_FAMILY_HOPS,
+    MOE_FAMILY_PARTNERS
 } moe_aggregate_family;
 
 int moe_aggregates_columns(const moe_aggregates *aggregates);
@@ -55,6 +57,8 @@ const char *moe_aggregates_name(const moe_aggregates *aggregates, int column);
 moe_aggregate_family moe_aggregates_family_of(const moe_aggregates *aggregates, int column);
 /* Whether a column needs rows of a table (the entity's own row apart). */
 bool moe_aggregates_needs(const moe_aggregates *aggregates, int column, int table);
+/* Whether a column needs nothing but the row itself and the moment. */
+bool moe_aggregates_is_of_row(const moe_aggregates *aggregates, int column);
 /* The table that holds the values a column is about (the entity's for its own), and the column there, or -1. */
 int moe_aggregates_table(const moe_aggregates *aggregates, int column);
 int moe_aggregates_source(const moe_aggregates *aggregates, int column);

@@ -108,8 +108,8 @@ bind_streams(moe_aggregates *a)
             bind_once(a, &a->streams[part->stream]);
         if (part->n > 0 && a->paths[part->path].kind == MOE_AGG_LATEST)
             bind_once(a, &a->paths[part->path].children);
-        if (part->n > 0 && part->sibling >= 0)
-            moe_agg_keep_compared(a->job, &a->tables[a->keys[part->sibling].child], &a->keys[part->sibling], &left);
+        if (part->n > 0 && part->kind == MOE_AGG_PART_SIBLINGS)
+            moe_agg_keep_compared(a->job, &a->tables[a->keys[part->other].child], &a->keys[part->other], &left);
     }
     return moe_job_code(a->job);
 }

@@ -104,8 +104,46 @@ static void
 add_siblings_of(text *t, const moe_aggregates *a, const moe_agg_part *part, bool difference)
 {
     add(t, difference ? " less the mean of the same %s" : " among the same %s",
-        a->tables[a->keys[part->sibling].parent].name);
-    add_key(t, a, part->sibling);
+        a->tables[a->keys[part->other].parent].name);
+    add_key(t, a, part->other);
+}
+
+/* A window in words. */
+static void
+add_span(text *t, const moe_aggregates *a, int window)
+{
+    double span = (double) a->window * moe_agg_window_spans[window];
+
+    if (span < 2.0 * (double) MOE_AGG_DAY)
+        add(t, "%.6g hours", span / (double) HOUR);
+    else
+        add(t, "%.6g days", span / (double) MOE_AGG_DAY);
+}
+
+/* What an event knew of its partner: "the count of returns in 360 days of the suppliers of purchases". */
+static void
+add_partner(text *t, const moe_aggregates *a, const moe_agg_part *part, const moe_agg_column *column)
+{
+    const moe_agg_table *table = &a->tables[moe_agg_part_table(a, part)];
+    const moe_agg_value *value = moe_agg_value_of(a, column);
+
+    if (part->beyond >= 0)
+        add(t, value ? "the mean of " : column->value == 1 ? "the count a day of " : "the count of ");
+    if (value)
+        add_value(t, table, value);
+    else
+        add(t, "%s", table->name);
+    if (part->beyond >= 0)
+        add_key(t, a, part->beyond);
+    if (!value && column->value == 2)
+    {
+        add(t, " in ");
+        add_span(t, a, MOE_AGG_WINDOWS - 1);
+    }
+    add(t, " of the %s", a->tables[a->keys[part->other].parent].name);
+    add_key(t, a, part->other);
+    add(t, " of %s", a->tables[a->keys[part->other].child].name);
+    add_key(t, a, a->streams[part->stream].key);
 }
 
 /* What a column aggregates. */
@@ -117,6 +155,11 @@ add_subject(text *t, const moe_aggregates *a, const moe_agg_part *part, const mo
     bool siblings = part->kind == MOE_AGG_PART_SIBLINGS;
     bool difference = siblings && column->value % 2 == 1;
 
+    if (part->kind == MOE_AGG_PART_PARTNERS)
+    {
+        add_partner(t, a, part, column);
+        return;
+    }
     if (siblings && !difference)
         add(t, "rank of ");
     if (value)
@@ -133,17 +176,6 @@ add_subject(text *t, const moe_aggregates *a, const moe_agg_part *part, const mo
     }
     if (siblings)
         add_siblings_of(t, a, part, difference);
-}
-
-static void
-add_span(text *t, const moe_aggregates *a, int window)
-{
-    double span = (double) a->window * moe_agg_window_spans[window];
-
-    if (span < 2.0 * (double) MOE_AGG_DAY)
-        add(t, " over %.6g hours", span / (double) HOUR);
-    else
-        add(t, " over %.6g days", span / (double) MOE_AGG_DAY);
 }
 
 static const char *
@@ -208,7 +240,10 @@ compose(text *t, const moe_aggregates *a, const moe_agg_column *column)
     if (part->kind != MOE_AGG_PART_SEASON)
         add_subject(t, a, part, column);
     if (column->op == MOE_AGG_COUNT_WINDOW || column->op == MOE_AGG_MEAN_WINDOW || column->op == MOE_AGG_SUM_WINDOW)
+    {
+        add(t, " over ");
         add_span(t, a, column->window);
+    }
     add_path(t, a, &a->paths[part->path]);
 }
 

@@ -97,8 +97,9 @@ static const menu grandchildren_menu = {
 static const menu siblings_menu = {0, {}, 5, {FAST, MEAN_12, MEAN, SLOW, LAST}};
 static const menu hop_children_menu = {3, {COUNT_12, COUNT, TO_LAST}, 4, {FAST, MEAN_12, MEAN, SLOW}};
 static const menu hop_siblings_menu = {0, {}, 4, {FAST, MEAN_12, MEAN, SLOW}};
+static const menu partners_menu = {0, {}, 3, {MEAN, FAST, MEAN_12}};
 static const menu timeless_menu = {1, {COUNT}, 1, {MEAN}};
-static const menu timeless_siblings_menu = {0, {}, 1, {MEAN}};
+static const menu timeless_values_menu = {0, {}, 1, {MEAN}};
 
 static const menu *
 menu_of(const moe_aggregates *a, const moe_agg_part *part)
@@ -111,7 +112,9 @@ menu_of(const moe_aggregates *a, const moe_agg_part *part)
     if (part->kind == MOE_AGG_PART_SEASON)
         return &season_menu;
     if (part->kind == MOE_AGG_PART_SIBLINGS)
-        return !stream->timed ? &timeless_siblings_menu : hop ? &hop_siblings_menu : &siblings_menu;
+        return !stream->timed ? &timeless_values_menu : hop ? &hop_siblings_menu : &siblings_menu;
+    if (part->kind == MOE_AGG_PART_PARTNERS)
+        return !stream->timed ? &timeless_values_menu : &partners_menu;
     if (!stream->timed)
         return &timeless_menu;
     return hop ? &hop_children_menu : stream->below >= 0 ? &grandchildren_menu : &children_menu;
@@ -120,6 +123,8 @@ menu_of(const moe_aggregates *a, const moe_agg_part *part)
 int
 moe_agg_part_table(const moe_aggregates *a, const moe_agg_part *part)
 {
+    if (part->kind == MOE_AGG_PART_PARTNERS)
+        return part->beyond >= 0 ? a->keys[part->beyond].child : a->keys[part->other].parent;
     return part->stream >= 0 ? a->streams[part->stream].source : a->paths[part->path].owner;
 }
 
@@ -130,6 +135,8 @@ moe_agg_part_values(const moe_aggregates *a, const moe_agg_part *part)
 
     if (part->kind == MOE_AGG_PART_SIBLINGS)
         return &table->lists[MOE_AGG_OF_SIBLINGS];
+    if (part->kind == MOE_AGG_PART_PARTNERS)
+        return &table->lists[part->beyond >= 0 ? MOE_AGG_OF_SIBLINGS : MOE_AGG_OF_PARTNERS];
     if (part->kind == MOE_AGG_PART_EVENTS)
         return &table->lists[MOE_AGG_OF_STREAM + 1 + a->streams[part->stream].bit];
     return &table->lists[MOE_AGG_OF_OWN];
@@ -139,17 +146,21 @@ const moe_agg_value *
 moe_agg_value_of(const moe_aggregates *a, const moe_agg_column *column)
 {
     const moe_agg_part *part = &a->parts[column->part];
-    int at = part->kind == MOE_AGG_PART_SIBLINGS ? column->value / 2 : column->value;
+    int at = part->kind == MOE_AGG_PART_SIBLINGS ? column->value / 2 : column->value - moe_agg_partner_counts(a, part);
 
-    if (column->value < 0)
+    if (at < 0)
         return NULL;
     return &a->tables[moe_agg_part_table(a, part)].values[moe_agg_part_values(a, part)->value[at]];
 }
 
-/* Values of a part, two of each that is compared with siblings. */
+/* Values of a part: two of each that is compared with siblings, counts before those of partners. */
 static int64_t
 value_places(const moe_aggregates *a, const moe_agg_part *part)
 {
+    if (part->kind == MOE_AGG_PART_PARTNERS && part->beyond == part->other)
+        return moe_agg_partner_counts(a, part); /* their values are what siblings are about */
+    if (part->kind == MOE_AGG_PART_PARTNERS)
+        return moe_agg_partner_counts(a, part) + moe_agg_part_values(a, part)->n;
     return (int64_t) moe_agg_part_values(a, part)->n * (part->kind == MOE_AGG_PART_SIBLINGS ? 2 : 1);
 }
 
@@ -160,6 +171,8 @@ belongs(const moe_agg_field *field, const moe_agg_value *value, int list)
         return value->kind != MOE_AGG_DAYS;
     if (list == MOE_AGG_OF_SIBLINGS)
         return value->kind == MOE_AGG_NUMBER && field->hidden_bit < 0;
+    if (list == MOE_AGG_OF_PARTNERS)
+        return value->kind != MOE_AGG_DAYS && value->kind != MOE_AGG_DATE && field->hidden_bit < 0;
     /* When a value is known, being NULL says little; and before, NULL and unknown must look alike. */
     return value->kind != MOE_AGG_DATE && !(value->kind == MOE_AGG_MISSING && field->hidden_bit >= 0) &&
            list == MOE_AGG_OF_STREAM + 1 + field->hidden_bit;
@@ -275,7 +288,7 @@ add_events(moe_aggregates *a, moe_aggregate_family family, int path, int key, in
         if (bit >= 0 && source->lists[MOE_AGG_OF_STREAM + 1 + bit].n == 0)
             continue;
         if ((stream = add_stream(a, key, below, bit)) >= 0)
-            add_part(a, (moe_agg_part){MOE_AGG_PART_EVENTS, family, path, stream, -1, 0, 0, 0});
+            add_part(a, (moe_agg_part){MOE_AGG_PART_EVENTS, family, path, stream, -1, -1, 0, 0, 0});
     }
 }
 
@@ -289,18 +302,18 @@ add_siblings(moe_aggregates *a, moe_aggregate_family family, int path, int key)
         int stream;
 
         if (other != key && a->keys[other].child == child && (stream = add_stream(a, key, -1, -1)) >= 0)
-            add_part(a, (moe_agg_part){MOE_AGG_PART_SIBLINGS, family, path, stream, other, 0, 0, 0});
+            add_part(a, (moe_agg_part){MOE_AGG_PART_SIBLINGS, family, path, stream, other, -1, 0, 0, 0});
     }
 }
 
 static void
 add_own(moe_aggregates *a, int self)
 {
-    add_part(a, (moe_agg_part){MOE_AGG_PART_OWN, MOE_FAMILY_OWN, self, -1, -1, 0, 0, 0});
+    add_part(a, (moe_agg_part){MOE_AGG_PART_OWN, MOE_FAMILY_OWN, self, -1, -1, -1, 0, 0, 0});
     for (int k = 0; k < a->n_keys; k++)
         if (a->keys[k].child == a->entity && a->tables[a->keys[k].parent].filled)
-            add_part(
-                a, (moe_agg_part){MOE_AGG_PART_OWN, MOE_FAMILY_OWN, add_path(a, MOE_AGG_KEY, k, -1), -1, -1, 0, 0, 0});
+            add_part(a, (moe_agg_part){MOE_AGG_PART_OWN, MOE_FAMILY_OWN, add_path(a, MOE_AGG_KEY, k, -1), -1, -1, -1, 0,
+                                       0, 0});
 }
 
 static void
@@ -343,6 +356,30 @@ add_hops(moe_aggregates *a)
              other++)
             if (other != k && a->keys[other].child == a->keys[k].child && a->n_parts < MOE_AGG_PARTS_MAX)
                 add_hop(a, MOE_AGG_LATEST, k, other);
+    }
+}
+
+/* What children over a key knew of the other rows they point at. */
+static void
+add_partners(moe_aggregates *a, int self, int key)
+{
+    const moe_agg_table *child = &a->tables[a->keys[key].child];
+
+    for (int other = 0; child->filled && other < a->n_keys && a->n_parts < MOE_AGG_PARTS_MAX; other++)
+    {
+        int stream;
+
+        if (other == key || a->keys[other].child != a->keys[key].child || (stream = add_stream(a, key, -1, -1)) < 0)
+            continue;
+        add_part(a, (moe_agg_part){MOE_AGG_PART_PARTNERS, MOE_FAMILY_PARTNERS, self, stream, other, -1, 0, 0, 0});
+        for (int beyond = 0; beyond < a->n_keys; beyond++)
+        {
+            const moe_agg_table *source = &a->tables[a->keys[beyond].child];
+
+            if (a->keys[beyond].parent == a->keys[other].parent && source->filled && (child->timed || !source->timed))
+                add_part(a, (moe_agg_part){MOE_AGG_PART_PARTNERS, MOE_FAMILY_PARTNERS, self, stream, other, beyond, 0,
+                                           0, 0});
+        }
     }
 }
 
@@ -417,12 +454,15 @@ moe_agg_layout(moe_aggregates *a)
     if ((self = add_path(a, MOE_AGG_SELF, -1, -1)) < 0)
         return moe_job_code(a->job);
     add_own(a, self);
-    add_part(a, (moe_agg_part){MOE_AGG_PART_SEASON, MOE_FAMILY_SEASON, self, -1, -1, 0, 0, 0});
+    add_part(a, (moe_agg_part){MOE_AGG_PART_SEASON, MOE_FAMILY_SEASON, self, -1, -1, -1, 0, 0, 0});
     add_children(a, self);
     for (int k = 0; k < a->n_keys; k++)
         if (a->keys[k].parent == a->entity)
             add_siblings(a, MOE_FAMILY_SIBLINGS, self, k);
     add_hops(a);
+    for (int k = 0; k < a->n_keys; k++)
+        if (a->keys[k].parent == a->entity)
+            add_partners(a, self, k);
     if (moe_job_check(a->job) != MOE_OK || place_columns(a) != MOE_OK)
         return moe_job_code(a->job);
     return moe_agg_name_columns(a);

@@ -66,10 +66,11 @@ typedef struct moe_agg_list /* of values of a table, by number */
     int *value;
 } moe_agg_list;
 
-enum /* which values: of own rows, compared with siblings', of the stream of a hidden bit */
+enum /* which values: of own rows, compared with siblings', of partners, of the stream of a hidden bit */
 {
     MOE_AGG_OF_OWN,
     MOE_AGG_OF_SIBLINGS,
+    MOE_AGG_OF_PARTNERS,
     MOE_AGG_OF_STREAM, /* of bit -1, then of bit 0, ... */
     MOE_AGG_LISTS = MOE_AGG_OF_STREAM + 1 + MOE_HIDDEN_MAX
 };
@@ -139,7 +140,8 @@ typedef enum moe_agg_part_kind
     MOE_AGG_PART_OWN,
     MOE_AGG_PART_SEASON,
     MOE_AGG_PART_EVENTS,
-    MOE_AGG_PART_SIBLINGS
+    MOE_AGG_PART_SIBLINGS,
+    MOE_AGG_PART_PARTNERS
 } moe_agg_part_kind;
 
 typedef struct moe_agg_part
@@ -147,8 +149,9 @@ typedef struct moe_agg_part
     moe_agg_part_kind kind;
     moe_aggregate_family family;
     int path;
-    int stream;  /* or -1 */
-    int sibling; /* the key that siblings share, or -1 */
+    int stream; /* or -1 */
+    int other;  /* of SIBLINGS and PARTNERS: the events' key that leads to the row they share; else -1 */
+    int beyond; /* of PARTNERS: the key whose rows there are counted; -1: the partner's own columns */
     int64_t wanted;
     int first; /* column */
     int n;
@@ -177,7 +180,8 @@ typedef struct moe_agg_column
     int part;
     moe_agg_op op;
     int window; /* of *_WINDOW: its place in moe_agg_window_spans */
-    int value;  /* place in the part's list of values; of siblings twice that, + 1: the difference; or -1 */
+    int value;  /* place in the part's list of values; of siblings twice that, + 1: the difference; of partners after
+                 * the counts; or -1 */
     int64_t name;
 } moe_agg_column;
 
@@ -238,7 +242,7 @@ typedef struct moe_agg_seeds
     int64_t *group; /* [n_groups + 1] */
 } moe_agg_seeds;
 
-/* Compute the columns of a part of EVENTS or SIBLINGS. */
+/* Compute the columns of a part of EVENTS, SIBLINGS or PARTNERS. */
 moe_code moe_agg_sweep(moe_aggregates *a, const moe_agg_part *part, const moe_agg_seeds *seeds, float *out);
 /*
  * An event row against its siblings: the rows that share its key and have row time <= its own, at most the latest
@@ -247,6 +251,22 @@ moe_code moe_agg_sweep(moe_aggregates *a, const moe_agg_part *part, const moe_ag
  */
 void moe_agg_compare(const moe_agg_table *table, const moe_agg_key *key, int32_t row, const int *places, int n,
                      float *out);
+/*
+ * What was known of an event row's partner at the row's own time: n values, NaN where NULL, by their places in the
+ * part's list. Partner: the row that the part's other key points at.
+ */
+void moe_agg_partner(const moe_aggregates *a, const moe_agg_part *part, int32_t row, const int *places, int n,
+                     double *out);
+/* How many counts stand before the values in a part of PARTNERS. */
+int moe_agg_partner_counts(const moe_aggregates *a, const moe_agg_part *part);
+/* The end of those of the rows [begin, end) of a relation that have row time <= time. */
+int64_t moe_agg_visible_end(const moe_relation *relation, const moe_row_times *times, int64_t begin, int64_t end,
+                            int64_t time);
+/* The latest rows of a relation that have row time <= time, latest first, at most MOE_AGG_SIBLINGS, one excepted (-1:
+ * none).
+ */
+int moe_agg_latest(const moe_relation *relation, const moe_row_times *times, int32_t parent, int64_t time,
+                   int32_t except, int32_t *rows);
 /* Make room to keep what was compared over a key, if it takes no more than is left. */
 moe_code moe_agg_keep_compared(moe_job *job, const moe_agg_table *table, moe_agg_key *key, int64_t *left);
 

@@ -35,11 +35,13 @@ moe_aggregates_reach(const moe_aggregates *a, moe_reach *reach)
         events = moe_reach_add(reach, MOE_REACH_CHILDREN, owner, stream->key, -1);
         if (stream->below >= 0)
             events = moe_reach_add(reach, MOE_REACH_CHILDREN, events, stream->below, -1);
-        if (part->sibling >= 0)
+        if (part->other >= 0)
         {
-            int shared = moe_reach_add(reach, MOE_REACH_PARENT, events, part->sibling, -1);
+            int shared = moe_reach_add(reach, MOE_REACH_PARENT, events, part->other, -1);
 
-            moe_reach_add(reach, MOE_REACH_CHILDREN, shared, part->sibling, -1);
+            if (part->kind == MOE_AGG_PART_SIBLINGS || part->beyond >= 0)
+                moe_reach_add(reach, MOE_REACH_CHILDREN, shared,
+                              part->kind == MOE_AGG_PART_SIBLINGS ? part->other : part->beyond, -1);
         }
     }
 }

@@ -13,9 +13,8 @@
 #include "embed/aggregates_plan.h"
 #include "kernels/memory.h"
 
-/* The rows visible at the row's own time, among the parent's. */
-static int64_t
-visible_end(const moe_relation *relation, const moe_row_times *times, int64_t begin, int64_t end, int64_t time)
+int64_t
+moe_agg_visible_end(const moe_relation *relation, const moe_row_times *times, int64_t begin, int64_t end, int64_t time)
 {
     while (begin < end)
     {
@@ -29,6 +28,20 @@ visible_end(const moe_relation *relation, const moe_row_times *times, int64_t be
     return begin;
 }
 
+int
+moe_agg_latest(const moe_relation *relation, const moe_row_times *times, int32_t parent, int64_t time, int32_t except,
+               int32_t *rows)
+{
+    int64_t begin = relation->offset[parent];
+    int64_t at = moe_agg_visible_end(relation, times, begin, relation->offset[parent + 1], time);
+    int n = 0;
+
+    while (at > begin && n < MOE_AGG_SIBLINGS)
+        if (relation->children[--at] != except)
+            rows[n++] = relation->children[at];
+    return n;
+}
+
 /* The latest siblings of a row, latest first; returns how many. */
 static int
 find_siblings(const moe_agg_table *table, const moe_agg_key *key, int32_t row, int32_t *sibling)
@@ -36,17 +49,10 @@ find_siblings(const moe_agg_table *table, const moe_agg_key *key, int32_t row, i
     const moe_relation *relation = &key->bound;
     int64_t time = moe_agg_row_time(&table->times, row);
     int32_t parent = relation->parent_of[row];
-    int64_t begin, at;
-    int n = 0;
 
     if (parent < 0 || (key->parent_time && key->parent_time[parent] > time))
         return 0;
-    begin = relation->offset[parent];
-    at = visible_end(relation, &table->times, begin, relation->offset[parent + 1], time);
-    while (at > begin && n < MOE_AGG_SIBLINGS)
-        if (relation->children[--at] != row)
-            sibling[n++] = relation->children[at];
-    return n;
+    return moe_agg_latest(relation, &table->times, parent, time, row, sibling);
 }
 
 static void

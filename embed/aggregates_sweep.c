@@ -36,13 +36,14 @@ typedef struct sweep /* of one block */
     const moe_aggregates *a;
     const moe_agg_table *table;
     const moe_agg_stream *stream;
-    const moe_agg_key *sibling; /* or NULL */
+    const moe_agg_part *part;
+    int width; /* slots a value: 2 where it is compared with siblings */
     const moe_agg_seeds *seeds;
     float *out;
     double fast, slow; /* weight of one event earlier */
     int64_t span[MOE_AGG_WINDOWS];
     bool follows[MOE_AGG_WINDOWS]; /* some column sums values over the window */
-    int n_values;                  /* slots; twice as many where there are siblings */
+    int n_values;
     const moe_agg_value *values[MOE_AGG_BLOCK];
     int places[MOE_AGG_BLOCK]; /* of the values in the part's list */
     int n_outputs;
@@ -63,12 +64,14 @@ read_event(const sweep *s, int32_t row, double *x)
 {
     float compared[MOE_AGG_BLOCK];
 
-    if (s->sibling)
+    if (s->part->kind == MOE_AGG_PART_SIBLINGS)
     {
-        moe_agg_compare(s->table, s->sibling, row, s->places, s->n_values, compared);
+        moe_agg_compare(s->table, &s->a->keys[s->part->other], row, s->places, s->n_values, compared);
         for (int i = 0; i < 2 * s->n_values; i++)
             x[i] = compared[i];
     }
+    else if (s->part->kind == MOE_AGG_PART_PARTNERS)
+        moe_agg_partner(s->a, s->part, row, s->places, s->n_values, x);
     else
         for (int i = 0; i < s->n_values; i++)
             x[i] = moe_agg_event_value(s->table, s->values[i], row);
@@ -197,7 +200,7 @@ sweep_owner(const sweep *s, const moe_agg_record *seeds, int64_t n)
     w.begin = w.at = begin;
     w.end = s->stream->offset[seeds->owner + 1];
     w.first_time = MOE_TIME_ALWAYS;
-    w.n_slots = s->sibling ? 2 * s->n_values : s->n_values;
+    w.n_slots = s->width * s->n_values;
     for (int i = 0; i < MOE_AGG_WINDOWS; i++)
         w.behind[i] = begin;
     for (int i = 0; i < w.n_slots || i == 0; i++)
@@ -226,23 +229,19 @@ sweep_owners(int64_t begin, int64_t end, void *arg)
 static bool
 admit(sweep *s, const moe_agg_column *column, int number)
 {
-    const moe_agg_value *value = moe_agg_value_of(s->a, column);
-    int width = s->sibling ? 2 : 1;
     int at = 0;
 
-    while (value && at < s->n_values && s->values[at] != value)
+    while (column->value >= 0 && at < s->n_values && s->places[at] != column->value / s->width)
         at++;
-    if (value && at == s->n_values)
+    if (column->value >= 0 && at == s->n_values)
     {
-        if ((at + 1) * width > MOE_AGG_BLOCK)
+        if ((at + 1) * s->width > MOE_AGG_BLOCK)
             return false;
-        s->places[s->n_values] = column->value / width;
-        s->values[s->n_values++] = value;
+        s->places[s->n_values] = column->value / s->width;
+        s->values[s->n_values++] = moe_agg_value_of(s->a, column);
     }
-    s->outputs[s->n_outputs++] = (output){number, column->op, column->window,
-                                          !value       ? -1
-                                          : s->sibling ? 2 * at + column->value % 2
-                                                       : at};
+    s->outputs[s->n_outputs++] =
+        (output){number, column->op, column->window, column->value < 0 ? -1 : s->width * at + column->value % s->width};
     if (column->op == MOE_AGG_MEAN_WINDOW || column->op == MOE_AGG_SUM_WINDOW)
         s->follows[column->window] = true;
     return true;
@@ -280,7 +279,8 @@ moe_agg_sweep(moe_aggregates *a, const moe_agg_part *part, const moe_agg_seeds *
     sweep s = {.a = a,
                .table = &a->tables[stream->source],
                .stream = stream,
-               .sibling = part->sibling >= 0 ? &a->keys[part->sibling] : NULL,
+               .part = part,
+               .width = part->kind == MOE_AGG_PART_SIBLINGS ? 2 : 1,
                .seeds = seeds,
                .out = out,
                .fast = exp2(-1.0 / 6),

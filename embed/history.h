@@ -4,8 +4,7 @@
  * A label of seed time s is known once its window has closed, s + window <=
  * horizon, and part of the history for the 40 windows after. Of those (of one
  * row at most 256, the latest): lags by window, the last that exist, exponential
- * means by event shrunk towards the global mean known then, their number, the
- * time since the last; and the rate of all entities over several spans.
+ * means by event shrunk towards a prior, their number, the time since the last.
  * A multiclass label is several series, indicators of the classes 0 to 7: which
  * are frequent, a seed in the past does not know.
  */
@@ -21,7 +20,7 @@
 typedef struct moe_past_labels /* in any order; of equal (row, time) the first counts */
 {
     int64_t n;
-    const int32_t *row;
+    const int32_t *row; /* -1: there is no such row, and it is part of no history */
     const int64_t *time;
     const float *label; /* 0/1, value, or class number */
 } moe_past_labels;

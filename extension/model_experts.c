@@ -13,6 +13,7 @@
 #include <math.h>
 
 #include "miscadmin.h"
+#include "port/pg_bitutils.h"
 
 #include "extension/moe_ml.h"
 #include "extension/model_train_internal.h"
@@ -166,6 +167,7 @@ prepare_inputs(run *r)
                                   .staleness = r->options->model.staleness,
                                   .max_columns = r->options->max_columns,
                                   .past = &past,
+                                  .everyones = r->result->record.info.history_query == NULL,
                                   .seeds = &seeds,
                                   .labels = train->label};
     moe_input_block *b;
@@ -188,7 +190,22 @@ nothing_to_learn_from(const char *what, const char *why)
                     errhint("Leave the option experts out, or name others.")));
 }
 
-/* Those that this training can have: without past labels none of the history, without inputs the graph alone. */
+/* Whether the glance expert has something to look at. */
+static bool
+sees_anything(const run *r)
+{
+    const uint8 *roles = moe_inputs_roles(r->inputs);
+
+    for (int i = 0; i < moe_inputs_width(r->inputs); i++)
+        if (roles[i] & MOE_INPUT_GLANCE)
+            return true;
+    return false;
+}
+
+/*
+ * Those that this training can have: without past labels none of the history, no glance where neither they nor a row's
+ * own columns say anything, without inputs the graph alone.
+ */
 static unsigned
 possible_experts(run *r)
 {
@@ -198,6 +215,8 @@ possible_experts(run *r)
         experts &= ~(1u << MOE_EXPERT_HISTORY);
     if (experts == 0)
         nothing_to_learn_from("expert \"history\" has", "a column to fill in has no past labels");
+    if (!sees_anything(r))
+        experts &= ~(1u << MOE_EXPERT_GLANCE);
     if (moe_inputs_width(r->inputs) == 0)
         experts &= 1u << MOE_EXPERT_GRAPH;
     if (experts == 0)
@@ -277,20 +296,21 @@ note_experts(run *r, const double *seconds)
 
 /* What a budget is chosen by must be there, before anything is trained. */
 static void
-check_budget(const run *r, int64 held_out)
+check_budget(run *r, int64 held_out)
 {
     if (r->options->budget >= 1)
         return;
     if (r->labels->task == MOE_REGRESSION)
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("a budget needs a model of classes"),
-                        errdetail("Of a number, the history expert does not know how sure it is."),
+                        errdetail("Of a number, the glance expert does not know how sure it is."),
                         errhint("Leave out the option budget.")));
-    if (held_out < MOE_MIXTURE_LEAST_HELD_OUT || !moe_inputs_need_past(r->inputs))
-        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("a budget cannot be chosen for this model"),
-                        errdetail("It is chosen on validation rows, at least %d, whose past labels are known; there "
-                                  "are " INT64_FORMAT ".",
-                                  MOE_MIXTURE_LEAST_HELD_OUT, held_out),
-                        errhint("Let validation begin earlier, or leave out the option budget.")));
+    if (held_out < MOE_MIXTURE_LEAST_HELD_OUT || !sees_anything(r) || pg_popcount32(possible_experts(r)) < 2)
+        ereport(ERROR,
+                (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("a budget cannot be chosen for this model"),
+                 errdetail("It is chosen on validation rows, at least %d, by what their past labels and own columns "
+                           "say; there are " INT64_FORMAT ".",
+                           MOE_MIXTURE_LEAST_HELD_OUT, held_out),
+                 errhint("Let validation begin earlier, or leave out the option budget.")));
 }
 
 void

@@ -12,6 +12,7 @@
 #include "common/int.h"
 
 #include "embed/normalizer.h"
+#include "embed/level.h"
 #include "extension/model_inputs.h"
 #include "extension/moe_ml.h"
 
@@ -24,13 +25,16 @@ struct moe_inputs
     int64 window;
     int64 staleness;
     int classes;
-    int n_history;
+    bool everyones;                   /* there are columns of the level */
+    int n_own;                        /* columns of the row's own history, the first ones */
+    int n_history;                    /* with those of the level behind them */
     float prior[MOE_HISTORY_CLASSES]; /* mean label of the training rows, or each class's share */
     const moe_graph *graph;
     moe_relational db; /* its arrays are palloc'd beside */
     moe_aggregates *aggregates;
     moe_normalizer *normalizer;
     moe_history *history;
+    moe_level *level;
     uint8 *role; /* [width] */
     const bool *mask;
 };
@@ -109,7 +113,9 @@ compute_columns(moe_inputs *inputs, const moe_seeds *seeds, const bool *disabled
     moe_moments moments = {.n = seeds->n, .row = seeds->row, .time = seeds->time, .horizon = from};
     int n_aggregates = moe_aggregates_columns(inputs->aggregates);
     int n_columns = inputs->n_history + n_aggregates;
-    float *past = moe_alloc(inputs->job, seeds->n * inputs->n_history, sizeof(float));
+    int n_level = inputs->n_history - inputs->n_own;
+    float *past = moe_alloc(inputs->job, seeds->n * inputs->n_own, sizeof(float));
+    float *level = moe_alloc(inputs->job, seeds->n * n_level, sizeof(float));
     float *aggregates = moe_alloc(inputs->job, seeds->n * n_aggregates, sizeof(float));
     bool forget = inputs->history == NULL || (disabled != NULL && disabled[inputs->db.n_tables]);
     moe_code code = moe_job_check(inputs->job);
@@ -121,18 +127,23 @@ compute_columns(moe_inputs *inputs, const moe_seeds *seeds, const bool *disabled
         code = moe_aggregates_compute(inputs->aggregates, &moments, disabled, aggregates);
     if (code == MOE_OK && inputs->n_history > 0 && !forget)
         code = moe_history_compute(inputs->history, &moments, past);
+    if (code == MOE_OK && n_level > 0 && !forget)
+        code = moe_level_compute(inputs->level, &moments, level);
     for (int64 i = 0; code == MOE_OK && i < seeds->n; i++)
     {
         float *row = out + i * n_columns;
 
         for (int c = 0; c < inputs->n_history; c++)
-            row[c] = forget ? NAN : past[i * inputs->n_history + c];
+            row[c] = forget              ? NAN
+                     : c < inputs->n_own ? past[i * inputs->n_own + c]
+                                         : level[i * n_level + c - inputs->n_own];
         memcpy(row + inputs->n_history, aggregates + i * n_aggregates, sizeof(float) * n_aggregates);
         for (int c = 0; inputs->mask != NULL && c < n_columns; c++)
             if (inputs->mask[c])
                 row[c] = NAN;
     }
     moe_free(inputs->job, past);
+    moe_free(inputs->job, level);
     moe_free(inputs->job, aggregates);
     return code;
 }
@@ -224,12 +235,14 @@ assign_roles(moe_inputs *inputs)
 
         if (column < inputs->n_history)
         {
-            inputs->role[i] = MOE_INPUT_HISTORY | MOE_INPUT_CHEAP;
+            inputs->role[i] = MOE_INPUT_HISTORY | MOE_INPUT_CHEAP | MOE_INPUT_GLANCE;
             continue;
         }
         family = moe_aggregates_family_of(inputs->aggregates, column - inputs->n_history);
         if (family == MOE_FAMILY_OWN || family == MOE_FAMILY_SEASON)
-            inputs->role[i] = MOE_INPUT_CHEAP;
+            inputs->role[i] =
+                MOE_INPUT_CHEAP |
+                (moe_aggregates_is_of_row(inputs->aggregates, column - inputs->n_history) ? MOE_INPUT_GLANCE : 0);
     }
 }
 
@@ -261,6 +274,15 @@ fit_normalizer(moe_inputs *inputs, const moe_seeds *seeds)
     pfree(time);
 }
 
+/* How many columns there are of past labels. */
+static void
+count_history(moe_inputs *inputs)
+{
+    inputs->n_own = inputs->window > 0 ? moe_history_columns(inputs->classes) : 0;
+    inputs->n_history =
+        inputs->n_own + (inputs->window > 0 && inputs->everyones ? moe_level_columns(inputs->classes) : 0);
+}
+
 moe_inputs *
 moe_inputs_fit(moe_job *job, const moe_data *data, const moe_graph *graph, const moe_inputs_request *request)
 {
@@ -271,7 +293,8 @@ moe_inputs_fit(moe_job *job, const moe_data *data, const moe_graph *graph, const
     inputs->window = request->window;
     inputs->staleness = request->staleness;
     inputs->classes = request->classes;
-    inputs->n_history = request->window > 0 ? moe_history_columns(request->classes) : 0;
+    inputs->everyones = request->everyones;
+    count_history(inputs);
     moe_history_prior(request->classes, request->seeds->n, request->labels, inputs->prior);
     describe(&known, request->known, data, graph);
     moe_check(job, moe_aggregates_fit(job, &known, 0, request->known_rows, request->window, request->max_columns,
@@ -300,12 +323,19 @@ moe_inputs_need_past(const moe_inputs *inputs)
 moe_code
 moe_inputs_remember(moe_inputs *inputs, const moe_past_labels *past)
 {
+    moe_code code;
+
     if (inputs->n_history == 0)
         return MOE_OK;
     if (inputs->history != NULL)
         moe_history_destroy(inputs->history);
+    moe_level_destroy(inputs->level);
     inputs->history = NULL;
-    return moe_history_create(inputs->job, past, inputs->window, inputs->classes, inputs->prior, &inputs->history);
+    inputs->level = NULL;
+    code = moe_history_create(inputs->job, past, inputs->window, inputs->classes, inputs->prior, &inputs->history);
+    if (code == MOE_OK && inputs->everyones)
+        code = moe_level_create(inputs->job, past, inputs->window, inputs->classes, &inputs->level);
+    return code;
 }
 
 int
@@ -333,7 +363,10 @@ moe_inputs_column_name(const moe_inputs *inputs, int column)
 
     if (column >= inputs->n_history)
         return pstrdup(moe_aggregates_name(inputs->aggregates, column - inputs->n_history));
-    moe_history_name(inputs->classes, column, name, sizeof(name));
+    if (column >= inputs->n_own)
+        moe_level_name(inputs->classes, column - inputs->n_own, name, sizeof(name));
+    else
+        moe_history_name(inputs->classes, column, name, sizeof(name));
     return pstrdup(name);
 }
 
@@ -395,6 +428,7 @@ moe_inputs_write(const moe_inputs *inputs, moe_buffer *buffer)
     moe_put_i64(buffer, inputs->window);
     moe_put_i64(buffer, inputs->staleness);
     moe_put_i32(buffer, inputs->classes);
+    moe_put_u8(buffer, inputs->everyones);
     moe_put_floats(buffer, inputs->prior, MOE_HISTORY_CLASSES);
     moe_aggregates_write(inputs->aggregates, buffer);
     moe_normalizer_write(inputs->normalizer, buffer);
@@ -411,6 +445,7 @@ moe_inputs_read(moe_job *job, moe_reader *reader, moe_inputs **out)
     inputs->window = moe_get_i64(reader);
     inputs->staleness = moe_get_i64(reader);
     inputs->classes = moe_get_i32(reader);
+    inputs->everyones = moe_get_u8(reader) != 0;
     moe_get_floats(reader, inputs->prior, MOE_HISTORY_CLASSES);
     code = moe_reader_code(reader);
     for (int s = 0; code == MOE_OK && s < MOE_HISTORY_CLASSES; s++)
@@ -425,7 +460,7 @@ moe_inputs_read(moe_job *job, moe_reader *reader, moe_inputs **out)
         code = moe_normalizer_read(job, reader, &inputs->normalizer);
     if (code != MOE_OK)
         return code;
-    inputs->n_history = inputs->window > 0 ? moe_history_columns(inputs->classes) : 0;
+    count_history(inputs);
     if (moe_normalizer_inputs(inputs->normalizer) != moe_inputs_columns(inputs))
         return moe_fail(job, MOE_CORRUPT, "the stored normalisation does not fit its columns");
     assign_roles(inputs);

@@ -31,6 +31,7 @@ typedef struct moe_inputs_request
     int64 staleness; /* the longest any training seed knew (moe_graph_staleness) */
     int max_columns;
     const moe_past_labels *past;
+    bool everyones;         /* the labels of all can be had when a prediction is made: their level is told, too */
     const moe_seeds *seeds; /* that normalisation is fitted on: the training rows */
     const float *labels;    /* of these */
 } moe_inputs_request;

@@ -417,10 +417,10 @@ derive(moe_model_options *options, List *definitions)
             bad_value(definition, psprintf("at most the number of experts, %d", pg_popcount32(options->experts)));
         options->router.top_k = pg_popcount32(options->experts);
     }
-    if (options->budget < 1 && (!(options->experts & 1u << MOE_EXPERT_HISTORY) || pg_popcount32(options->experts) < 2))
+    if (options->budget < 1 && (!(options->experts & 1u << MOE_EXPERT_GLANCE) || pg_popcount32(options->experts) < 2))
         ereport(ERROR,
-                (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("a budget needs the expert \"history\" and another"),
-                 errhint("The history expert answers where it is sure, all of them elsewhere: name it in experts."),
+                (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("a budget needs the expert \"glance\" and another"),
+                 errhint("The glance expert answers where it is sure, all of them elsewhere: name it in experts."),
                  moe_statement_position(definition_of(definitions, "budget")->location)));
     options->graph_sees = (moe_graph_sees) choice_number("graph_inputs", options->graph_inputs);
     options->model.convolution = (moe_convolution_kind) choice_number("convolution", options->convolution);

@@ -21,11 +21,11 @@
 #define BATCH 4096
 
 static const char *const expert_names[MOE_EXPERT_KINDS] = {"history", "linear", "tabular", "retrieval",
-                                                           "arm",     "trees",  "graph"};
+                                                           "arm",     "trees",  "graph",   "glance"};
 
 const moe_dense_kind moe_mixture_dense_kinds[MOE_EXPERT_KINDS] = {
     MOE_DENSE_LINEAR, MOE_DENSE_LINEAR, MOE_DENSE_TABULAR, MOE_DENSE_RETRIEVAL,
-    MOE_DENSE_ARM,    MOE_DENSE_TREES,  MOE_DENSE_KINDS};
+    MOE_DENSE_ARM,    MOE_DENSE_TREES,  MOE_DENSE_KINDS,   MOE_DENSE_TREES};
 
 const char *
 moe_expert_name(moe_expert_kind kind)
@@ -64,6 +64,7 @@ moe_mixture_create(moe_job *job, const moe_dense_task *task, double shift, doubl
         m->role[i] = role[i];
         m->n_history += (role[i] & MOE_INPUT_HISTORY) != 0;
         m->n_cheap += (role[i] & MOE_INPUT_CHEAP) != 0;
+        m->n_glance += (role[i] & MOE_INPUT_GLANCE) != 0;
     }
     for (int kind = 0; kind < MOE_EXPERT_KINDS; kind++)
         if (kinds & 1u << kind)
@@ -144,18 +145,30 @@ pick_inputs(const moe_mixture *m, uint8_t role, int64_t n, const float *x, float
                 *out++ = x[i * m->width + c];
 }
 
+uint8_t
+moe_mixture_sees(moe_expert_kind kind)
+{
+    return kind == MOE_EXPERT_HISTORY ? MOE_INPUT_HISTORY : kind == MOE_EXPERT_GLANCE ? MOE_INPUT_GLANCE : 0;
+}
+
+int
+moe_mixture_seen(const moe_mixture *m, moe_expert_kind kind)
+{
+    return kind == MOE_EXPERT_HISTORY ? m->n_history : kind == MOE_EXPERT_GLANCE ? m->n_glance : m->width;
+}
+
 /* What an expert sees of x [n, width]: x itself, or a copy of its own columns in *owned, which the caller frees. */
 static const float *
 inputs_of(const moe_mixture *m, int e, int64_t n, const float *x, float **owned, int *width)
 {
+    uint8_t role = moe_mixture_sees(m->experts[e].kind);
     *owned = NULL;
-    *width = m->width;
-    if (m->experts[e].kind != MOE_EXPERT_HISTORY)
+    *width = moe_mixture_seen(m, m->experts[e].kind);
+    if (role == 0)
         return x;
-    *width = m->n_history;
-    *owned = moe_alloc(m->job, n * m->n_history, sizeof **owned);
+    *owned = moe_alloc(m->job, n * *width, sizeof **owned);
     if (*owned != NULL)
-        pick_inputs(m, MOE_INPUT_HISTORY, n, x, *owned);
+        pick_inputs(m, role, n, x, *owned);
     return *owned;
 }
 
@@ -312,9 +325,9 @@ fit_router(moe_mixture *m, const moe_router_config *config, const moe_samples *h
     }
     if (code == MOE_OK)
     {
-        int history = moe_mixture_find(m, MOE_EXPERT_HISTORY);
+        int glance = moe_mixture_find(m, MOE_EXPERT_GLANCE);
         moe_calibration_apply(&m->calibration, m->task.n_classes, n, mixed);
-        code = moe_mixture_fit_early(m, n, history < 0 ? NULL : each[history], mixed, held_out->label);
+        code = moe_mixture_fit_early(m, n, glance < 0 ? NULL : each[glance], mixed, held_out->label);
     }
     moe_free(m->job, cheap);
     moe_free(m->job, gates);
@@ -452,15 +465,15 @@ ask_versions(const moe_mixture *m, int e, const moe_seeds *seeds, const bool *di
     return code == MOE_OK ? ask_for_rows(m, e, true, seeds, disabled, all, b) : code;
 }
 
-/* Find the rows of a batch that stop at the history expert. */
+/* Find the rows of a batch that stop at the glance expert. */
 static moe_code
 stop_early(const moe_mixture *m, const moe_seeds *seeds, const bool *disabled, batch *b)
 {
-    int history = moe_mixture_find(m, MOE_EXPERT_HISTORY);
-    moe_code code = ask_versions(m, history, seeds, disabled, true, b);
+    int glance = moe_mixture_find(m, MOE_EXPERT_GLANCE);
+    moe_code code = ask_versions(m, glance, seeds, disabled, true, b);
     if (code != MOE_OK)
         return code;
-    memcpy(b->early, b->each[history], seeds->n * m->outputs * sizeof *b->early);
+    memcpy(b->early, b->each[glance], seeds->n * m->outputs * sizeof *b->early);
     moe_mixture_stop_early(m, seeds->n, b->early, b->gates, b->stops);
     return MOE_OK;
 }

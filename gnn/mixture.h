@@ -11,9 +11,9 @@
  * rows that no expert was trained on. Inputs come from a callback, so that
  * gnn/ does not know what a column is.
  *
- * With a budget, the history expert, which needs past labels alone, answers for the rows that
- * it is surest of; only for the others is anything else computed, or need it
- * be read (cascade.h).
+ * With a budget, the glance expert, which needs the rows themselves and past
+ * labels alone, answers for the rows that it is surest of; only for the others
+ * is anything else computed, or need it be read (cascade.h).
  */
 #ifndef MOE_MIXTURE_H
 #define MOE_MIXTURE_H
@@ -33,17 +33,19 @@ typedef enum moe_expert_kind
     MOE_EXPERT_ARM,
     MOE_EXPERT_TREES,
     MOE_EXPERT_GRAPH,
+    MOE_EXPERT_GLANCE, /* boosted trees over what needs no other table's rows */
     MOE_EXPERT_KINDS
 } moe_expert_kind;
 
-/* "history", ..., "graph" */
+/* "history", ..., "glance" */
 const char *moe_expert_name(moe_expert_kind kind);
 
 /* What an input is good for, a bit each. */
 enum
 {
     MOE_INPUT_HISTORY = 1, /* label history: the history expert's */
-    MOE_INPUT_CHEAP = 2    /* the router may see it */
+    MOE_INPUT_CHEAP = 2,   /* the router may see it */
+    MOE_INPUT_GLANCE = 4   /* of the row itself, its label history and the calendar: the glance expert's */
 };
 
 /*
@@ -106,7 +108,7 @@ typedef struct moe_mixture_path
 {
     float gate[MOE_EXPERT_KINDS];
     bool stale; /* by the experts' versions for stale seeds */
-    bool stops; /* early: by the history expert alone, calibrated by itself */
+    bool stops; /* early: by the glance expert alone, calibrated by itself */
 } moe_mixture_path;
 
 /* The path of one seed, and its inputs x [width]. */
@@ -124,8 +126,8 @@ moe_code moe_mixture_follow(const moe_mixture *mixture, const moe_mixture_path *
 #define MOE_MIXTURE_LEAST_HELD_OUT 100 /* rows to choose a budget by */
 
 /*
- * Let at most a share `budget` of rows like the held-out ones ask more than the history expert, in every prediction
- * from now on; 1: all may. False, with nothing changed, where there is no curve to choose by: no classes, no history
+ * Let at most a share `budget` of rows like the held-out ones ask more than the glance expert, in every prediction
+ * from now on; 1: all may. False, with nothing changed, where there is no curve to choose by: no classes, no glance
  * expert or no other, or too few held-out rows.
  */
 bool moe_mixture_set_budget(moe_mixture *mixture, double budget);
@@ -136,7 +138,7 @@ int moe_mixture_curve_point(const moe_mixture *mixture);
 bool moe_mixture_stops_early(const moe_mixture *mixture);
 /*
  * Predict the rows that stop early, as moe_mixture_predict does: stops [n]; of the others prediction and gates mean
- * nothing. disabled: all that an input of the label history does not need.
+ * nothing. disabled: all that the glance expert's inputs do not need.
  */
 moe_code moe_mixture_predict_early(moe_mixture *mixture, const moe_seeds *seeds, const bool *disabled,
                                    float *prediction, float *gates, bool *stops);

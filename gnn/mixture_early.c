@@ -1,7 +1,7 @@
 /*
- * mixture_early.c: rows that the history expert answers alone.
+ * mixture_early.c: rows that the glance expert answers alone.
  *
- * The history expert is calibrated by itself, so that its predictions and the
+ * The glance expert is calibrated by itself, so that its predictions and the
  * mixture's are of one scale; which rows it may keep is chosen from a curve on held-out rows.
  */
 #include "gnn/mixture_private.h"
@@ -9,16 +9,16 @@
 #include <string.h>
 
 moe_code
-moe_mixture_fit_early(moe_mixture *m, int64_t n, const float *history, const float *mixed, const float *label)
+moe_mixture_fit_early(moe_mixture *m, int64_t n, const float *glance, const float *mixed, const float *label)
 {
     m->curve.points = 0;
     m->threshold = -1;
-    if (history == NULL || m->n < 2 || m->task.task == MOE_REGRESSION || n < MOE_MIXTURE_LEAST_HELD_OUT)
+    if (glance == NULL || m->n < 2 || m->task.task == MOE_REGRESSION || n < MOE_MIXTURE_LEAST_HELD_OUT)
         return MOE_OK;
     float *early = moe_alloc(m->job, n * m->outputs, sizeof *early);
     if (early == NULL)
         return moe_job_code(m->job);
-    memcpy(early, history, n * m->outputs * sizeof *early);
+    memcpy(early, glance, n * m->outputs * sizeof *early);
     moe_code code = moe_calibration_fit(m->job, m->task.task, m->task.n_classes, n, early, label, &m->early);
     if (code == MOE_OK)
     {
@@ -30,14 +30,14 @@ moe_mixture_fit_early(moe_mixture *m, int64_t n, const float *history, const flo
 }
 
 void
-moe_mixture_stop_early(const moe_mixture *m, int64_t n, float *history, float *gates, bool *stops)
+moe_mixture_stop_early(const moe_mixture *m, int64_t n, float *glance, float *gates, bool *stops)
 {
-    int expert = moe_mixture_find(m, MOE_EXPERT_HISTORY);
-    moe_calibration_apply(&m->early, m->task.n_classes, n, history);
+    int expert = moe_mixture_find(m, MOE_EXPERT_GLANCE);
+    moe_calibration_apply(&m->early, m->task.n_classes, n, glance);
     for (int64_t i = 0; i < n; i++)
     {
         stops[i] =
-            moe_cascade_uncertainty(m->task.task, m->task.n_classes, history + i * m->outputs) <= (float) m->threshold;
+            moe_cascade_uncertainty(m->task.task, m->task.n_classes, glance + i * m->outputs) <= (float) m->threshold;
         for (int e = 0; stops[i] && e < m->n; e++)
             gates[i * m->n + e] = e == expert;
     }

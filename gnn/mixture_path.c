@@ -9,14 +9,14 @@
 
 #include <string.h>
 
-/* Whether the history expert answers alone, and the gates that follow. */
+/* Whether the glance expert answers alone, and the gates that follow. */
 static moe_code
 find_stop(const moe_mixture *m, const moe_seeds *seed, const float *x, moe_mixture_path *path)
 {
     float *said = moe_alloc(m->job, m->outputs, sizeof *said);
     moe_code code = said == NULL ? moe_job_code(m->job) : MOE_OK;
     if (code == MOE_OK)
-        code = moe_mixture_ask(m, moe_mixture_find(m, MOE_EXPERT_HISTORY), path->stale, seed, NULL, x, said);
+        code = moe_mixture_ask(m, moe_mixture_find(m, MOE_EXPERT_GLANCE), path->stale, seed, NULL, x, said);
     if (code == MOE_OK)
         moe_mixture_stop_early(m, 1, said, path->gate, &path->stops);
     moe_free(m->job, said);
@@ -45,7 +45,7 @@ moe_mixture_follow(const moe_mixture *m, const moe_mixture_path *path, int64_t n
     for (int64_t i = 0; i < n; i++)
         memcpy(gates + i * m->n, path->gate, m->n * sizeof *gates);
     if (path->stops)
-        memcpy(prediction, said[moe_mixture_find(m, MOE_EXPERT_HISTORY)], n * m->outputs * sizeof *prediction);
+        memcpy(prediction, said[moe_mixture_find(m, MOE_EXPERT_GLANCE)], n * m->outputs * sizeof *prediction);
     else
         moe_router_mix(m->n, m->outputs, n, said, gates, prediction);
     moe_calibration_apply(path->stops ? &m->early : &m->calibration, m->task.n_classes, n, prediction);

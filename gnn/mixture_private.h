@@ -2,7 +2,7 @@
  * mixture_private.h: what the files of a mixture share.
  *
  * mixture.c        experts, router and calibration fitted and asked
- * mixture_early.c  rows that the history expert answers alone
+ * mixture_early.c  rows that the glance expert answers alone
  * mixture_path.c   one row's way through it, followed with other inputs
  * mixture_store.c  all of it as bytes
  */
@@ -30,14 +30,15 @@ struct moe_mixture
     uint8_t *role; /* [width] */
     int n_history; /* inputs with that role */
     int n_cheap;
+    int n_glance;
     int n;
     moe_mixture_expert experts[MOE_EXPERT_KINDS];
     moe_router *router; /* NULL until fitted: equal weights */
     moe_calibration calibration;
 
-    moe_calibration early; /* of the history expert alone */
+    moe_calibration early; /* of the glance expert alone */
     moe_cascade_curve curve;
-    double threshold; /* rows that are no more uncertain are left to the history expert; -1: none */
+    double threshold; /* rows that are no more uncertain are left to the glance expert; -1: none */
 
     moe_inputs_fn inputs;
     void *inputs_arg;
@@ -45,18 +46,21 @@ struct moe_mixture
     void *graph_arg;
 };
 
+/* The inputs that an expert sees, as a MOE_INPUT_ bit, or 0: all; and how many those are. */
+uint8_t moe_mixture_sees(moe_expert_kind kind);
+int moe_mixture_seen(const moe_mixture *mixture, moe_expert_kind kind);
 /* The number of an expert of this kind, or -1. */
 int moe_mixture_find(const moe_mixture *mixture, moe_expert_kind kind);
 /* Gates of n rows with inputs x: [n, experts]. */
 moe_code moe_mixture_gates(const moe_mixture *mixture, int64_t n, const float *x, float *gates);
-/* Fit what is early, from what the history expert and the mixture say of held-out rows: [n] or [n * K]. */
-moe_code moe_mixture_fit_early(moe_mixture *mixture, int64_t n, const float *history, const float *mixed,
+/* Fit what is early, from what the glance expert and the mixture say of held-out rows: [n] or [n * K]. */
+moe_code moe_mixture_fit_early(moe_mixture *mixture, int64_t n, const float *glance, const float *mixed,
                                const float *label);
 /*
- * From what the history expert says of n rows, make their early predictions, in place, and give rows that stop there
+ * From what the glance expert says of n rows, make their early predictions, in place, and give rows that stop there
  * a gate of 1 for it alone: gates [n, experts]; stops [n].
  */
-void moe_mixture_stop_early(const moe_mixture *mixture, int64_t n, float *history, float *gates, bool *stops);
+void moe_mixture_stop_early(const moe_mixture *mixture, int64_t n, float *glance, float *gates, bool *stops);
 
 /* The kind of each expert over inputs. */
 extern const moe_dense_kind moe_mixture_dense_kinds[MOE_EXPERT_KINDS];

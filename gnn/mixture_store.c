@@ -59,7 +59,7 @@ read_early(moe_reader *reader, moe_mixture *m)
         code = moe_reader_code(reader);
     if (code != MOE_OK)
         return code;
-    bool able = moe_mixture_find(m, MOE_EXPERT_HISTORY) >= 0 && m->n > 1 && m->task.task != MOE_REGRESSION;
+    bool able = moe_mixture_find(m, MOE_EXPERT_GLANCE) >= 0 && m->n > 1 && m->task.task != MOE_REGRESSION;
     if (m->early.task != m->task.task || (m->curve.points > 0 && !able) ||
         !(m->threshold == -1 || (m->threshold >= 0 && m->threshold <= 1 && m->curve.points > 0)))
         return moe_fail(m->job, MOE_CORRUPT, "what is stored of stopping early does not fit its mixture");
@@ -70,7 +70,7 @@ read_early(moe_reader *reader, moe_mixture *m)
 static moe_code
 read_version(moe_reader *reader, const moe_mixture *m, const moe_mixture_expert *expert, moe_dense_expert **out)
 {
-    int width = expert->kind == MOE_EXPERT_HISTORY ? m->n_history : m->width;
+    int width = moe_mixture_seen(m, expert->kind);
     moe_code code = moe_dense_expert_read(m->job, reader, out);
     if (code != MOE_OK)
         return code;

@@ -10,7 +10,7 @@ my %models = (
     arm => { query => $tiny, experts => "'arm'" },
     retrieval => { query => $tiny, experts => "'retrieval'" },
     classes => { query => 'PREDICT customers.kind FOR EACH customers', experts => "'linear'" },
-    history => { experts => "'history, linear'" },
+    history => { experts => "'history, linear, glance'" },
     graph => { experts => "'graph'", channels => 4, hops => 1 });
 
 print 'SET moe_ml.notices = off; CREATE EXTENSION moe_ml;', shop_sql(), <<'SQL';

@@ -252,6 +252,7 @@ read_model(moe_job *job, moe_reader *reader)
     moe_get_i64(reader);
     moe_get_i64(reader);
     moe_get_i32(reader);
+    moe_get_u8(reader);
     moe_get_floats(reader, prior, MOE_HISTORY_CLASSES);
     if ((code = read_part(AGGREGATES, job, reader)) != MOE_OK || (code = read_part(NORMALIZER, job, reader)) != MOE_OK)
         return code;

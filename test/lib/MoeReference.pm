@@ -101,6 +101,21 @@ sub siblings_sql
         . join('', map { ", c.v_$_" } compared_columns($table)) . ";\n";
 }
 
+# ref.T_K_beyond_B: of each row of T what there was, at its own time, of the rows of U whose key B leads where its key K does.
+sub partners_sql
+{
+    my ($table, $key, $beyond) = @_;
+    my $timed = "s.r_tm > $always";
+    my @items = ("count(s.r_id) AS n", "CASE WHEN count(*) FILTER (WHERE $timed) > 1 THEN count(*) FILTER (WHERE $timed)"
+        . " / nullif((c.r_tm::numeric - min(s.r_tm) FILTER (WHERE $timed)) / $day, 0) END::float8 AS n_a_day");
+    push @items, map { "avg(s.v_$_) FILTER (WHERE s.place <= 64) AS mean_$_" } compared_columns($beyond->{table});
+    my $except = $beyond->{key} == $key ? ' AND s.r_id <> c.r_id' : '';
+    return "CREATE TABLE ref.$table->{name}_$key->{index}_beyond_$beyond->{table}{name}_$beyond->{key}{index} AS SELECT c.r_id AS child, "
+        . join(', ', @items) . "\nFROM ref.$table->{name} AS c JOIN ref.$key->{parent}{name} AS p ON p.r_id = c.r_k$key->{index} AND p.r_tm <= c.r_tm"
+        . " LEFT JOIN LATERAL (SELECT s.*, row_number() OVER (ORDER BY s.r_tm DESC) AS place FROM ref.$beyond->{table}{name} AS s"
+        . " WHERE s.r_k$beyond->{key}{index} = p.r_id AND s.r_tm <= c.r_tm$except) AS s ON true GROUP BY c.r_id, c.r_tm;\n";
+}
+
 sub reference_tables
 {
     my ($tables) = @_;
@@ -120,6 +135,11 @@ SQL
     for my $table (@$tables)
     {
         $sql .= siblings_sql($table, $_) for compared_columns($table) ? @{ $table->{keys} } : ();
+        for my $key (@{ $table->{keys} })
+        {
+            my @beyond = map { my $other = $_; map { { table => $other, key => $_ } } grep { $_->{parent} == $key->{parent} } @{ $other->{keys} } } @$tables;
+            $sql .= partners_sql($table, $key, $_) for @beyond;
+        }
     }
     $sql .= "CREATE FUNCTION ref.newest(bigint) RETURNS bigint LANGUAGE sql STABLE AS \$\$\n"
         . "    SELECT coalesce(max(r_tm), \$1) FROM ($times) AS t WHERE r_tm > $always AND r_tm <= \$1 \$\$;\n";
@@ -193,6 +213,34 @@ sub parse_stream
         kind => (defined $through ? 'grandchildren' : 'children') . ($late ? ' late' : '') };
 }
 
+# "the mean of t3.c1 of the t2 of t1", "t2.c1 = 3 of the t2 (by key) of t1", ...: of events of alias e of t1 what they knew of a
+# partner, as a value of alias e; undef if the subject is no such.
+sub parse_partner
+{
+    my ($tables, $owner, $subject) = @_;
+    my $key = qr/(?: \(by (\w+)\))?/;
+    my ($what, $partner, $by, $child, $child_by) = $subject =~ /^(.*) of the (t\d+)$key of (t\d+)$key$/ or return undef;
+    my $first = find_key($tables, $child, $owner, $child_by);
+    my $other = find_key($tables, $child, $partner, $by);
+    my %stream = (from => "ref.$child AS e", where => "e.r_k$first->{index}", times => 'e.r_tm', value => 1);
+    if ($what =~ /^the (count|count a day|mean) of (t\d+)(?:\.(\w+))?$key(?: in ([\d.]+) (days|hours))?$/)
+    {
+        my ($op, $table, $column, $beyond_by, $n, $unit) = ($1, $2, $3, $4, $5, $6);
+        my $beyond = find_key($tables, $table, $partner, $beyond_by);
+        my $more = "$child\_$other->{index}_beyond_$table\_$beyond->{index}";
+        return { %stream, kind => 'partners window', v => 'e.n_in_span', more => ", CASE WHEN x.child IS NULL THEN NULL WHEN e.r_tm = $always THEN 0 ELSE"
+            . " (SELECT count(*) FROM ref.$table AS u WHERE u.r_k$beyond->{index} = e.r_k$other->{index} AND u.r_tm <= e.r_tm AND u.r_tm > e.r_tm - "
+            . $n * ($unit eq 'days' ? 86400e6 : 3600e6) . ($beyond == $other ? ' AND u.r_id <> e.r_id' : '') . ') END::float8 AS n_in_span',
+            from => "$stream{from} LEFT JOIN ref.$more AS x ON x.child = e.r_id" } if defined $n;
+        return { %stream, kind => "partners $op", v => 'e.' . ($op eq 'mean' ? "mean_$column" : $op eq 'count' ? 'n' : 'n_a_day'),
+            from => "$stream{from} LEFT JOIN ref.$more AS x ON x.child = e.r_id", more => ', x.*' };
+    }
+    my $value = parse_value($tables, $what);
+    $value->{table} eq $partner or die "whose is \"$subject\"?\n";
+    return { %stream, kind => "partners own $value->{kind}", v => $value->{sql} =~ s/\be\./(e.p)./gr, more => ', p',
+        from => "$stream{from} LEFT JOIN ref.$partner AS p ON p.r_id = e.r_k$other->{index} AND p.r_tm <= e.r_tm" };
+}
+
 # Whose rows: SQL that gives n, t, h and owner, several for a seed where the latest child could be one of several.
 sub parse_path
 {
@@ -256,10 +304,10 @@ sub parse_aggregate
     my $op = $1;
     my ($siblings, $siblings_by, $compared) = $name =~ s/^rank of (.*) among the same (t\d+)(?: \(by (\w+)\))?$/$1/ ? ($2, $3, 'rank')
         : $name =~ s/^(.*) less the mean of the same (t\d+)(?: \(by (\w+)\))?$/$1/ ? ($2, $3, 'less') : ();
-    my $stream = parse_stream($tables, $path->{owner}, $name);
-    my $v = $stream->{value} ? $stream->{value}{sql} : '1';
+    my $stream = parse_partner($tables, $path->{owner}, $name) // parse_stream($tables, $path->{owner}, $name);
+    my $v = $stream->{v} // ($stream->{value} ? $stream->{value}{sql} : '1');
     my $events = $stream->{from};
-    my $more = '';
+    my $more = $stream->{more} // '';
     if ($compared)
     {
         my $key = find_key($tables, $stream->{table}, $siblings, $siblings_by);
@@ -271,7 +319,7 @@ sub parse_aggregate
     return { from => "($path->{sql}) AS s LEFT JOIN LATERAL (SELECT e.*, $stream->{times} AS et$more FROM $events"
             . " WHERE $stream->{where} = s.owner AND $stream->{times} <= s.h) AS e ON true",
         group => ' GROUP BY s.n, s.owner, s.h', sql => \@sql,
-        kind => join ' ', grep { $_ } $compared // ($stream->{value} ? $stream->{value}{kind} : ''), $stream->{kind}, $path->{kind}, $op,
+        kind => join ' ', grep { $_ } $compared // ($stream->{v} ? '' : $stream->{value} ? $stream->{value}{kind} : ''), $stream->{kind}, $path->{kind}, $op,
             (defined $span ? 'window' : '') };
 }
 
@@ -280,6 +328,13 @@ sub parse_aggregate
 sub parse_history
 {
     my ($name, $w) = @_;
+    if ($name =~ /^everyone's (?:mean label|share of class (\d+)), last (?:window|(\d+) windows)$/)
+    {
+        my ($class, $windows) = ($1, $2 // 1);
+        my $known = "p.regime = s.regime AND coalesce(p.n, s.n) = s.n AND p.time <= s.h - $w";
+        return '(SELECT avg(' . (defined $class ? "(p.label = $class)::int" : 'p.label') . ")::float8 FROM ref.past AS p WHERE $known"
+            . " AND p.time > (SELECT max(p.time) FROM ref.past AS p WHERE $known) - $windows * $w)";
+    }
     my $class = $name =~ s/ of class (\d+)// ? $1 : $name =~ /^last label is class (\d+)$/ ? $1 : undef;
     my $y = defined $class ? "(label = $class)::int::float8" : 'label';
     my $own = "FROM ref.own WHERE n = s.n";

@@ -32,7 +32,7 @@ SELECT train('cost', 'sum(failures.cost, 0, 60, days)', 'epochs = 3');
 SELECT train('kind', 'machines.model', 'epochs = 3');
 SELECT train('graph_alone', 'count(failures.*, 0, 30, days) > 0', $$experts = graph, epochs = 20, learning_rate = 0.02, neighbors = '1', sampling = latest, validation_from = '2023-11-11', test_from = '2024-01-10'$$);
 SELECT train('history_alone', 'count(failures.*, 0, 30, days) > 0', $$experts = history$$);
-SELECT train('thrifty', 'count(failures.*, 0, 30, days) > 0', $$experts = 'history, linear, graph', budget = 0, epochs = 1, validation_from = '2023-09-11', test_from = '2024-01-10'$$);
+SELECT train('thrifty', 'count(failures.*, 0, 30, days) > 0', $$experts = 'glance, linear, graph', budget = 0, epochs = 1, validation_from = '2023-09-11', test_from = '2024-01-10'$$);
 
 -- What is told of a few machines by each; a model that tells nothing would be missed.
 CREATE TABLE told AS

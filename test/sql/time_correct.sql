@@ -37,7 +37,7 @@ SELECT moe_ml.declare('orders', 'note', 'known at shipped_at'), moe_ml.declare('
 ANALYZE;
 
 SELECT moe_ml.execute($$CREATE MODEL busy PREDICT count(orders.*, 0, 30, days) > 1 FOR EACH customers
-    WITH (epochs = 3, channels = 8, ensembles = 2, experts = 'history, linear, tabular, retrieval, arm, trees, graph', hops = 2, validation_from = '2024-08-01', test_from = '2024-09-01')$$);
+    WITH (epochs = 3, channels = 8, ensembles = 2, experts = 'history, linear, tabular, retrieval, arm, trees, graph, glance', hops = 2, validation_from = '2024-08-01', test_from = '2024-09-01')$$);
 
 -- Every prediction as of three moments up to the cut, by every road, as exact bits.
 CREATE FUNCTION look() RETURNS TABLE (road text, customer_id int, as_of timestamp, bits bytea, value float8) LANGUAGE sql AS $$

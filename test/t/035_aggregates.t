@@ -297,7 +297,7 @@ note("$compared values compared, $nulls of them NULL; of " . scalar(keys %seen) 
 note("$_: $seen{$_} columns") for $ENV{AGGREGATES_VERBOSE} ? sort keys %seen : ();
 for my $kind ('season', 'own number', 'own code of the row', 'own days since', 'own NULL in', 'children count', 'number children late', 'days to children',
     'code grandchildren sum window', 'grandchildren late', 'rank children last', 'less children mean window', 'number children of the row', 'rank children of the latest',
-    'history last label is class N', 'history label N windows ago')
+    'partners own number', 'partners own code', 'partners count', 'partners count a day', 'partners window', 'partners mean', 'history last label is class N', 'history label N windows ago')
 {
     ok((grep { /^\Q$kind\E/ } keys %seen), "there was $kind") if $rounds >= 8;
 }

@@ -1,4 +1,4 @@
-# A budget: the history expert answers alone where it is sure, nothing else is read for it, and every road says the same.
+# A budget: the glance expert answers alone where it is sure, nothing else is read for it, and every road says the same.
 use strict;
 use warnings;
 use Test::More;
@@ -7,8 +7,21 @@ use MoeShop;
 
 my $server = MoeServer->new('budget', autovacuum => 'off');
 my $quiet = "SET moe_ml.notices = off; SET client_min_messages = warning";
-my %tiny = (query => 'PREDICT count(orders.*, 0, 3, days) = 0 FOR EACH customers', experts => "'history, linear, retrieval, graph'", validation_from => "'2020-03-20'", test_from => "'2020-04-19'");
-$server->query("$quiet; CREATE EXTENSION moe_ml;\n" . shop_sql() . join ';', 
+my %tiny = (query => 'PREDICT count(orders.*, 0, 3, days) = 0 FOR EACH customers', experts => "'history, linear, retrieval, graph, glance'", validation_from => "'2020-03-20'", test_from => "'2020-04-19'");
+# The dull never order, which their own column tells; of the lively only the last visit tells.
+my $shop = <<'SQL';
+CREATE TABLE customers (customer_id int PRIMARY KEY, kind text);
+INSERT INTO customers SELECT i, CASE WHEN i % 2 = 0 THEN 'dull' ELSE 'lively' END FROM generate_series(1, 30) AS i;
+CREATE TABLE visits (visit_id int PRIMARY KEY, customer_id int REFERENCES customers, at timestamp, mood float8);
+INSERT INTO visits SELECT row_number() OVER (), i, timestamp '2020-01-02' + k * interval '3 days', sin(i * 37.1 + k * k * 11.7)
+    FROM generate_series(1, 30) AS i, generate_series(0, 38) AS k;
+CREATE TABLE orders (order_id int PRIMARY KEY, customer_id int REFERENCES customers, placed_at timestamp, amount float8);
+INSERT INTO orders SELECT row_number() OVER (), v.customer_id, v.at + interval '2 days', v.visit_id % 7
+    FROM visits AS v JOIN customers AS c USING (customer_id) WHERE c.kind = 'lively' AND v.mood > 0;
+CREATE INDEX ON orders (customer_id);
+CREATE INDEX ON visits (customer_id);
+SQL
+$server->query("$quiet; CREATE EXTENSION moe_ml;\n" . $shop . join ';', 
     model_sql('CREATE MODEL every', %tiny), model_sql('CREATE MODEL half', %tiny, budget => 0.5), model_sql('CREATE MODEL none', %tiny, budget => 0, show => 'experts'));
 
 # What EXPLAIN says of a question, as lines without their indentation.
@@ -30,9 +43,9 @@ is($server->query("SELECT bool_and(asked < before AND threshold > coalesce(last,
 # What is read.
 like(explained('SELECT * FROM none'), qr/Reading: entity rows and their past labels alone\nRows Read: 30\nTables Read: customers: 30/, 'of rows that stop early no other table is read');
 like(explained('SELECT * FROM none WHERE customer_id = 3', 'on'), qr/Rows Read: 1\nTables Read: customers: 1/, 'of one, no other row');
-like(explained('SELECT * FROM none'), qr/Experts: history: 100%/, 'and no other expert computed');
+like(explained('SELECT * FROM none'), qr/glance: 100%/, 'and no other expert computed');
 like(explained('SELECT * FROM every'), qr/Reading: whole tables/, 'without a budget everything is read');
-is($server->query("SELECT DISTINCT experts FROM none"), '{"history": 1.0000}', 'the experts column says who answered');
+is($server->query("SELECT DISTINCT experts FROM none"), '{"glance": 1.0000}', 'the experts column says who answered');
 my $stopped = $server->query("SET moe_ml.notices = off; SELECT string_agg(customer_id::text, ',' ORDER BY customer_id) FROM half AS h JOIN none AS n USING (customer_id)
     WHERE float8send(h.probability) = float8send(n.probability)");
 my $asked = $server->query('SELECT string_agg(customer_id::text, \',\' ORDER BY customer_id) FROM half AS h JOIN every AS n USING (customer_id)
@@ -55,8 +68,8 @@ for my $reads ('off', 'on')
 
 # What cannot be.
 for my $wrong ([ 'regression', qr/a budget needs a model of classes/, query => 'PREDICT sum(orders.amount, 0, 12, days) FOR EACH customers', budget => 0.5 ],
-    [ 'no history', qr/a budget needs the expert "history" and another/, budget => 0.5, experts => "'linear'" ],
-    [ 'history alone', qr/a budget needs the expert "history" and another/, budget => 0.5, experts => "'history'" ],
+    [ 'no glance', qr/a budget needs the expert "glance" and another/, budget => 0.5, experts => "'linear'" ],
+    [ 'glance alone', qr/a budget needs the expert "glance" and another/, budget => 0.5, experts => "'glance'" ],
     [ 'few rows', qr/a budget cannot be chosen for this model/, %tiny, budget => 0.5, validation_from => "'2020-04-16'" ],
     [ 'out of range', qr/budget/, budget => 2 ])
 {
@@ -70,17 +83,17 @@ is($server->query("SELECT count(*) FROM moe_ml.models WHERE name = 'wrong'"), 0,
 # Tables that are not read must be allowed to be: whoever may ask of one row may of all.
 $server->query(<<"SQL");
 $quiet; SELECT moe_ml.execute(\$moe\$CREATE MODEL kept_labels PREDICT y FOR EACH customers AT at
-    WITH (experts = 'history, linear', budget = 0, seed = 1, validation_from = '2020-03-20', test_from = '2020-04-10') AS
+    WITH (experts = 'glance, linear', budget = 0, seed = 1, validation_from = '2020-03-20', test_from = '2020-04-10') AS
     SELECT customer_id, at, NOT EXISTS (SELECT FROM orders AS o WHERE o.customer_id = c.customer_id AND o.placed_at > at AND o.placed_at <= at + interval '3 days') AS y
     FROM customers AS c, generate_series(timestamp '2020-01-10', '2020-04-16', '3 days') AS at\$moe\$)
 SQL
-$server->query('CREATE ROLE half_way; GRANT USAGE ON SCHEMA moe_ml TO half_way; GRANT SELECT ON kept_labels, customers TO half_way; GRANT SELECT (customer_id, placed_at) ON orders TO half_way');
+$server->query('CREATE ROLE half_way; GRANT USAGE ON SCHEMA moe_ml TO half_way; GRANT SELECT ON kept_labels, customers, visits TO half_way; GRANT SELECT (customer_id, placed_at) ON orders TO half_way');
 like(($server->psql("$quiet; SET moe_ml.index_reads = $_; SET ROLE half_way; SELECT * FROM kept_labels"))[2], qr/permission denied for (table|column "\w+" of table) "?orders/, "index_reads = $_: no row without a right to all tables") for 'off', 'auto', 'on';
 $server->query('GRANT SELECT (order_id, amount) ON orders TO half_way');
 is($server->query("$quiet; SET ROLE half_way; SELECT count(*) FROM kept_labels"), '30', 'rights to its columns are enough');
 
 # Entities that are others when they are read again.
-$server->query("CREATE ROLE guest; GRANT USAGE ON SCHEMA moe_ml TO guest; GRANT SELECT ON half, customers, orders TO guest;
+$server->query("CREATE ROLE guest; GRANT USAGE ON SCHEMA moe_ml TO guest; GRANT SELECT ON half, customers, visits, orders TO guest;
     ALTER TABLE customers ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON customers USING (random() < 0.5)");
 my %told;
 for my $question ('SELECT * FROM half', "SELECT * FROM half WHERE customer_id = $late")

@@ -6,7 +6,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "gnn/mixture.h"
+#include "gnn/mixture_private.h"
 #include "kernels/blas.h"
 
 #define WIDTH              6
@@ -27,7 +27,8 @@ typedef struct world
     float x[ROWS * WIDTH];
 } world;
 
-static const uint8_t roles[WIDTH] = {MOE_INPUT_HISTORY | MOE_INPUT_CHEAP, MOE_INPUT_HISTORY, MOE_INPUT_CHEAP, 0, 0, 0};
+static const uint8_t roles[WIDTH] = {
+    MOE_INPUT_HISTORY | MOE_INPUT_CHEAP | MOE_INPUT_GLANCE, MOE_INPUT_HISTORY, MOE_INPUT_CHEAP, 0, 0, 0};
 
 static double
 truth(const world *w, int32_t row)
@@ -125,6 +126,7 @@ predict(world *w, moe_mixture *m, int64_t first, int64_t n, float *out, float *g
 #define LINEAR  (1u << MOE_EXPERT_LINEAR)
 #define HISTORY (1u << MOE_EXPERT_HISTORY)
 #define GRAPH   (1u << MOE_EXPERT_GRAPH)
+#define GLANCE  (1u << MOE_EXPERT_GLANCE)
 
 static void
 a_prediction_is_the_mean_of_what_experts_say_by_their_gates(void **state)
@@ -259,12 +261,37 @@ follow(world *w, moe_mixture *m, int i, moe_mixture_path *path)
 }
 
 static void
+an_expert_sees_its_own_inputs_alone(void **state)
+{
+    moe_job *job = open_job(1);
+    world *w = moe_alloc(job, 1, sizeof *w);
+    make_world(w, job, MOE_BINARY);
+    moe_mixture *m = make_mixture(w, HISTORY | LINEAR | GLANCE, NULL);
+    moe_seeds seeds = {0, ROWS, w->row, w->time, NULL};
+    float before[ROWS], after[ROWS];
+    static float x[ROWS * WIDTH];
+    for (int e = 0; e < 3; e++)
+        for (int c = 0; c < WIDTH; c++)
+        {
+            uint8_t role = moe_mixture_sees(moe_mixture_kind(m, e));
+            memcpy(x, w->x, sizeof x);
+            for (int i = 0; i < ROWS; i++)
+                x[i * WIDTH + c] = -x[i * WIDTH + c];
+            assert_int_equal(moe_mixture_ask(m, e, false, &seeds, NULL, w->x, before), MOE_OK);
+            assert_int_equal(moe_mixture_ask(m, e, false, &seeds, NULL, x, after), MOE_OK);
+            assert_int_equal(memcmp(before, after, sizeof before) != 0, role == 0 || (roles[c] & role));
+        }
+    moe_mixture_destroy(m);
+    moe_job_destroy(job);
+}
+
+static void
 a_path_followed_with_a_seeds_own_inputs_gives_its_prediction(void **state)
 {
     moe_job *job = open_job(2);
     world *w = moe_alloc(job, 1, sizeof *w);
     make_world(w, job, MOE_BINARY);
-    moe_mixture *m = make_mixture(w, HISTORY | LINEAR | GRAPH, NULL);
+    moe_mixture *m = make_mixture(w, HISTORY | LINEAR | GLANCE, NULL);
     moe_dense_rows rows = dense_rows(w, 0, ROWS / 4), none = {.width = WIDTH};
     float out[ROWS], gates[3 * ROWS];
     int stops = 0, stale = 0;
@@ -421,6 +448,7 @@ main(void)
         cmocka_unit_test(an_expert_that_is_not_needed_is_not_asked),
         cmocka_unit_test(a_seed_alone_has_the_bits_it_has_among_others_for_any_number_of_threads),
         cmocka_unit_test(stale_seeds_are_answered_by_the_version_for_them_and_no_others),
+        cmocka_unit_test(an_expert_sees_its_own_inputs_alone),
         cmocka_unit_test(a_path_followed_with_a_seeds_own_inputs_gives_its_prediction),
         cmocka_unit_test(numbers_far_out_are_learned_and_kept_within_the_labels_range),
         cmocka_unit_test(without_held_out_rows_weights_are_equal_and_there_is_no_range),

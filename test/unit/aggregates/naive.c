@@ -9,7 +9,7 @@
 #include <string.h>
 
 #define COLUMNS 20000
-#define NAME    200
+#define NAME    300
 #define VALUES  60
 #define EVENTS  4096
 
@@ -417,6 +417,122 @@ put_siblings(naive *nv, int key, int32_t owner, bool hop, const char *where)
         }
 }
 
+/* Of a row's latest 64 fellows over `beyond`, those there at its time: 0 how many, 1 how many a day, 2 in 12 windows, 3
+ * mean. */
+static double
+look_beyond(const naive *nv, int t, int other, int beyond, const thing *x, int32_t row, int what)
+{
+    const moe_relation *r = &nv->db->relations[beyond];
+    int32_t partner = nv->db->relations[other].parent_of[row];
+    int64_t time = row_time(nv, t, row), first = MOE_TIME_NEVER;
+    double all = 0, timed = 0, within = 0, sum = 0, n = 0, seen = 0;
+
+    if (partner < 0 || row_time(nv, r->parent, partner) > time)
+        return NAN;
+    for (int64_t i = nv->db->tables[r->child].n_rows - 1; i >= 0; i--)
+    {
+        int64_t theirs = row_time(nv, r->child, i);
+        double value = x ? value_of(nv, r->child, x, i) : NAN;
+
+        if (r->parent_of[i] != partner || theirs > time || (beyond == other && i == row))
+            continue;
+        all++;
+        seen++;
+        if (seen <= 64 && !isnan(value))
+        {
+            sum += value;
+            n++;
+        }
+        if (theirs == MOE_TIME_ALWAYS)
+            continue;
+        timed++;
+        within += time - theirs < 12 * nv->window;
+        first = theirs < first ? theirs : first;
+    }
+    if (what == 1)
+        return timed > 1 && time > first ? timed * DAY / (double) (time - first) : NAN;
+    return what == 0 ? all : what == 2 ? within : n > 0 ? sum / n : NAN;
+}
+
+static void
+put_partner(naive *nv, const series *s, bool timed, const char *subject)
+{
+    put(nv, series_mean_or_sum(s, 0, true), "mean of ", subject, "", "");
+    if (!timed)
+        return;
+    put(nv, series_exponential(s, 6), "exponential mean (half-life 6) of ", subject, "", "");
+    put(nv, series_mean_or_sum(s, 12, true), "mean of ", subject, span(nv, 12, (char[40]){0}), "");
+}
+
+static void
+put_partners(naive *nv, int key, int32_t owner)
+{
+    const moe_relation *rs = nv->db->relations;
+    int t = rs[key].child;
+    bool timed = nv->db->times[t].time != NULL;
+    static event events[EVENTS];
+    static double x[EVENTS];
+    int n = find_events(nv, key, -1, -1, owner, events);
+    series s = {n, events, x, owner >= 0, nv->horizon, nv->window};
+
+    for (int other = 0; other < nv->db->n_relations; other++)
+    {
+        int p = rs[other].parent;
+        char by1[40], by2[40], by3[40], where[150], subject[300];
+
+        if (other == key || rs[other].child != t || nv->fit_rows[t] == 0)
+            continue;
+        sprintf(where, " of the %s%s of %s%s", nv->db->tables[p].name, by(nv, other, by1), nv->db->tables[t].name,
+                by(nv, key, by2));
+        for (int i = 0; i < nv->n_things[p]; i++)
+        {
+            const thing *v = &nv->things[p][i];
+
+            if (v->kind == 'd' || v->kind == 'a' || bit_of(nv, p, v) >= 0)
+                continue;
+            for (int e = 0; e < n; e++)
+            {
+                int32_t partner = rs[other].parent_of[events[e].row];
+
+                x[e] = partner >= 0 && row_time(nv, p, partner) <= row_time(nv, t, events[e].row)
+                           ? value_of(nv, p, v, partner)
+                           : NAN;
+            }
+            snprintf(subject, sizeof(subject), "%s%s", v->name, where);
+            put_partner(nv, &s, timed, subject);
+        }
+        for (int beyond = 0; beyond < nv->db->n_relations; beyond++)
+        {
+            static const char *const counts[] = {"the count of ", "the count a day of ", "the count of "};
+            int u = rs[beyond].child;
+            bool theirs = nv->db->times[u].time != NULL;
+
+            if (rs[beyond].parent != p || nv->fit_rows[u] == 0 || (theirs && !timed))
+                continue;
+            for (int what = 0; what < (theirs ? 3 : 1); what++)
+            {
+                for (int e = 0; e < n; e++)
+                    x[e] = look_beyond(nv, t, other, beyond, NULL, events[e].row, what);
+                snprintf(subject, sizeof(subject), "%s%s%s%s%s%s", counts[what], nv->db->tables[u].name,
+                         by(nv, beyond, by3), what == 2 ? " in " : "",
+                         what == 2 ? span(nv, 12, (char[40]){0}) + strlen(" over ") : "", where);
+                put_partner(nv, &s, timed, subject);
+            }
+            for (int i = 0; i < nv->n_things[u]; i++)
+            {
+                const thing *v = &nv->things[u][i];
+
+                if (beyond == other || v->kind != 'x' || bit_of(nv, u, v) >= 0)
+                    continue;
+                for (int e = 0; e < n; e++)
+                    x[e] = look_beyond(nv, t, other, beyond, v, events[e].row, 3);
+                snprintf(subject, sizeof(subject), "the mean of %s%s%s", v->name, by3, where);
+                put_partner(nv, &s, timed, subject);
+            }
+        }
+    }
+}
+
 static void
 put_own(naive *nv, int t, int32_t row, const char *where)
 {
@@ -533,6 +649,7 @@ naive_compute(naive *nv, int32_t row, int64_t time, int64_t horizon)
         {
             put_events(nv, k, -1, row, false, "");
             put_siblings(nv, k, row, false, "");
+            put_partners(nv, k, row);
             for (int below = 0; below < nv->db->n_relations; below++)
                 if (rs[below].parent == rs[k].child)
                     put_events(nv, k, below, row, false, "");
