@@ -24,56 +24,29 @@
 
 #include "miscadmin.h"
 
-#include "extension/attribution.h"
+#include "extension/attribution_internal.h"
 #include "extension/model_inputs.h"
-#include "extension/model_predictor_internal.h"
 #include "extension/moe_ml.h"
 #include "kernels/random.h"
 
-#define ORDER_KEY    UINT64CONST(0x6f77656e)
-#define STATES       64   /* evaluated together */
 #define DENSE_STATES 8000 /* at most, about, in all orders */
 #define GRAPH_STATES 1000
 #define MOST_PAIRS   64 /* of orders */
 
-typedef struct game
-{
-    const moe_seed *seed;
-    struct moe_predictor_parts *parts;
-    int n;
-    moe_attributed *players;
-    int class; /* the output that is followed; -1 until it is known */
-    int outputs;
-    int columns;
-    int width;
-    moe_mixture_path path;
-    int *player_of;   /* [columns] */
-    bool *graph_sees; /* [n]: what the graph expert says may depend on it */
-    float *raw;       /* [columns]: of the seed */
-    float *rows;      /* [STATES, columns] */
-    float *x;         /* [STATES, width] */
-    int32 *row;       /* [STATES]: the seed's, once for each state */
-    int64 *time;
-    float *said[MOE_EXPERT_KINDS]; /* [STATES, outputs] */
-    float *prediction;             /* [STATES, outputs] */
-    bool **hidden;                 /* [tables], [columns of the table] */
-    bool *disabled;                /* [tables + 1] */
-} game;
-
 static bool
-asked(const game *g, int e)
+asked(const moe_game *g, int e)
 {
     return g->path.gate[e] > 0;
 }
 
 static bool
-is_graph(const game *g, int e)
+is_graph(const moe_game *g, int e)
 {
     return moe_mixture_kind(g->parts->mixture, e) == MOE_EXPERT_GRAPH;
 }
 
 static int
-find_player(const game *g, const moe_subject *subject)
+find_player(const moe_game *g, const moe_subject *subject)
 {
     int p = 0;
 
@@ -95,7 +68,7 @@ compare_players(const void *a, const void *b)
 
 /* Players: what inputs are about, and what the graph expert sees, if it is asked. */
 static void
-find_players(game *g)
+find_players(moe_game *g)
 {
     moe_subject *subjects;
     bool graph = false;
@@ -114,36 +87,49 @@ find_players(game *g)
 }
 
 static void
-allocate(game *g)
+allocate(moe_game *g)
 {
     const moe_data *data = g->seed->predictor->data;
 
-    g->rows = palloc_array(float, (Size) STATES * g->columns + 1);
-    g->x = palloc_array(float, (Size) STATES * g->width + 1);
-    g->row = palloc_array(int32, STATES);
-    g->time = palloc_array(int64, STATES);
-    for (int s = 0; s < STATES; s++)
+    g->rows = palloc_array(float, (Size) MOE_GAME_STATES * g->columns + 1);
+    g->x = palloc_array(float, (Size) MOE_GAME_STATES * g->width + 1);
+    g->row = palloc_array(int32, MOE_GAME_STATES);
+    g->time = palloc_array(int64, MOE_GAME_STATES);
+    for (int s = 0; s < MOE_GAME_STATES; s++)
     {
         g->row[s] = g->seed->row;
         g->time[s] = g->seed->time;
     }
     for (int e = 0; e < moe_mixture_experts(g->parts->mixture); e++)
-        g->said[e] = palloc0_array(float, STATES * g->outputs);
-    g->prediction = palloc_array(float, STATES * g->outputs);
+        g->said[e] = palloc0_array(float, MOE_GAME_STATES * g->outputs);
+    g->prediction = palloc_array(float, MOE_GAME_STATES * g->outputs);
     g->hidden = palloc_array(bool *, data->n_tables);
     for (int t = 0; t < data->n_tables; t++)
         g->hidden[t] = palloc0_array(bool, data->tables[t].n_columns + 1);
     g->disabled = palloc0_array(bool, data->n_tables + 1);
 }
 
+/* What inputs are about, by column. */
+static void
+find_columns(moe_game *g)
+{
+    g->player_of = palloc_array(int, g->columns + 1);
+    for (int c = 0; c < g->columns; c++)
+    {
+        moe_subject subject = moe_subject_of(g->seed->predictor->inputs, c);
+
+        g->player_of[c] = find_player(g, &subject);
+    }
+}
+
 /* The path of the prediction, the players, and what the seed's inputs are. */
 static void
-set_up(game *g, const moe_seed *seed)
+set_up(moe_game *g, const moe_seed *seed)
 {
     moe_predictor *predictor = seed->predictor;
     moe_seeds one = {0, 1, &seed->row, &seed->time, NULL};
 
-    *g = (game){.seed = seed, .parts = predictor->parts, .class = -1};
+    *g = (moe_game){.seed = seed, .parts = predictor->parts, .class = -1};
     g->outputs = predictor->info->task == MOE_MULTICLASS ? predictor->info->n_classes : 1;
     g->columns = moe_inputs_columns(predictor->inputs);
     g->width = moe_inputs_width(predictor->inputs);
@@ -153,18 +139,23 @@ set_up(game *g, const moe_seed *seed)
     find_players(g);
     g->raw = palloc_array(float, g->columns + 1);
     moe_check(predictor->job, moe_inputs_raw(predictor->inputs, &one, g->raw));
-    g->player_of = palloc_array(int, g->columns + 1);
-    for (int c = 0; c < g->columns; c++)
-    {
-        moe_subject subject = moe_subject_of(predictor->inputs, c);
+    find_columns(g);
+}
 
-        g->player_of[c] = find_player(g, &subject);
-    }
+void
+moe_game_move(const moe_game *from, const moe_seed *seed, moe_game *to)
+{
+    *to = *from;
+    to->seed = seed;
+    to->parts = seed->predictor->parts;
+    allocate(to);
+    to->raw = palloc_array(float, to->columns + 1);
+    memcpy(to->raw, from->raw, sizeof(float) * to->columns);
 }
 
 /* Hide from the graph expert what is not among the first `size` players of an order. */
 static void
-hide_from_graph(game *g, const int *place, int size)
+hide_from_graph(moe_game *g, const int *place, int size)
 {
     const moe_data *data = g->seed->predictor->data;
 
@@ -183,7 +174,7 @@ hide_from_graph(game *g, const int *place, int size)
 
 /* Does the graph expert say the same of two states, the second of which has more players? */
 static bool
-graph_sees_no_more(const game *g, const int *place, int size, int more)
+graph_sees_no_more(const moe_game *g, const int *place, int size, int more)
 {
     for (int p = 0; p < g->n; p++)
         if (place[p] >= size && place[p] < more && g->graph_sees[p])
@@ -193,7 +184,7 @@ graph_sees_no_more(const game *g, const int *place, int size, int more)
 
 /* What the graph expert says of each state. */
 static void
-ask_graph(game *g, int e, const int *place, int n, const int *sizes)
+ask_graph(moe_game *g, int e, const int *place, int n, const int *sizes)
 {
     for (int s = 0; s < n; s++)
     {
@@ -216,12 +207,8 @@ ask_graph(game *g, int e, const int *place, int n, const int *sizes)
     }
 }
 
-/*
- * Predict n <= STATES states of an order, in which player p has place[p]: state s shows the first sizes[s], ascending.
- * Fills said and prediction.
- */
-static void
-evaluate(game *g, const int *place, int n, const int *sizes)
+void
+moe_game_evaluate(moe_game *g, const int *place, int n, const int *sizes)
 {
     moe_job *job = g->seed->predictor->job;
     moe_seeds seeds = {0, n, g->row, g->time, NULL};
@@ -246,14 +233,14 @@ evaluate(game *g, const int *place, int n, const int *sizes)
 
 /* The two ends: all is known, and nothing; experts' contributions are their difference. */
 static void
-evaluate_ends(game *g, moe_attribution *out)
+evaluate_ends(moe_game *g, moe_attribution *out)
 {
     int *place = palloc_array(int, g->n + 1);
     int sizes[] = {0, g->n};
 
     for (int p = 0; p < g->n; p++)
         place[p] = p;
-    evaluate(g, place, 2, sizes);
+    moe_game_evaluate(g, place, 2, sizes);
     g->class = g->outputs == 1 ? 0 : moe_best_class(g->prediction + g->outputs, g->outputs);
     out->base = g->prediction[g->class];
     out->prediction = g->prediction[g->outputs + g->class];
@@ -270,9 +257,8 @@ evaluate_ends(game *g, moe_attribution *out)
     pfree(place);
 }
 
-/* Shuffle n numbers (Fisher and Yates). */
-static void
-shuffle(int *numbers, int n, uint64 key)
+void
+moe_game_shuffle(int *numbers, int n, uint64 key)
 {
     for (int i = n - 1; i > 0; i--)
     {
@@ -284,9 +270,21 @@ shuffle(int *numbers, int n, uint64 key)
     }
 }
 
+void
+moe_game_reverse(int *numbers, int n)
+{
+    for (int i = 0; i < n / 2; i++)
+    {
+        int number = numbers[i];
+
+        numbers[i] = numbers[n - 1 - i];
+        numbers[n - 1 - i] = number;
+    }
+}
+
 /* Where a player's group ends; what has no table is a group of its own. */
 static int
-group_end(const game *g, int first)
+group_end(const moe_game *g, int first)
 {
     int end = first + 1;
 
@@ -296,17 +294,17 @@ group_end(const game *g, int first)
     return end;
 }
 
-/* An order of the players, [n], in which groups stand together. */
-static void
-draw_order(const game *g, uint64 key, int *order)
+void
+moe_game_draw_order(const moe_game *g, int pair, int *order)
 {
+    uint64 key = moe_key(MOE_GAME_KEY, (uint64) pair);
     int *first = palloc_array(int, g->n + 1);
     int n_groups = 0;
     int at = 0;
 
     for (int p = 0; p < g->n; p = group_end(g, p))
         first[n_groups++] = p;
-    shuffle(first, n_groups, moe_key(key, 0));
+    moe_game_shuffle(first, n_groups, moe_key(key, 0));
     for (int i = 0; i < n_groups; i++)
     {
         int end = group_end(g, first[i]);
@@ -314,28 +312,28 @@ draw_order(const game *g, uint64 key, int *order)
 
         for (int p = first[i]; p < end; p++)
             order[at++] = p;
-        shuffle(order + from, at - from, moe_key(key, (uint64) first[i] + 1));
+        moe_game_shuffle(order + from, at - from, moe_key(key, (uint64) first[i] + 1));
     }
     pfree(first);
 }
 
 /* Add what each player adds when it joins those before it. */
 static void
-follow_order(game *g, const int *order, const moe_attribution *ends, double *sum)
+follow_order(moe_game *g, const int *order, const moe_attribution *ends, double *sum)
 {
     int *place = palloc_array(int, g->n + 1);
     double before = ends->base;
 
     for (int i = 0; i < g->n; i++)
         place[order[i]] = i;
-    for (int first = 0; first < g->n; first += STATES)
+    for (int first = 0; first < g->n; first += MOE_GAME_STATES)
     {
-        int sizes[STATES];
-        int n = Min(g->n - first, STATES);
+        int sizes[MOE_GAME_STATES];
+        int n = Min(g->n - first, MOE_GAME_STATES);
 
         for (int s = 0; s < n; s++)
             sizes[s] = first + s + 1;
-        evaluate(g, place, n, sizes);
+        moe_game_evaluate(g, place, n, sizes);
         for (int s = 0; s < n; s++)
         {
             double now = g->prediction[s * g->outputs + g->class];
@@ -349,7 +347,7 @@ follow_order(game *g, const int *order, const moe_attribution *ends, double *sum
 
 /* How many orders and their reverses there is time for; one pair is all there are of two players. */
 static int
-count_pairs(const game *g)
+count_pairs(const moe_game *g)
 {
     bool graph = false;
 
@@ -361,9 +359,9 @@ count_pairs(const game *g)
 }
 
 void
-moe_attribute(const moe_seed *seed, moe_attribution *attribution)
+moe_attribute(const moe_seed *seed, int rows_alone, moe_attribution *attribution)
 {
-    game g;
+    moe_game g;
     int *order;
     double *sum;
     int pairs;
@@ -376,19 +374,15 @@ moe_attribute(const moe_seed *seed, moe_attribution *attribution)
     pairs = count_pairs(&g);
     for (int k = 0; k < pairs; k++)
     {
-        draw_order(&g, moe_key(ORDER_KEY, (uint64) k), order);
+        moe_game_draw_order(&g, k, order);
         follow_order(&g, order, attribution, sum);
-        for (int i = 0; i < g.n / 2; i++)
-        {
-            int p = order[i];
-
-            order[i] = order[g.n - 1 - i];
-            order[g.n - 1 - i] = p;
-        }
+        moe_game_reverse(order, g.n);
         follow_order(&g, order, attribution, sum);
     }
     for (int p = 0; p < g.n; p++)
         g.players[p].contribution = sum[p] / (2 * pairs);
     attribution->n_subjects = g.n;
     attribution->subjects = g.players;
+    if (rows_alone > 0)
+        moe_attribute_rows(&g, pairs, rows_alone, attribution);
 }

@@ -1,5 +1,5 @@
 /*
- * explain.c: which tables, columns and experts a prediction, or a model, rests on.
+ * explain.c: which tables, columns, rows and experts a prediction, or a model, rests on.
  *
  * Of one prediction, contributions that sum to what it differs by from a
  * prediction that knows nothing (attribution.c). Of a model, leave one out: what
@@ -21,10 +21,13 @@
 #include "extension/model_inputs.h"
 #include "extension/moe_ml.h"
 #include "extension/predict.h"
+#include "extension/row_name.h"
 #include "extension/subject.h"
 
 #define MAX_ROWS    2000 /* validation rows that importance looks at */
 #define MAX_COLUMNS 10   /* told by explain: those that contribute most */
+#define ROWS_ALONE  50   /* of a table at least, if that many are near, whether they are told or not */
+#define MAX_TOP     1000
 
 MOE_FUNCTION(moe_explain);
 MOE_FUNCTION(moe_explain_text);
@@ -196,6 +199,117 @@ emit_columns(ReturnSetInfo *result, const moe_seed *seed, const moe_attribution 
     }
 }
 
+/* Largest first; ties by table and row. */
+static int
+compare_rows(const void *a, const void *b)
+{
+    const moe_attributed_rows *x = a, *y = b;
+
+    if (fabs(x->contribution) != fabs(y->contribution))
+        return fabs(x->contribution) > fabs(y->contribution) ? -1 : 1;
+    return x->table != y->table ? x->table - y->table : x->row - y->row;
+}
+
+/* Lines of one part, to be emitted largest first. */
+typedef struct lines
+{
+    int n;
+    line *line;
+} lines;
+
+static void
+add_row_line(lines *lines, const moe_seed *seed, const moe_attribution *of, char *name, int64 rows, double contribution)
+{
+    lines->line[lines->n++] = (line){"row", name, rows, NAN, tidy(seed, of, contribution), NAN};
+}
+
+/* Largest first; equal ones stay in the order in which their names sort. */
+static int
+compare_lines(const void *a, const void *b)
+{
+    const line *x = a, *y = b;
+
+    if (fabs(x->contribution) != fabs(y->contribution))
+        return fabs(x->contribution) > fabs(y->contribution) ? -1 : 1;
+    return strcmp(x->name, y->name);
+}
+
+static void
+emit_lines(ReturnSetInfo *result, lines *lines)
+{
+    qsort(lines->line, lines->n, sizeof(line), compare_lines);
+    for (int i = 0; i < lines->n; i++)
+        emit(result, &lines->line[i]);
+    lines->n = 0;
+}
+
+/* Is it the row that is predicted for? It is always told. */
+static bool
+is_seed(const moe_seed *seed, const moe_attributed_rows *rows)
+{
+    return rows->table == 0 && rows->row == seed->row;
+}
+
+/* What is left of each table's rows: all that were not told one by one, and that there are none. */
+static void
+add_other_rows(lines *lines, const moe_seed *seed, const moe_attribution *of, const moe_attributed_rows *others,
+               const moe_attributed_rows *none)
+{
+    const moe_schema *schema = seed->predictor->schema;
+
+    for (int t = 0; t < schema->n_tables; t++)
+    {
+        char *table = moe_subject_table(schema, t);
+
+        if (others[t].n > 0)
+            add_row_line(
+                lines, seed, of,
+                psprintf(INT64_FORMAT " other %s of %s", others[t].n, others[t].n == 1 ? "row" : "rows", table),
+                others[t].n, others[t].contribution);
+        if (tidy(seed, of, none[t].contribution) != 0)
+            add_row_line(lines, seed, of, psprintf("no rows of %s", table), 0, none[t].contribution);
+    }
+}
+
+/* The rows that contribute most; then the others of each table together, the seed's own, and what has no table. */
+static void
+emit_rows(ReturnSetInfo *result, const moe_seed *seed, const moe_attribution *of, int top)
+{
+    int n_tables = seed->predictor->schema->n_tables;
+    moe_attributed_rows *others = palloc0_array(moe_attributed_rows, n_tables);
+    moe_attributed_rows *none = palloc0_array(moe_attributed_rows, n_tables);
+    lines lines = {0, palloc_array(line, of->n_rows + 2 * n_tables + of->n_subjects)};
+    int told = 0;
+
+    qsort(of->rows, of->n_rows, sizeof(moe_attributed_rows), compare_rows);
+    for (; told < of->n_rows && lines.n < top && tidy(seed, of, of->rows[told].contribution) != 0; told++)
+        if (of->rows[told].row >= 0)
+            add_row_line(&lines, seed, of, moe_row_name(seed->predictor, of->rows[told].table, of->rows[told].row), 1,
+                         of->rows[told].contribution);
+    emit_lines(result, &lines);
+    for (int i = 0; i < of->n_rows; i++)
+    {
+        const moe_attributed_rows *rows = &of->rows[i];
+        moe_attributed_rows *rest = rows->n > 0 ? &others[rows->table] : &none[rows->table];
+
+        if (rows->row >= 0 && i < told)
+            continue;
+        if (is_seed(seed, rows))
+        {
+            add_row_line(&lines, seed, of, moe_row_name(seed->predictor, 0, seed->row), 1, rows->contribution);
+            continue;
+        }
+        rest->n += rows->n;
+        rest->contribution += rows->contribution;
+    }
+    add_other_rows(&lines, seed, of, others, none);
+    for (int i = 0; i < of->n_subjects; i++)
+        if (of->subjects[i].subject.table < 0 && tidy(seed, of, of->subjects[i].contribution) != 0)
+            add_row_line(&lines, seed, of, moe_subject_name(seed->predictor, &of->subjects[i].subject), -1,
+                         of->subjects[i].contribution);
+    emit_lines(result, &lines);
+}
+
 /* The experts, and of probabilities what calibration adds to their mean. */
 static void
 emit_experts(ReturnSetInfo *result, const moe_seed *seed, const moe_attribution *of)
@@ -217,21 +331,39 @@ emit_experts(ReturnSetInfo *result, const moe_seed *seed, const moe_attribution 
     }
 }
 
+/* The rows that are wanted one by one, at most. */
+static int
+top_rows(FunctionCallInfo fcinfo)
+{
+    int top = PG_GETARG_INT32(3);
+
+    if (top < 0 || top > MAX_TOP)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("top_rows must lie between 0 and %d", MAX_TOP),
+                        errhint("0 leaves rows out.")));
+    return top;
+}
+
 static Datum
 explain(FunctionCallInfo fcinfo, bool as_text)
 {
     moe_seed seed;
+    int top;
     moe_attribution attribution;
     ReturnSetInfo *result;
 
     InitMaterializedSRF(fcinfo, 0);
     result = (ReturnSetInfo *) fcinfo->resultinfo;
+    if (PG_ARGISNULL(3))
+        return (Datum) 0;
+    top = top_rows(fcinfo);
     if (!moe_predict_seed(fcinfo, as_text, &seed))
         return (Datum) 0;
-    moe_attribute(&seed, &attribution);
+    moe_attribute(&seed, top == 0 ? 0 : Max(top, ROWS_ALONE), &attribution);
     emit_whole(result, &seed, &attribution);
     emit_tables(result, &seed, &attribution);
     emit_columns(result, &seed, &attribution);
+    if (top > 0)
+        emit_rows(result, &seed, &attribution, top);
     emit_experts(result, &seed, &attribution);
     return (Datum) 0;
 }

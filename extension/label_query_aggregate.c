@@ -94,14 +94,13 @@ write_parent(moe_label_writer *writer, const moe_schema_edge *edge, const char *
     for (int i = 0; i < edge->n_columns; i++)
     {
         int to = edge->parent_columns[i];
-        int from = edge->child_columns[i];
 
         if (i > 0)
             appendStringInfoString(writer->sql, " AND ");
         moe_label_write_equality(writer, psprintf("%s.%s", parent, moe_label_column_sql(schema, edge->parent, to)),
                                  schema->tables[edge->parent].columns[to].type,
-                                 psprintf("%s.%s", child, moe_label_column_sql(schema, edge->child, from)),
-                                 schema->tables[edge->child].columns[from].type);
+                                 moe_schema_foreign_key_sql(schema, edge, i, child),
+                                 schema->tables[edge->child].columns[edge->child_columns[i]].type);
     }
 }
 
@@ -253,8 +252,7 @@ moe_label_write_aggregate(moe_label_writer *writer, const moe_label_aggregate *a
                                           aggregate->time_edge >= 0 ? "t" : step_alias(aggregate->time_step));
     initStringInfo(&keys);
     for (int i = 0; i < last->n_columns; i++)
-        appendStringInfo(&keys, "%s%s.%s", i > 0 ? ", " : "", holder,
-                         moe_label_column_sql(schema, last->child, last->child_columns[i]));
+        appendStringInfo(&keys, "%s%s", i > 0 ? ", " : "", moe_schema_foreign_key_sql(schema, last, i, holder));
 
     appendStringInfo(writer->sql, "%s%s (%s", writer->n_ctes ? ",\n" : "WITH ", aggregate->name,
                      grid    ? "as_of, "

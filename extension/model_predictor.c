@@ -164,6 +164,7 @@ moe_predictor_forget(moe_predictor *predictor)
         parts->member[i].encoder = NULL;
     }
     parts->graph = NULL;
+    parts->names = NULL;
     parts->population = NULL;
     parts->told = (moe_past_labels){0};
     parts->has_population = parts->has_past = false;
@@ -176,14 +177,19 @@ moe_predictor_forget(moe_predictor *predictor)
     parts->rows = NULL;
 }
 
-/* One job may use of the memory limit what another leaves. */
+/* A job may use of the memory limit what others leave. */
+static void
+leave_limit(moe_job *job, size_t used)
+{
+    size_t limit = (size_t) moe_setting_memory_limit_mb * 1024 * 1024;
+
+    moe_job_set_memory_limit(job, used < limit ? limit - used : 1);
+}
+
 static void
 share_limit(moe_job *job, const moe_job *other)
 {
-    size_t limit = (size_t) moe_setting_memory_limit_mb * 1024 * 1024;
-    size_t used = moe_job_memory_used(other);
-
-    moe_job_set_memory_limit(job, used < limit ? limit - used : 1);
+    leave_limit(job, moe_job_memory_used(other));
 }
 
 /* Bind the stored schema to the catalog, for as long as there are rows. */
@@ -286,6 +292,44 @@ moe_predictor_read(moe_predictor *predictor)
     build_graph(predictor);
     finish_reading(predictor, start);
     MemoryContextSwitchTo(old);
+}
+
+/* What a predictor takes of the memory limit. */
+static size_t
+memory_used(const moe_predictor *predictor)
+{
+    return moe_job_memory_used(predictor->job) + moe_job_memory_used(predictor->data->job);
+}
+
+moe_job *
+moe_predictor_job_beside(const moe_predictor *predictor)
+{
+    moe_job *job = moe_job_of_threads(CurrentMemoryContext, 1);
+
+    leave_limit(job, memory_used(predictor));
+    return job;
+}
+
+moe_predictor *
+moe_predictor_excerpt(const moe_predictor *of, moe_job *job, const moe_row_list *lists, int64 time)
+{
+    moe_predictor *predictor = palloc0_object(moe_predictor);
+    int64 newest = moe_graph_newest(of->parts->graph, time);
+
+    predictor->context = CurrentMemoryContext;
+    moe_predictor_load(predictor, of->info->foreign_table);
+    if (!moe_predictor_is_of(predictor, &of->info->id, of->parts->version))
+        ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+                        errmsg("model \"%s\" was trained again meanwhile", get_rel_name(of->info->foreign_table)),
+                        errhint("Run the statement again.")));
+    leave_limit(job, memory_used(of) + moe_job_memory_used(predictor->job));
+    predictor->schema = of->schema;
+    predictor->data = moe_data_excerpt(of->data, job, lists);
+    build_graph(predictor);
+    leave_limit(predictor->job, memory_used(of) + moe_job_memory_used(job));
+    moe_check(job, moe_graph_tell_newest(predictor->parts->graph, time, newest));
+    bind_rows(predictor);
+    return predictor;
 }
 
 /* Now, on the axis of row times. */

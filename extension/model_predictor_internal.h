@@ -33,6 +33,7 @@ struct moe_predictor_parts
     int64 default_time; /* where rows were looked up */
     MemoryContext rows; /* of what was read: the schema, data with a job of their own, and the graph */
     moe_graph *graph;
+    struct moe_row_names *names; /* row_name.c: [tables] of what was read, or NULL */
 
     const int32 *asked;       /* of the seeds that the graph expert is being asked about, their rows */
     const float *asked_input; /* and their inputs */
@@ -62,6 +63,13 @@ void moe_predictor_read(moe_predictor *predictor);
 bool moe_predictor_read_around(moe_predictor *predictor, const moe_asked *asked);
 /* Read the entity row that is asked about, or all of them. */
 void moe_predictor_read_entities(moe_predictor *predictor, const moe_asked *asked);
+/* A job bound to CurrentMemoryContext that may use of the memory limit what a predictor leaves. */
+moe_job *moe_predictor_job_beside(const moe_predictor *predictor);
+/*
+ * The same model over some of the rows that a predictor read, as it sees them at this time: lists [tables]; copies are
+ * the job's. In CurrentMemoryContext; the other must outlive it. It has no past labels and finds no keys.
+ */
+moe_predictor *moe_predictor_excerpt(const moe_predictor *of, moe_job *job, const moe_row_list *lists, int64 time);
 /* Join the threads of what is kept. */
 void moe_predictor_rest(moe_predictor *predictor);
 /* Let go of the rows. */

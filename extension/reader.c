@@ -175,6 +175,15 @@ forget_keys(List *reads, moe_key_read *const *kept, int n_kept)
     }
 }
 
+/* All key reads: those of the entity's key, and of the links. */
+static moe_link *
+plan_reads(const moe_schema *schema, List **reads, moe_key_read **entity)
+{
+    for (int i = 0; i < schema->n_key; i++)
+        entity[i] = want_key(reads, 0, schema->key[i], schema->tables[0].columns[schema->key[i]].type);
+    return plan_links(schema, reads);
+}
+
 /* Read all rows of the first n_read tables, or those around one: NULL if these were too many. */
 static moe_data *
 read_rows(const moe_schema *schema, moe_job *job, int n_read, const moe_around *around)
@@ -189,9 +198,7 @@ read_rows(const moe_schema *schema, moe_job *job, int n_read, const moe_around *
     double start;
     int level;
 
-    for (int i = 0; i < schema->n_key; i++)
-        entity[i] = want_key(&reads, 0, schema->key[i], schema->tables[0].columns[schema->key[i]].type);
-    links = plan_links(schema, &reads);
+    links = plan_reads(schema, &reads, entity);
     level = moe_sql_begin();
     SPI_connect();
     if (around != NULL)
@@ -229,6 +236,77 @@ moe_data *
 moe_data_read_entities(const moe_schema *schema, moe_job *job)
 {
     return read_rows(schema, job, 1, NULL);
+}
+
+/* Free what a table was read for besides keys. */
+static void
+forget_columns(moe_data *data, int t)
+{
+    const moe_table *table = &data->tables[t];
+    const moe_graph_table *times = &data->graph_tables[t];
+
+    for (int c = 0; c < table->n_columns; c++)
+    {
+        const moe_column *column = &table->columns[c];
+
+        moe_free(data->job, unconstify(uint8_t *, column->null));
+        moe_free(data->job, unconstify(double *, column->number));
+        moe_free(data->job, unconstify(int64_t *, column->time));
+        moe_free(data->job, unconstify(char *, column->bytes));
+        moe_free(data->job, unconstify(float *, column->items));
+        moe_free(data->job, unconstify(int64_t *, column->offset));
+    }
+    moe_free(data->job, unconstify(int64_t *, times->time));
+    for (int g = 0; g < times->n_hidden; g++)
+        moe_free(data->job, unconstify(int64_t *, times->known_at[g]));
+}
+
+/* Free the key columns of a table that nobody asked for. */
+static void
+forget_others(List *reads, int t, moe_key_read *const *kept, int n_kept)
+{
+    List *of_table = NIL;
+    ListCell *cell;
+
+    foreach (cell, reads)
+        if (((moe_key_read *) lfirst(cell))->table == t)
+            of_table = lappend(of_table, lfirst(cell));
+    forget_keys(of_table, kept, n_kept);
+}
+
+moe_key_column **
+moe_data_read_columns(const moe_data *data, int t, int n, const int *columns)
+{
+    const moe_schema *schema = data->schema;
+    moe_data *again = make_data(schema, data->job);
+    MemoryContext context = CurrentMemoryContext;
+    moe_key_column **values = palloc_array(moe_key_column *, Max(n, 1));
+    moe_key_read **wanted = palloc_array(moe_key_read *, Max(n, 1));
+    moe_key_read *entity[INDEX_MAX_KEYS];
+    List *reads = NIL;
+    int level, n_reads;
+
+    plan_reads(schema, &reads, entity);
+    n_reads = list_length(reads);
+    for (int i = 0; i < n; i++)
+    {
+        wanted[i] = want_key(&reads, t, columns[i], schema->tables[t].columns[columns[i]].type);
+        wanted[i]->beside = list_length(reads) > n_reads && llast(reads) == wanted[i];
+    }
+    level = moe_sql_begin();
+    SPI_connect();
+    moe_read_table(again, t, reads, true, context);
+    SPI_finish();
+    moe_sql_end(level);
+    if (again->tables[t].n_rows != data->tables[t].n_rows)
+        ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                        errmsg("table \"%s\" gives other rows each time it is read", schema->tables[t].name),
+                        errhint("Leave it out with USING if it is a view over functions that are volatile.")));
+    for (int i = 0; i < n; i++)
+        values[i] = wanted[i]->values;
+    forget_others(reads, t, wanted, n);
+    forget_columns(again, t);
+    return values;
 }
 
 int32

@@ -59,6 +59,22 @@ moe_data *moe_data_read_around(const moe_schema *schema, moe_job *job, const moe
 /* Read the entity's table alone; the others are there without rows. Rows have the numbers that moe_data_read gives. */
 moe_data *moe_data_read_entities(const moe_schema *schema, moe_job *job);
 
+/* Rows of one table, ascending. */
+typedef struct moe_row_list
+{
+    int64 n;
+    int32 *row;
+} moe_row_list;
+
+/* A copy of some rows of each table: lists [n_tables]; keys that point at others point at none. No entity keys. */
+moe_data *moe_data_excerpt(const moe_data *from, moe_job *job, const moe_row_list *lists);
+
+/*
+ * Read a table again for the values of some of its columns (indices in the schema's table), which may be of any type:
+ * [n] columns, whose rows are numbered as those of data are. They live in CurrentMemoryContext and data's job.
+ */
+struct moe_key_column **moe_data_read_columns(const moe_data *data, int t, int n, const int *columns);
+
 /* A value of any number-like type (also boolean, time, interval); NaN and infinities as they are. */
 double moe_number_of(Oid type, Datum value);
 

@@ -59,9 +59,10 @@ typedef struct moe_sink
 {
     moe_sink_kind kind;
     moe_value_form form;
-    int column; /* of the schema's table */
-    int group;  /* of late columns, -1: known with the row */
-    Oid type;   /* of the item */
+    int column;  /* of the schema's table */
+    int group;   /* of late columns, -1: known with the row */
+    bool beside; /* has no say in the order of rows */
+    Oid type;    /* of the item */
     FmgrInfo output;
     Oid element; /* arrays */
     int16 element_length;
@@ -102,6 +103,7 @@ typedef struct moe_key_read
     int table;
     int column;
     Oid target;
+    bool beside; /* for people alone: has no say in the order of rows */
     moe_key_column *values;
 } moe_key_read;
 

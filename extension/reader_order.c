@@ -60,7 +60,7 @@ row_hash(const moe_reading *reading, int64 row)
     {
         const moe_sink *sink = &reading->sinks[s];
 
-        if (sink->group < 0 && sink->kind != SINK_KNOWN_AT)
+        if (sink->group < 0 && sink->kind != SINK_KNOWN_AT && !sink->beside)
             hash = moe_key(hash, moe_sink_hash(sink, row));
     }
     return hash;

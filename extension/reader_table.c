@@ -139,6 +139,7 @@ add_key(moe_reading *reading, moe_key_read *read)
     if (!OidIsValid(collation))
         collation = get_typcollation(type);
     sink = add_sink(reading, SINK_KEY, read->column, reference, type);
+    sink->beside = read->beside;
     sink->key = moe_key_column_create(reading->data->job, type, collation);
     read->values = sink->key;
 }

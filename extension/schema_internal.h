@@ -102,6 +102,11 @@ bool moe_schema_ignores_key(const moe_foreign_key *key, const char *text);
 moe_schema_choices *moe_schema_choose(const moe_schema *schema, const moe_schema_request *request, const List *obeyed);
 
 /* schema_sql.c */
+/*
+ * SQL text of a foreign key's i-th column, as it is compared with the key that it points at: under that one's
+ * collation, as the foreign key's own check does.
+ */
+char *moe_schema_foreign_key_sql(const moe_schema *schema, const moe_schema_edge *edge, int i, const char *alias);
 void moe_schema_settle_time_type(moe_schema *schema);
 
 /* schema_time.c */

@@ -6,7 +6,9 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_collation.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
@@ -15,6 +17,7 @@
 #include "utils/date.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "extension/schema_internal.h"
@@ -190,4 +193,32 @@ moe_schema_newest(const moe_schema *schema, int64 not_after)
     SPI_finish();
     moe_sql_end(level);
     return newest;
+}
+
+/* A collation's name, with its schema whatever the search_path. */
+static char *
+collation_name(Oid collation)
+{
+    HeapTuple tuple = SearchSysCache1(COLLOID, ObjectIdGetDatum(collation));
+    Form_pg_collation form;
+    char *name;
+
+    if (!HeapTupleIsValid(tuple))
+        elog(ERROR, "cache lookup failed for collation %u", collation);
+    form = (Form_pg_collation) GETSTRUCT(tuple);
+    name = quote_qualified_identifier(get_namespace_name(form->collnamespace), NameStr(form->collname));
+    ReleaseSysCache(tuple);
+    return name;
+}
+
+char *
+moe_schema_foreign_key_sql(const moe_schema *schema, const moe_schema_edge *edge, int i, const char *alias)
+{
+    const moe_schema_column *from = &schema->tables[edge->child].columns[edge->child_columns[i]];
+    const moe_schema_column *to = &schema->tables[edge->parent].columns[edge->parent_columns[i]];
+    const char *name = quote_identifier(from->name);
+
+    if (from->collation == to->collation || !OidIsValid(from->collation) || !OidIsValid(to->collation))
+        return psprintf("%s.%s", alias, name);
+    return psprintf("(%s.%s COLLATE %s)", alias, name, collation_name(to->collation));
 }

@@ -112,14 +112,14 @@ join_parent(const moe_schema *schema, const moe_schema_edge *edge, const char *a
     for (int i = 0; i < edge->n_columns; i++)
     {
         const moe_schema_column *to = &parent->columns[edge->parent_columns[i]];
-        const moe_schema_column *from = &child->columns[edge->child_columns[i]];
 
         if (i > 0)
             appendStringInfoString(joins, " AND ");
         /* The key's own equality, as the foreign key's check uses it. */
         generate_operator_clause(joins, psprintf("%s.%s", name, quote_identifier(to->name)), to->type,
                                  lookup_type_cache(to->type, TYPECACHE_EQ_OPR)->eq_opr,
-                                 psprintf("%s.%s", alias, quote_identifier(from->name)), from->type);
+                                 moe_schema_foreign_key_sql(schema, edge, i, alias),
+                                 child->columns[edge->child_columns[i]].type);
     }
     return name;
 }

@@ -262,6 +262,20 @@ moe_graph_destroy(moe_graph *graph)
     moe_free(job, graph);
 }
 
+moe_code
+moe_graph_relink(moe_graph *graph)
+{
+    moe_code code = moe_job_check(graph->job);
+    for (int f = 0; code == MOE_OK && f < graph->n_keys; f++)
+    {
+        moe_free(graph->job, graph->adjacent[f].offset);
+        moe_free(graph->job, graph->adjacent[f].children);
+        graph->adjacent[f] = (adjacency){0};
+        code = build_adjacency(graph, &graph->keys[f], &graph->adjacent[f]);
+    }
+    return code;
+}
+
 int
 moe_graph_tables(const moe_graph *graph)
 {

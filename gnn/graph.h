@@ -39,6 +39,9 @@ typedef struct moe_graph moe_graph;
 moe_code moe_graph_create(moe_job *job, const moe_graph_table *tables, int n_tables, const moe_graph_key *keys,
                           int n_keys, moe_graph **out);
 void moe_graph_destroy(moe_graph *graph);
+/* Build the adjacency anew, after the parents of rows have changed in the keys' arrays. What lists there were is freed.
+ */
+moe_code moe_graph_relink(moe_graph *graph);
 
 int moe_graph_tables(const moe_graph *graph);
 const moe_graph_table *moe_graph_table_at(const moe_graph *graph, int table);

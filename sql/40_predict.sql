@@ -76,16 +76,16 @@ CREATE FUNCTION @extschema@.input_names(model text)
 COMMENT ON FUNCTION @extschema@.input_names(text)
     IS 'the names of a model''s inputs, in the order of moe_ml.inputs, and the table each is about';
 
-CREATE FUNCTION @extschema@.explain(model text, key anyelement, as_of timestamptz DEFAULT NULL)
+CREATE FUNCTION @extschema@.explain(model text, key anyelement, as_of timestamptz DEFAULT NULL, top_rows integer DEFAULT 10)
     RETURNS TABLE (part text, name text, rows bigint, prediction real, contribution real, share real)
-    LANGUAGE C STABLE PARALLEL UNSAFE COST 100000 ROWS 20 AS 'MODULE_PATHNAME', 'moe_explain';
-COMMENT ON FUNCTION @extschema@.explain(text, anyelement, timestamptz)
-    IS 'what tables, columns and experts contribute to one prediction: each sums to its difference from the base';
-CREATE FUNCTION @extschema@.explain(model text, key text, as_of timestamptz DEFAULT NULL)
+    LANGUAGE C STABLE PARALLEL UNSAFE COST 100000 ROWS 30 AS 'MODULE_PATHNAME', 'moe_explain';
+COMMENT ON FUNCTION @extschema@.explain(text, anyelement, timestamptz, integer)
+    IS 'what tables, columns, rows and experts contribute to one prediction: each sums to its difference from the base';
+CREATE FUNCTION @extschema@.explain(model text, key text, as_of timestamptz DEFAULT NULL, top_rows integer DEFAULT 10)
     RETURNS TABLE (part text, name text, rows bigint, prediction real, contribution real, share real)
-    LANGUAGE C STABLE PARALLEL UNSAFE COST 100000 ROWS 20 AS 'MODULE_PATHNAME', 'moe_explain_text';
-COMMENT ON FUNCTION @extschema@.explain(text, text, timestamptz)
-    IS 'what tables, columns and experts contribute to one prediction: each sums to its difference from the base';
+    LANGUAGE C STABLE PARALLEL UNSAFE COST 100000 ROWS 30 AS 'MODULE_PATHNAME', 'moe_explain_text';
+COMMENT ON FUNCTION @extschema@.explain(text, text, timestamptz, integer)
+    IS 'what tables, columns, rows and experts contribute to one prediction: each sums to its difference from the base';
 
 CREATE FUNCTION @extschema@.importance(model text)
     RETURNS TABLE (table_name text, metric text, value_with float8, value_without float8, "drop" float8)

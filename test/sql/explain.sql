@@ -89,7 +89,7 @@ CREATE TABLE told_wide AS SELECT * FROM moe_ml.explain('wide', 7, '2024-01-12');
 SELECT count(*), count(*) FILTER (WHERE name ~ '^[1-9]\d* others?$') AS others,
        abs(sum(contribution) - (SELECT sum(contribution) FROM told_wide WHERE part = 'table')) < 1e-5 AS sums
 FROM told_wide WHERE part = 'column';
-SELECT part, name, rows FROM told WHERE model = 'fails' AND key = 7 AND rows IS NOT NULL ORDER BY part, name;
+SELECT part, name, rows FROM told WHERE model = 'fails' AND key = 7 AND rows IS NOT NULL AND part <> 'row' ORDER BY part, name;
 SELECT DISTINCT abs(sum(share) - 1) < 1e-5 AS shares FROM told WHERE part = 'expert' GROUP BY model, key;
 
 -- The same for the same, whatever came before; nothing for who is not there, and every kind of key.

@@ -157,5 +157,34 @@ SET TimeZone = 'America/New_York';
 SELECT item, first_time FROM moe_ml.graph_check('hub', using_tables => '{moments,instants}');
 RESET TimeZone;
 
+-- A foreign key's collation need not be that of the key it points at, which decides what is equal: here whether case
+-- matters, where the server knows such collations. Labels are those that plain SQL gives; no row dangles.
+DO $$ BEGIN
+    CREATE COLLATION nocase (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+EXCEPTION WHEN feature_not_supported THEN
+    CREATE COLLATION nocase FROM "POSIX";
+END $$;
+CREATE FUNCTION upper_if_alike(key text, number integer) RETURNS text LANGUAGE sql AS
+$$ SELECT CASE WHEN collisdeterministic OR number % 2 = 0 THEN key ELSE upper(key) END FROM pg_collation WHERE collname = 'nocase' AND collnamespace = 'shapes'::regnamespace $$;
+CREATE TABLE clients (id text COLLATE nocase PRIMARY KEY, code text COLLATE "C" UNIQUE);
+CREATE COLLATION plain FROM "C";
+CREATE TABLE bills (bill_id text COLLATE plain PRIMARY KEY, id text COLLATE "POSIX", placed_at timestamp);
+SELECT moe_ml.declare('bills', 'id', 'references clients');
+CREATE TABLE items (bill_id text COLLATE "POSIX" NOT NULL REFERENCES bills, code text COLLATE "POSIX" REFERENCES clients (code));
+INSERT INTO clients SELECT 'c' || i, 'k' || i FROM generate_series(1, 50) AS i;
+INSERT INTO bills SELECT 'b' || i, upper_if_alike('c' || 1 + (i * i) / 3 % 50, i), timestamp '2024-01-01' + i * interval '7 hours' FROM generate_series(1, 1000) AS i;
+INSERT INTO items SELECT 'b' || i, 'k' || 1 + i % 50 FROM generate_series(1, 1000) AS i;
+SELECT item, rows, dangling FROM moe_ml.graph_check('clients') WHERE nulls IS NOT NULL;
+SET moe_ml.notices = off;
+SELECT moe_ml.execute('CREATE MODEL quiet PREDICT count(bills.*, 0, 12, days) = 0 FOR EACH clients WHERE count(items.*, -90, 0, days) > 0 WITH (experts = ''history, linear, graph'', epochs = 1, ensembles = 1)');
+SELECT moe_ml.training_query('quiet') AS training \gset
+CREATE TABLE labels AS :training;
+SELECT count(*) > 500 AS many, count(*) FILTER (WHERE label) > 100 AS quiet, count(*) FILTER (WHERE label <> NOT EXISTS (
+    SELECT FROM bills AS b WHERE b.id COLLATE nocase = l.id AND placed_at > as_of AND placed_at <= as_of + interval '12 days')) AS wrong FROM labels AS l;
+SELECT count(*) AS missing FROM (SELECT DISTINCT as_of FROM labels) AS s, clients AS c
+WHERE EXISTS (SELECT FROM items AS i JOIN bills AS b ON b.bill_id = i.bill_id COLLATE "C" WHERE i.code COLLATE "C" = c.code AND placed_at > as_of - interval '90 days' AND placed_at <= as_of)
+    AND NOT EXISTS (SELECT FROM labels AS l WHERE l.id = c.id AND l.as_of = s.as_of);
+SELECT count(*) > 10 AS predicted, count(*) = count(DISTINCT id) AS once FROM quiet;
+
 SET client_min_messages = warning;
 DROP SCHEMA shapes, elsewhere CASCADE;

@@ -103,6 +103,34 @@ bad_input_is_refused_by_name(void **state)
 }
 
 static void
+links_follow_the_keys_when_they_change(void **state)
+{
+    moe_job *job = fixture_job(1);
+    moe_graph *graph;
+    int32_t owner_of[] = {0, 1, 1, 0};
+    int64_t time[] = {1, 2, 3, 4};
+    moe_graph_table tables[] = {{.name = "owners", .n_rows = 2}, {.name = "owned", .n_rows = 4, .time = time}};
+    moe_graph_key keys[] = {{.name = "owner", .child = 1, .parent = 0, .parent_of = owner_of}};
+    const int32_t *children;
+    assert_int_equal(moe_graph_create(job, tables, 2, keys, 1, &graph), MOE_OK);
+    assert_int_equal(moe_graph_tell_newest(graph, 9, 7), MOE_OK);
+    owner_of[1] = -1;
+    owner_of[3] = 1;
+    assert_int_equal(moe_graph_relink(graph), MOE_OK);
+    assert_int_equal(moe_graph_children(graph, 0, 0, &children), 1);
+    assert_int_equal(children[0], 0);
+    assert_int_equal(moe_graph_children(graph, 0, 1, &children), 2);
+    assert_int_equal(children[0], 2);
+    assert_int_equal(children[1], 3);
+    assert_int_equal(moe_graph_visible_children(graph, 0, 1, 3), 1);
+    assert_int_equal(moe_graph_newest(graph, 9), 7);
+    owner_of[0] = 2;
+    assert_int_equal(moe_graph_relink(graph), MOE_INVALID);
+    moe_graph_destroy(graph);
+    moe_job_destroy(job);
+}
+
+static void
 a_table_may_be_empty_and_point_at_itself(void **state)
 {
     moe_job *job = fixture_job(1);
@@ -127,6 +155,7 @@ main(void)
         cmocka_unit_test(children_are_those_whose_key_points_here),
         cmocka_unit_test(visible_children_are_a_prefix_up_to_the_horizon_inclusive),
         cmocka_unit_test(bad_input_is_refused_by_name),
+        cmocka_unit_test(links_follow_the_keys_when_they_change),
         cmocka_unit_test(a_table_may_be_empty_and_point_at_itself),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
