@@ -240,6 +240,9 @@ results_past_the_caches_are_the_same(void **state)
     static const char *const names[] = {"relu_dropout",        "exp_backward", "layer_norm_relu",
                                         "layer_norm_backward", "gather",       "sum_rows"};
     int64_t rows = ((int64_t) 16 << 20) / 128 + 3;
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    skip(); /* gigabytes, and their shadows */
+#endif
     if (ops_slow())
         skip();
     for (int b = 0; b < backend_count; b++)
