@@ -774,7 +774,7 @@ static const bench_size products[] = {{16384, 128, 128}, {4096, 64, 64},   {6553
 static const bench_size grouped_products[] = {{16384, 128, 128}, {16384, 256, 256}, {4096, 64, 64}, {0}};
 static const bench_size matrices[] = {{64, 128}, {8192, 128}, {262144, 128, 0, true}, {0}};
 static const bench_size narrow_matrices[] = {{1024, 8}, {131072, 8}, {4194304, 8, 0, true}, {0}};
-static const bench_size sparse_matrices[] = {{4096, 128, 16}, {65536, 128, 16, true}, {0}};
+static const bench_size sparse_matrices[] = {{4096, 128, 16}, {65536, 128, 16, true}, {262144, 128, 16, true}, {0}};
 static const bench_size segment_matrices[] = {{8192, 64, 16}, {262144, 64, 16, true}, {0}};
 
 #define CASE(name, sizes)                                                                                              \

@@ -12,10 +12,13 @@
 
 #include "bench/kernels.h"
 #include "kernels/blas.h"
+#include "kernels/random.h"
 
 #define COPIED_IN_CACHE ((int64_t) 1 << 20) /* floats */
 #define COPIED_BEYOND   ((int64_t) 32 << 20)
 #define PRODUCT         2048
+#define RANDOM_COLS     128
+#define RANDOM_AHEAD    16
 
 typedef struct options
 {
@@ -100,6 +103,13 @@ typedef struct copied
     float *to;
 } copied;
 
+typedef struct picked
+{
+    const float *from;
+    const int32_t *index;
+    float *to;
+} picked;
+
 /* By plain stores: a compiler left alone would call memcpy, which may write past the cache. */
 static void
 copy_range(int64_t begin, int64_t end, void *arg)
@@ -127,6 +137,44 @@ copy(bench *b)
     }
     copied c = {b->slot[0], b->slot[1]};
     moe_parallel(b->job, n, 32768, copy_range, &c);
+}
+
+/* Each thread reads rows of RANDOM_COLS floats from a matrix beyond the cache, in any order, fetched ahead, to no end.
+ */
+static void
+random_range(int64_t begin, int64_t end, void *arg)
+{
+    const picked *p = arg;
+    block sum[4] = {{0}};
+    for (int64_t i = begin; i < end; i++)
+    {
+        const float *row = p->from + (int64_t) p->index[i] * RANDOM_COLS;
+        for (int j = 0; i + RANDOM_AHEAD < end && j < RANDOM_COLS; j += 16)
+            __builtin_prefetch(p->from + (int64_t) p->index[i + RANDOM_AHEAD] * RANDOM_COLS + j);
+        for (int j = 0; j < RANDOM_COLS; j += 32)
+            for (int v = 0; v < 4; v++)
+                sum[v] += *(const block *) (row + j + 8 * v);
+    }
+    p->to[begin % RANDOM_COLS] = sum[0][0] + sum[1][0] + sum[2][0] + sum[3][0];
+}
+
+/* Without a device, whose own operations say as much. */
+static void
+random_rows(bench *b)
+{
+    int64_t rows = b->size.rows;
+    for (int i = 0; b->first && i < 3; i++)
+        b->slot[i] = moe_device_alloc(b->job, i == 1 ? rows : rows * RANDOM_COLS, sizeof(float));
+    bench_check(b);
+    int32_t *index = b->slot[1];
+    /* Memory that was never written is one page of zeros. */
+    if (b->first)
+        memset(b->slot[0], 1, (size_t) (rows * RANDOM_COLS) * sizeof(float));
+    for (int64_t i = 0; b->first && i < rows; i++)
+        index[i] = (int32_t) (moe_random_uniform(1, (uint64_t) i) * (double) rows);
+    b->bytes = 4.0 * (double) (rows * (RANDOM_COLS + 1));
+    picked p = {b->slot[0], b->slot[1], b->slot[2]};
+    moe_parallel(b->job, rows, 1024, random_range, &p);
 }
 
 static void
@@ -169,17 +217,25 @@ report(const options *o, const bench *b, const char *name, double seconds, doubl
 static void
 measure_ceilings(const options *o, const bench *start, ceilings *c)
 {
-    const bench_size sizes[] = {{COPIED_IN_CACHE, 1}, {COPIED_BEYOND, 1, 0, true}, {PRODUCT, PRODUCT, PRODUCT}};
-    for (int i = 0; i < 3; i++)
+    const struct
+    {
+        const char *name;
+        bench_fn run;
+        bench_size size;
+    } ceiling[] = {{"copy", copy, {COPIED_IN_CACHE, 1}},
+                   {"copy", copy, {COPIED_BEYOND, 1, 0, true}},
+                   {"sgemm", product, {PRODUCT, PRODUCT, PRODUCT}},
+                   {"random_rows", random_rows, {COPIED_BEYOND / RANDOM_COLS, RANDOM_COLS, 0, true}}};
+    for (int i = 0; i < (moe_job_device(start->job) == NULL ? 4 : 3); i++)
     {
         bench b = *start;
-        b.size = sizes[i];
-        double seconds = call_seconds(&b, i < 2 ? copy : product);
-        if (i < 2)
+        b.size = ceiling[i].size;
+        double seconds = call_seconds(&b, ceiling[i].run);
+        if (ceiling[i].run == copy)
             c->copy[i] = b.bytes / seconds;
-        else
+        if (ceiling[i].run == product)
             c->product = b.operations / seconds;
-        report(o, &b, i < 2 ? "copy" : "sgemm", seconds, c->copy[i == 0 ? 0 : 1], c->product);
+        report(o, &b, ceiling[i].name, seconds, c->copy[b.size.beyond], c->product);
         release(&b);
     }
 }
@@ -220,7 +276,7 @@ is_known(const char *name)
     for (int i = 0; i < bench_case_count; i++)
         if (strcmp(bench_cases[i].name, name) == 0)
             return true;
-    return strcmp(name, "copy") == 0 || strcmp(name, "sgemm") == 0;
+    return strcmp(name, "copy") == 0 || strcmp(name, "sgemm") == 0 || strcmp(name, "random_rows") == 0;
 }
 
 static bool
@@ -255,7 +311,7 @@ parse(int argc, char **argv, options *o)
     }
     if (o->only != NULL && !is_known(o->only))
     {
-        fprintf(stderr, "bench/kernels: there is no operation \"%s\"; there are copy, sgemm", o->only);
+        fprintf(stderr, "bench/kernels: there is no operation \"%s\"; there are copy, sgemm, random_rows", o->only);
         for (int i = 0; i < bench_case_count; i++)
             fprintf(stderr, ", %s", bench_cases[i].name);
         fprintf(stderr, "\n");

@@ -73,7 +73,7 @@ aggregate_range(int64_t begin, int64_t end, void *arg)
                     continue;
                 if (strip.n == MOE_STRIP)
                 {
-                    moe_add_strip(&strip, cols, add, out);
+                    moe_add_strip(&strip, cols, add, false, out);
                     add = true;
                     strip.n = 0;
                 }
@@ -82,7 +82,7 @@ aggregate_range(int64_t begin, int64_t end, void *arg)
             }
         }
         if (strip.n > 0 || !add)
-            moe_add_strip(&strip, cols, add, out);
+            moe_add_strip(&strip, cols, add, false, out);
     }
 }
 

@@ -50,11 +50,12 @@
     X(relu_dropout)                                                                                                    \
     X(exp)                                                                                                             \
     X(exp_backward)
-#define MOE_CPU_ROWS(X)                                                                                                \
+#define MOE_CPU_NORM(X)                                                                                                \
     X(layer_norm)                                                                                                      \
     X(layer_norm_backward)                                                                                             \
     X(layer_norm_relu)                                                                                                 \
-    X(layer_norm_relu_backward)                                                                                        \
+    X(layer_norm_relu_backward)
+#define MOE_CPU_SOFTMAX(X)                                                                                             \
     X(softmax)                                                                                                         \
     X(softmax_backward)
 #define MOE_CPU_ENTMAX(X)                                                                                              \
@@ -101,7 +102,8 @@
 #define MOE_CPU_OPERATIONS(X)                                                                                          \
     MOE_CPU_DENSE(X)                                                                                                   \
     MOE_CPU_ELEMENTWISE(X)                                                                                             \
-    MOE_CPU_ROWS(X)                                                                                                    \
+    MOE_CPU_NORM(X)                                                                                                    \
+    MOE_CPU_SOFTMAX(X)                                                                                                 \
     MOE_CPU_ENTMAX(X)                                                                                                  \
     MOE_CPU_GATHER(X)                                                                                                  \
     MOE_CPU_AGGREGATE(X)                                                                                               \
@@ -124,6 +126,15 @@ extern const moe_backend moe_cpu_table MOE_IN_SET(moe_cpu_table);
 #define MOE_NO_DEPENDENCE
 #endif
 
+/* Before a loop: several of its iterations in one. */
+#if defined(__clang__)
+#define MOE_UNROLL(n) _Pragma(MOE_TEXT(unroll n))
+#elif defined(__GNUC__)
+#define MOE_UNROLL(n) _Pragma(MOE_TEXT(GCC unroll n))
+#else
+#define MOE_UNROLL(n)
+#endif
+
 #define MOE_INLINE static inline __attribute__((always_inline))
 
 /* Floats of a vector register, so that a tile of accumulators is kept in registers. */
@@ -137,6 +148,7 @@ extern const moe_backend moe_cpu_table MOE_IN_SET(moe_cpu_table);
 #define MOE_LANES 4
 #endif
 typedef float moe_lanes __attribute__((vector_size(MOE_LANES * sizeof(float)), aligned(4), may_alias));
+typedef int32_t moe_whole_lanes __attribute__((vector_size(MOE_LANES * sizeof(int32_t)), aligned(4), may_alias));
 
 /* Floats worth one chunk of a loop that is bound by memory. */
 #define MOE_GRAIN 32768
@@ -157,6 +169,9 @@ moe_slab_rows(int64_t rows)
     int64_t slab = (rows + MOE_MOST_SLABS - 1) / MOE_MOST_SLABS;
     return slab < MOE_SMALLEST_SLAB ? MOE_SMALLEST_SLAB : slab;
 }
+
+/* The lanes at a pointer to floats. A macro, since the baseline's calling convention cannot pass them. */
+#define MOE_LANES_AT(x) (*(moe_lanes *) (x))
 
 MOE_INLINE moe_lanes
 moe_load(const float *x)

@@ -8,6 +8,7 @@
 #include <math.h>
 
 #include "kernels/cpu/draws.h"
+#include "kernels/cpu/vector.h"
 
 /* Floats of all terms of a sum that stay in the first-level cache. */
 #define SUM_BLOCK 2048
@@ -25,6 +26,7 @@ typedef struct elementwise
     uint64_t key;
     int32_t threshold;
     bool add;
+    bool stream;
     float *out;
 } elementwise;
 
@@ -167,26 +169,39 @@ dropout_range(int64_t begin, int64_t end, void *arg)
     }
 }
 
+/* Numbers [begin, end), a whole number of blocks of draws but for the last; stream is a constant. */
+MOE_INLINE void
+relu_and_thin(const elementwise *e, int64_t begin, int64_t end, bool stream)
+{
+    moe_lanes factor = (moe_lanes){0} + e->factor;
+    int32_t draw[MOE_DRAW_BLOCK];
+    for (int64_t block = begin; block < end; block += MOE_DRAW_BLOCK)
+    {
+        int64_t stop = end - block < MOE_DRAW_BLOCK ? end : block + MOE_DRAW_BLOCK;
+        moe_fill_draws(e->key, block / MOE_DRAW_BLOCK, draw);
+        int64_t i = block;
+        /* As in relu_range, NaN stays NaN. */
+        for (; i + MOE_LANES <= stop; i += MOE_LANES)
+        {
+            moe_lanes x = moe_load(e->a + i);
+            moe_whole_lanes kept = *(const moe_whole_lanes *) (draw + i - block) >= e->threshold;
+            x = moe_choose(x <= 0, (moe_lanes){0}, x) * moe_choose(kept, factor, (moe_lanes){0});
+            moe_store(e->out + i, x, stream);
+        }
+        for (; i < stop; i++)
+            e->out[i] = (e->a[i] <= 0 ? 0 : e->a[i]) * (draw[i - block] >= e->threshold ? e->factor : 0);
+    }
+    moe_end_stream(stream);
+}
+
 static void
 relu_dropout_range(int64_t begin, int64_t end, void *arg)
 {
     const elementwise *e = arg;
-    int32_t threshold = e->threshold;
-    float factor = e->factor;
-    int32_t draw[MOE_DRAW_BLOCK];
-    for (int64_t block = begin; block < end; block += MOE_DRAW_BLOCK)
-    {
-        int64_t count = end - block < MOE_DRAW_BLOCK ? end - block : MOE_DRAW_BLOCK;
-        const float *a = e->a + block;
-        float *restrict out = e->out + block;
-        moe_fill_draws(e->key, block / MOE_DRAW_BLOCK, draw);
-        /* As in relu_range, NaN stays NaN. */
-        for (int64_t i = 0; i < count; i++)
-        {
-            float active = a[i] <= 0 ? 0 : a[i];
-            out[i] = active * (draw[i] >= threshold ? factor : 0);
-        }
-    }
+    if (e->stream)
+        relu_and_thin(e, begin, end, true);
+    else
+        relu_and_thin(e, begin, end, false);
 }
 
 void
@@ -208,49 +223,94 @@ moe_cpu_relu_dropout(moe_job *job, int64_t count, float rate, uint64_t key, cons
                      .key = key,
                      .threshold = (int32_t) moe_dropped_draws(rate),
                      .factor = moe_dropout_factor(rate),
+                     .stream = moe_streams(out, count, MOE_LANES),
                      .out = out};
     moe_parallel(job, count, MOE_GRAIN, relu_dropout_range, &e);
 }
 
 /* Written so that NaN stays NaN. */
+MOE_INLINE moe_lanes
+limited_exp(moe_lanes x)
+{
+    const moe_lanes limit = (moe_lanes){0} + MOE_EXP_LIMIT;
+    x = moe_choose(x > limit, limit, x);
+    return moe_exp_lanes(moe_choose(x < -limit, -limit, x));
+}
+
+/* Numbers [begin, end); stream is a constant. */
+MOE_INLINE void
+limited_exps(const elementwise *e, int64_t begin, int64_t end, bool stream)
+{
+    const float *a = e->a;
+    float *restrict out = e->out;
+    int64_t i = begin;
+    for (; i + MOE_LANES <= end; i += MOE_LANES)
+    {
+        __builtin_prefetch(a + i + MOE_FETCH_AHEAD);
+        moe_store(out + i, limited_exp(moe_load(a + i)), stream);
+    }
+    moe_lanes rest = limited_exp(moe_load_some(a + i, end - i, 0));
+    memcpy(out + i, &rest, (size_t) (end - i) * sizeof(float));
+    moe_end_stream(stream);
+}
+
 static void
 exp_range(int64_t begin, int64_t end, void *arg)
 {
     const elementwise *e = arg;
-    for (int64_t i = begin; i < end; i++)
-    {
-        float x = e->a[i] > MOE_EXP_LIMIT ? MOE_EXP_LIMIT : e->a[i];
-        e->out[i] = expf(x < -MOE_EXP_LIMIT ? -MOE_EXP_LIMIT : x);
-    }
+    if (e->stream)
+        limited_exps(e, begin, end, true);
+    else
+        limited_exps(e, begin, end, false);
 }
 
 void
 moe_cpu_exp(moe_job *job, int64_t count, const float *x, float *out)
 {
-    elementwise e = {.a = x, .out = out};
+    elementwise e = {.a = x, .stream = moe_streams(out, count, MOE_LANES), .out = out};
     moe_parallel(job, count, MOE_GRAIN / 4, exp_range, &e);
+}
+
+/* gx may be gy. */
+MOE_INLINE void
+exp_gradients(const elementwise *e, int64_t begin, int64_t end, bool stream)
+{
+    int64_t i = begin;
+    for (; i + MOE_LANES <= end; i += MOE_LANES)
+    {
+        moe_lanes x = moe_load(e->a + i);
+        moe_lanes g = moe_load(e->c + i);
+        g *= moe_choose((x >= MOE_EXP_LIMIT) | (x <= -MOE_EXP_LIMIT), (moe_lanes){0}, moe_load(e->b + i));
+        if (e->add)
+            g += moe_load(e->out + i);
+        moe_store(e->out + i, g, stream);
+    }
+    for (; i < end; i++)
+    {
+        float g = e->c[i] * (fabsf(e->a[i]) >= MOE_EXP_LIMIT ? 0 : e->b[i]);
+        e->out[i] = e->add ? e->out[i] + g : g;
+    }
+    moe_end_stream(stream);
 }
 
 static void
 exp_backward_range(int64_t begin, int64_t end, void *arg)
 {
     const elementwise *e = arg;
-    const float *x = e->a;
-    const float *y = e->b;
-    const float *gy = e->c;
-    float *out = e->out;
-    bool add = e->add;
-    MOE_NO_DEPENDENCE
-    for (int64_t i = begin; i < end; i++)
-    {
-        float g = gy[i] * (fabsf(x[i]) >= MOE_EXP_LIMIT ? 0 : y[i]);
-        out[i] = add ? out[i] + g : g;
-    }
+    if (e->stream)
+        exp_gradients(e, begin, end, true);
+    else
+        exp_gradients(e, begin, end, false);
 }
 
 void
 moe_cpu_exp_backward(moe_job *job, int64_t count, const float *x, const float *y, const float *gy, bool add, float *gx)
 {
-    elementwise e = {.a = x, .b = y, .c = gy, .add = add, .out = gx};
+    elementwise e = {.a = x,
+                     .b = y,
+                     .c = gy,
+                     .add = add,
+                     .stream = !add && gx != gy && moe_streams(gx, count, MOE_LANES),
+                     .out = gx};
     moe_parallel(job, count, MOE_GRAIN, exp_backward_range, &e);
 }

@@ -9,8 +9,10 @@
 #include <math.h>
 #include <string.h>
 
-#include "kernels/cpu/cpu.h"
-#include "kernels/random.h"
+#include "kernels/cpu/draws.h"
+#include "kernels/cpu/vector.h"
+
+#define SCORES 256 /* made at a time */
 
 typedef struct router
 {
@@ -61,17 +63,59 @@ gate_row(float *score, int64_t experts, int k)
         score[e] /= sum;
 }
 
+/* The same of a row in a vector. */
+MOE_INLINE moe_lanes
+gate_lanes(const float *score, int64_t experts, int k)
+{
+    const moe_lanes none = (moe_lanes){0} - INFINITY;
+    moe_lanes own = moe_load(score);
+    moe_whole_lanes before = {0};
+    for (int32_t e = 0; e < experts; e++)
+    {
+        moe_lanes other = (moe_lanes){0} + score[e];
+        before -= (other > own) | ((other == own) & (MOE_LANE_NUMBERS > e));
+    }
+    moe_whole_lanes in = (before < k) & (own == own) & (MOE_LANE_NUMBERS < (int32_t) experts);
+    moe_lanes chosen = moe_choose(in, own, none);
+    moe_lanes share = moe_exp_lanes(chosen - moe_largest_lane(chosen, MOE_LANES));
+    share = moe_choose(in, share, (moe_lanes){0});
+    /* Where there are fewer than k, what they leave out is missed here. */
+    moe_lanes counted = moe_sum_lanes(moe_choose(in, (moe_lanes){0} + 1, (moe_lanes){0}), MOE_LANES);
+    moe_lanes sum = moe_sum_lanes(share, MOE_LANES);
+    return share / moe_choose(counted == (float) k, sum, (moe_lanes){0} + NAN);
+}
+
+/* The scores of rows [begin, end): logits with noise. */
+MOE_INLINE void
+make_scores(const router *r, int64_t begin, int64_t end, float *restrict score)
+{
+    int64_t n = (end - begin) * r->experts;
+    const float *logits = r->logits + begin * r->experts;
+    if (r->noise > 0)
+        moe_fill_normals(r->key, (uint64_t) (begin * r->experts), n, score);
+    for (int64_t i = 0; i < n; i++)
+        score[i] = r->noise > 0 ? logits[i] + r->noise * score[i] : logits[i];
+}
+
 static void
 top_k_gate_range(int64_t begin, int64_t end, void *arg)
 {
     const router *r = arg;
-    for (int64_t i = begin; i < end; i++)
+    int64_t experts = r->experts;
+    float score[SCORES + MOE_LANES] = {0};
+    for (int64_t i = begin; i < end && experts > MOE_LANES; i++)
     {
-        float *score = r->out + i * r->experts;
-        memcpy(score, r->logits + i * r->experts, (size_t) r->experts * sizeof(float));
-        for (int64_t e = 0; r->noise > 0 && e < r->experts; e++)
-            score[e] += r->noise * (float) moe_random_normal(r->key, (uint64_t) (i * r->experts + e));
-        gate_row(score, r->experts, r->k);
+        make_scores(r, i, i + 1, r->out + i * experts);
+        gate_row(r->out + i * experts, experts, r->k);
+    }
+    int64_t step = SCORES / experts;
+    for (int64_t i = begin; i < end && experts <= MOE_LANES; i += step)
+    {
+        int64_t stop = end - i < step ? end : i + step;
+        make_scores(r, i, stop, score);
+        for (int64_t row = i; row < stop; row++)
+            moe_store_narrow(r->out, row * experts, experts, end * experts,
+                             gate_lanes(score + (row - i) * experts, experts, r->k));
     }
 }
 

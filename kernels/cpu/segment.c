@@ -2,16 +2,15 @@
  * segment.c: softmax over segments of rows, as attention over the messages
  * into a node needs it.
  *
- * A segment is one run of numbers, whatever the number of columns: largest and
- * total are kept by column, and the exponential between runs over all of it.
+ * A vector takes as many columns as it holds down their segment, three times: largest, exponentials and their total,
+ * shares.
  */
 #include <math.h>
 
 #include "kernels/cpu/sparse.h"
 
-#define COLUMNS 64 /* whose totals are kept at a time */
-
-typedef int32_t whole_lanes __attribute__((vector_size(MOE_LANES * sizeof(int32_t)), aligned(4), may_alias));
+#define COLUMNS        64 /* whose totals are kept at a time */
+#define COLUMN_VECTORS 4
 
 typedef struct segments
 {
@@ -25,109 +24,87 @@ typedef struct segments
     float *out;
 } segments;
 
-/*
- * Replace MOE_LANES numbers, none above 0, by their exponentials: 2^n times a polynomial in the rest,
- * |rest| <= log(2) / 2 (the coefficients are Moshier's, of the Cephes library).
- * 0 below the smallest normal number's logarithm.
- */
-MOE_INLINE void
-exponential(float *y)
-{
-    moe_lanes x = MOE_LANES_AT(y);
-    const float lowest = -87.33654f;
-    whole_lanes small = x < lowest; /* not NaN, which stays */
-    x = (moe_lanes) (~small & (whole_lanes) x);
-    moe_lanes shifted = x * 1.44269504f - 0.5f;
-    whole_lanes n = __builtin_convertvector(shifted, whole_lanes); /* towards zero: to nearest, as x <= 0 */
-    moe_lanes whole = __builtin_convertvector(n, moe_lanes);
-    moe_lanes r = x - whole * 0.693359375f + whole * 2.12194440e-4f;
-    moe_lanes p = 1.9875691500e-4f * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1.0f;
-    moe_lanes result = p * (moe_lanes) ((n + 127) << 23);
-    MOE_LANES_AT(y) = (moe_lanes) (~small & (whole_lanes) result);
-}
-
-MOE_INLINE void
-exponentials(float *y, int64_t n)
-{
-    int64_t i = 0;
-    for (; i + MOE_LANES <= n; i += MOE_LANES)
-        exponential(y + i);
-    if (i == n)
-        return;
-    float rest[MOE_LANES] = {0};
-    memcpy(rest, y + i, (size_t) (n - i) * sizeof(float));
-    exponential(rest);
-    memcpy(y + i, rest, (size_t) (n - i) * sizeof(float));
-}
-
-/* The same arithmetic for one column, along the run. */
+/* A segment of one column is a run. */
 MOE_INLINE void
 softmax_run(const float *x, int64_t n, float *y)
 {
-    float high = -INFINITY;
-    for (int64_t p = 0; p < n; p++)
-        high = x[p] > high ? x[p] : high;
-    for (int64_t p = 0; p < n; p++)
-        y[p] = x[p] - high;
-    exponentials(y, n);
+    if (n == 0)
+        return;
+    moe_exp_row(x, n, moe_row_largest(x, n), y);
     float share = 1 / moe_row_sum(y, n);
     for (int64_t p = 0; p < n; p++)
         y[p] *= share;
 }
 
-/* `width` columns (at most COLUMNS) of a segment of n rows that are `cols` apart. */
+/*
+ * `vectors` (a constant) of `width` columns each (MOE_LANES, or all where there are fewer) of a segment, from number
+ * `first` on and before number `end`: largest and total are kept by lane. Of fewer, the lanes beside them come to
+ * nothing.
+ */
 MOE_INLINE void
-softmax_columns(const float *x, int64_t n, int64_t cols, int64_t width, float *y)
+softmax_columns(int vectors, const float *x, int64_t first, int64_t end, int64_t cols, int64_t width, float *y)
 {
-    float high[COLUMNS];
-    float total[COLUMNS];
-    for (int64_t j = 0; j < width; j++)
+    moe_lanes high[COLUMN_VECTORS];
+    moe_lanes total[COLUMN_VECTORS];
+    for (int v = 0; v < vectors; v++)
     {
-        high[j] = -INFINITY;
-        total[j] = 0;
+        high[v] = (moe_lanes){0} - INFINITY;
+        total[v] = (moe_lanes){0};
     }
-    for (int64_t p = 0; p < n; p++)
-        for (int64_t j = 0; j < width; j++)
-            high[j] = x[p * cols + j] > high[j] ? x[p * cols + j] : high[j];
-    for (int64_t p = 0; p < n; p++)
-        for (int64_t j = 0; j < width; j++)
-            y[p * cols + j] = x[p * cols + j] - high[j];
-    if (width == cols)
-        exponentials(y, n * cols);
-    for (int64_t p = 0; width < cols && p < n; p++)
-        exponentials(y + p * cols, width);
-    for (int64_t p = 0; p < n; p++)
-        for (int64_t j = 0; j < width; j++)
-            total[j] += y[p * cols + j];
-    for (int64_t j = 0; j < width; j++)
-        total[j] = 1 / total[j];
-    for (int64_t p = 0; p < n; p++)
-        for (int64_t j = 0; j < width; j++)
-            y[p * cols + j] *= total[j];
+    for (int64_t at = first; at < end; at += cols)
+        for (int v = 0; v < vectors; v++)
+            high[v] = MOE_LARGER(moe_load_narrow(x, at + v * MOE_LANES, width, end, 0), high[v]);
+    for (int64_t at = first; at < end; at += cols)
+        for (int v = 0; v < vectors; v++)
+        {
+            moe_lanes own = moe_exp_lanes(moe_load_narrow(x, at + v * MOE_LANES, width, end, 0) - high[v]);
+            total[v] += own;
+            moe_store_narrow(y, at + v * MOE_LANES, width, end, own);
+        }
+    /* In place, so that lanes beside a row, which are of later ones, must stay as they are. */
+    for (int v = 0; v < vectors; v++)
+        total[v] = moe_choose(MOE_LANE_NUMBERS < (int32_t) width, 1 / total[v], (moe_lanes){0} + 1);
+    for (int64_t at = first; at < end; at += cols)
+        for (int v = 0; v < vectors; v++)
+        {
+            int64_t from = at + v * MOE_LANES;
+            int64_t held = end - from < MOE_LANES ? end - from : MOE_LANES;
+            moe_lanes own = moe_load_narrow(y, from, width == MOE_LANES ? MOE_LANES : held, end, 0) * total[v];
+            moe_store_narrow(y, from, width, end, own);
+        }
+}
+
+/* A segment of more columns; the last few may be computed twice. */
+MOE_INLINE void
+softmax_wide(const segments *s, int64_t first, int64_t end)
+{
+    int64_t cols = s->cols;
+    int64_t j = 0;
+    for (; j + COLUMN_VECTORS * MOE_LANES <= cols; j += COLUMN_VECTORS * MOE_LANES)
+        softmax_columns(COLUMN_VECTORS, s->x, first + j, end, cols, MOE_LANES, s->out);
+    for (; j < cols; j += MOE_LANES)
+        softmax_columns(1, s->x, first + (j < cols - MOE_LANES ? j : cols - MOE_LANES), end, cols, MOE_LANES, s->out);
 }
 
 static void
-softmax_range(int64_t begin, int64_t end, void *arg)
+softmax_range(int64_t begin, int64_t stop, void *arg)
 {
     const segments *s = arg;
     int64_t cols = s->cols;
     if (moe_job_cancelled(s->job))
         return;
-    int64_t last = moe_row_at(s->rows, s->offset, 0, end);
+    int64_t last = moe_row_at(s->rows, s->offset, 0, stop);
     for (int64_t i = moe_row_at(s->rows, s->offset, 0, begin); i < last; i++)
     {
         int64_t n = s->offset[i + 1] - s->offset[i];
-        const float *x = s->x + s->offset[i] * cols;
-        float *y = s->out + s->offset[i] * cols;
+        int64_t first = s->offset[i] * cols;
+        int64_t end = s->offset[i + 1] * cols;
         if (cols == 1)
-            softmax_run(x, n, y);
-        for (int64_t j = 0; cols > 1 && j < cols; j += COLUMNS)
-            softmax_columns(x + j, n, cols, cols - j < COLUMNS ? cols - j : COLUMNS, y + j);
+            softmax_run(s->x + first, n, s->out + first);
+        else if (cols < MOE_LANES)
+            softmax_columns(1, s->x, first, end, cols, cols, s->out);
+        else
+            softmax_wide(s, first, end);
     }
 }
 

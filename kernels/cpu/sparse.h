@@ -9,13 +9,10 @@
 #ifndef MOE_CPU_SPARSE_H
 #define MOE_CPU_SPARSE_H
 
-#include <string.h>
+#include "kernels/cpu/vector.h"
 
-#include "kernels/cpu/cpu.h"
-
-#define MOE_AHEAD         12  /* entries from the one whose row is fetched to the one that is used */
+#define MOE_AHEAD         16  /* entries from the one whose row is fetched to the one that is used */
 #define MOE_FETCHED       256 /* floats of a row that are fetched; the hardware follows from there */
-#define MOE_LINE_FLOATS   16
 #define MOE_STRIP         32 /* rows summed in one go: few enough to stay in the first-level cache from block to block */
 #define MOE_BLOCK_VECTORS 8  /* accumulators that fit the registers, with operands */
 
@@ -63,15 +60,6 @@ moe_work_grain(int64_t cols)
     return grain < 64 ? 64 : grain;
 }
 
-/* Before a loop: several of its iterations in one. */
-#if defined(__clang__)
-#define MOE_UNROLL(n) _Pragma(MOE_TEXT(unroll n))
-#elif defined(__GNUC__)
-#define MOE_UNROLL(n) _Pragma(MOE_TEXT(GCC unroll n))
-#else
-#define MOE_UNROLL(n)
-#endif
-
 /* Fetch one row, by as many comparisons as it has lines: a loop's end, guessed wrong, would cost more. */
 MOE_INLINE void
 moe_fetch_row(const float *x, int64_t cols, int32_t row)
@@ -96,12 +84,9 @@ typedef struct moe_strip
     float weight[MOE_STRIP];
 } moe_strip;
 
-/* The lanes at a pointer to floats. A macro, since the baseline's calling convention cannot pass them. */
-#define MOE_LANES_AT(x) (*(moe_lanes *) (x))
-
 /* `vectors` (a constant) lanes of columns from column j on, in registers. */
 MOE_INLINE void
-moe_add_block(int vectors, const moe_strip *strip, int64_t j, bool add, float *out)
+moe_add_block(int vectors, const moe_strip *strip, int64_t j, bool add, bool stream, float *out)
 {
     moe_lanes sum[MOE_BLOCK_VECTORS];
     for (int v = 0; v < vectors; v++)
@@ -117,30 +102,30 @@ moe_add_block(int vectors, const moe_strip *strip, int64_t j, bool add, float *o
     {
         if (add)
             sum[v] += MOE_LANES_AT(out + j + v * MOE_LANES);
-        MOE_LANES_AT(out + j + v * MOE_LANES) = sum[v];
+        moe_store(out + j + v * MOE_LANES, sum[v], stream);
     }
 }
 
 /* out [cols] = (or with `add` +=) the weighted sum of the strip's rows, made apart: long sums stay exact so. */
 MOE_INLINE void
-moe_add_strip(const moe_strip *strip, int64_t cols, bool add, float *out)
+moe_add_strip(const moe_strip *strip, int64_t cols, bool add, bool stream, float *out)
 {
     int64_t j = 0;
     for (; j + 8 * MOE_LANES <= cols; j += 8 * MOE_LANES)
-        moe_add_block(8, strip, j, add, out);
+        moe_add_block(8, strip, j, add, stream, out);
     if (j + 4 * MOE_LANES <= cols)
     {
-        moe_add_block(4, strip, j, add, out);
+        moe_add_block(4, strip, j, add, stream, out);
         j += 4 * MOE_LANES;
     }
     if (j + 2 * MOE_LANES <= cols)
     {
-        moe_add_block(2, strip, j, add, out);
+        moe_add_block(2, strip, j, add, stream, out);
         j += 2 * MOE_LANES;
     }
     if (j + MOE_LANES <= cols)
     {
-        moe_add_block(1, strip, j, add, out);
+        moe_add_block(1, strip, j, add, stream, out);
         j += MOE_LANES;
     }
     for (; j < cols; j++)

@@ -187,6 +187,7 @@ place_range(int64_t begin, int64_t end, void *arg)
     if (moe_job_cancelled(p->job))
         return;
     int64_t last = moe_row_at(p->places, p->offset, 0, end);
+    int64_t known = p->offset[p->places] - MOE_AHEAD;
     for (int64_t i = moe_row_at(p->places, p->offset, 0, begin); i < last; i++)
     {
         double *restrict g = p->g + i * cols;
@@ -194,6 +195,8 @@ place_range(int64_t begin, int64_t end, void *arg)
         for (int64_t k = p->offset[i]; k < p->offset[i + 1]; k++)
         {
             int32_t window = p->end[k] / 2;
+            if (k < known)
+                moe_fetch_row(p->gy, cols, p->end[k + MOE_AHEAD] / 2);
             const float *restrict gy = p->gy + window * cols;
             double weight = p->factor == NULL ? 1 : p->factor[window];
             if (p->end[k] % 2 == 1)
