@@ -59,7 +59,7 @@ moe_statement_note_options(moe_parse *parse, int begin, int close)
 }
 
 static void
-append_value(StringInfo text, const Node *value)
+append_value(StringInfo text, Node *value)
 {
     const ListCell *cell;
 
@@ -69,7 +69,7 @@ append_value(StringInfo text, const Node *value)
             appendStringInfo(text, "%d", intVal(value));
             break;
         case T_Float:
-            appendStringInfoString(text, ((const Float *) value)->fval);
+            appendStringInfoString(text, ((Float *) value)->fval);
             break;
         case T_Boolean:
             appendStringInfoString(text, boolVal(value) ? "true" : "false");
@@ -78,9 +78,9 @@ append_value(StringInfo text, const Node *value)
             appendStringInfoString(text, quote_literal_cstr(strVal(value)));
             break;
         case T_List:
-            foreach (cell, (const List *) value)
+            foreach (cell, (List *) value)
             {
-                appendStringInfoString(text, cell == list_head((const List *) value) ? "(" : ", ");
+                appendStringInfoString(text, cell == list_head((List *) value) ? "(" : ", ");
                 append_value(text, lfirst(cell));
             }
             appendStringInfoChar(text, ')');
