@@ -182,7 +182,7 @@ copy_labels(moe_history *h, const moe_past_labels *labels)
     for (int64_t i = 0; i < labels->n; i++)
     {
         float label = labels->label[i];
-        if (isnan(label) || labels->row[i] < 0)
+        if (isnan(label))
             continue;
         if (isinf(label) || (h->classes > 1 && !(label >= 0 && label < (float) h->classes && label == floorf(label))))
             return moe_fail(h->job, MOE_INVALID, "a past label is %g, of %d classes", label, h->classes);
@@ -226,11 +226,8 @@ moe_history_create(moe_job *job, const moe_past_labels *labels, int64_t window, 
     for (int m = 0; m < HALVES; m++)
         h->decay[m] = exp2(-1 / half_life[m]);
     memcpy(h->prior, prior, (size_t) h->series * sizeof *prior);
-    int64_t n = 0;
-    for (int64_t i = 0; i < labels->n; i++)
-        n += labels->row[i] >= 0;
-    h->own = moe_alloc(job, n, sizeof *h->own);
-    past *spare = moe_alloc(job, n, sizeof *spare);
+    h->own = moe_alloc(job, labels->n, sizeof *h->own);
+    past *spare = moe_alloc(job, labels->n, sizeof *spare);
     moe_code code = h->own == NULL || spare == NULL ? moe_job_code(job) : copy_labels(h, labels);
     if (code == MOE_OK && (code = sort_labels(job, h->n, &h->own, &spare)) == MOE_OK)
         drop_repeated(h);

@@ -20,7 +20,7 @@
 typedef struct moe_past_labels /* in any order; of equal (row, time) the first counts */
 {
     int64_t n;
-    const int32_t *row; /* -1: there is no such row, and it is part of no history */
+    const int32_t *row;
     const int64_t *time;
     const float *label; /* 0/1, value, or class number */
 } moe_past_labels;

@@ -34,8 +34,9 @@ struct moe_inputs
     moe_aggregates *aggregates;
     moe_normalizer *normalizer;
     moe_history *history;
-    moe_level *level;
-    uint8 *role; /* [width] */
+    moe_level *level; /* of the training; NULL: there is none */
+    moe_level *told;  /* where others were told since */
+    uint8 *role;      /* [width] */
     const bool *mask;
 };
 
@@ -128,7 +129,7 @@ compute_columns(moe_inputs *inputs, const moe_seeds *seeds, const bool *disabled
     if (code == MOE_OK && inputs->n_history > 0 && !forget)
         code = moe_history_compute(inputs->history, &moments, past);
     if (code == MOE_OK && n_level > 0 && !forget)
-        code = moe_level_compute(inputs->level, &moments, level);
+        code = moe_level_compute(inputs->told ? inputs->told : inputs->level, &moments, level);
     for (int64 i = 0; code == MOE_OK && i < seeds->n; i++)
     {
         float *row = out + i * n_columns;
@@ -274,13 +275,18 @@ fit_normalizer(moe_inputs *inputs, const moe_seeds *seeds)
     pfree(time);
 }
 
+static bool
+has_level(const moe_inputs *inputs)
+{
+    return inputs->window > 0 && inputs->everyones;
+}
+
 /* How many columns there are of past labels. */
 static void
 count_history(moe_inputs *inputs)
 {
     inputs->n_own = inputs->window > 0 ? moe_history_columns(inputs->classes) : 0;
-    inputs->n_history =
-        inputs->n_own + (inputs->window > 0 && inputs->everyones ? moe_level_columns(inputs->classes) : 0);
+    inputs->n_history = inputs->n_own + (has_level(inputs) ? moe_level_columns(inputs->classes) : 0);
 }
 
 moe_inputs *
@@ -300,7 +306,7 @@ moe_inputs_fit(moe_job *job, const moe_data *data, const moe_graph *graph, const
     moe_check(job, moe_aggregates_fit(job, &known, 0, request->known_rows, request->window, request->max_columns,
                                       &inputs->aggregates));
     moe_inputs_bind(inputs, data, graph);
-    moe_check(job, moe_inputs_remember(inputs, request->past));
+    moe_check(job, moe_inputs_remember(inputs, request->past, true));
     fit_normalizer(inputs, request->seeds);
     assign_roles(inputs);
     return inputs;
@@ -321,7 +327,7 @@ moe_inputs_need_past(const moe_inputs *inputs)
 }
 
 moe_code
-moe_inputs_remember(moe_inputs *inputs, const moe_past_labels *past)
+moe_inputs_remember(moe_inputs *inputs, const moe_past_labels *past, bool everyones)
 {
     moe_code code;
 
@@ -329,12 +335,13 @@ moe_inputs_remember(moe_inputs *inputs, const moe_past_labels *past)
         return MOE_OK;
     if (inputs->history != NULL)
         moe_history_destroy(inputs->history);
-    moe_level_destroy(inputs->level);
+    moe_level_destroy(inputs->told);
     inputs->history = NULL;
-    inputs->level = NULL;
+    inputs->told = NULL;
     code = moe_history_create(inputs->job, past, inputs->window, inputs->classes, inputs->prior, &inputs->history);
-    if (code == MOE_OK && inputs->everyones)
-        code = moe_level_create(inputs->job, past, inputs->window, inputs->classes, &inputs->level);
+    if (code == MOE_OK && inputs->everyones && everyones)
+        code = moe_level_create(inputs->job, past, inputs->window, inputs->classes,
+                                inputs->level ? &inputs->told : &inputs->level);
     return code;
 }
 
@@ -430,6 +437,8 @@ moe_inputs_write(const moe_inputs *inputs, moe_buffer *buffer)
     moe_put_i32(buffer, inputs->classes);
     moe_put_u8(buffer, inputs->everyones);
     moe_put_floats(buffer, inputs->prior, MOE_HISTORY_CLASSES);
+    if (has_level(inputs))
+        moe_level_write(inputs->level, buffer);
     moe_aggregates_write(inputs->aggregates, buffer);
     moe_normalizer_write(inputs->normalizer, buffer);
 }
@@ -454,6 +463,8 @@ moe_inputs_read(moe_job *job, moe_reader *reader, moe_inputs **out)
     if (code == MOE_OK &&
         (inputs->window < 0 || inputs->staleness < 0 || inputs->classes < 1 || inputs->classes > 4096))
         code = moe_fail(job, MOE_CORRUPT, "the stored inputs are damaged");
+    if (code == MOE_OK && has_level(inputs))
+        code = moe_level_read(job, reader, inputs->window, inputs->classes, &inputs->level);
     if (code == MOE_OK)
         code = moe_aggregates_read(job, reader, &inputs->aggregates);
     if (code == MOE_OK)

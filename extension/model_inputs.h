@@ -46,8 +46,11 @@ void moe_inputs_reach(const moe_inputs *inputs, moe_reach *reach);
 /* The moment that a seed looks back from: see above. newest: row time that is not after the horizon. */
 int64 moe_inputs_look_back_from(const moe_inputs *inputs, int64 horizon, int64 newest);
 int64 moe_inputs_look_back(const moe_inputs *inputs, const moe_seeds *seeds, int64 seed);
-/* The past labels that histories are computed from, from now on (copied). */
-moe_code moe_inputs_remember(moe_inputs *inputs, const moe_past_labels *past);
+/*
+ * The past labels that histories are computed from, from now on (copied). everyones: they are the labels of all, and
+ * the level is computed from them, too; else it is that of the training.
+ */
+moe_code moe_inputs_remember(moe_inputs *inputs, const moe_past_labels *past, bool everyones);
 bool moe_inputs_need_past(const moe_inputs *inputs);
 
 int moe_inputs_width(const moe_inputs *inputs);

@@ -76,6 +76,7 @@ moe_past_find(const moe_predictor *predictor, const moe_kept_labels *kept)
     const char *only = predictor->only == NULL || predictor->data->tables[0].n_rows == 0
                            ? NULL
                            : MemoryContextStrdup(old, moe_key_text(predictor, own_row(predictor)));
+    int64 n = 0;
 
     for (int64 i = 0; i < kept->n; i++)
     {
@@ -88,12 +89,14 @@ moe_past_find(const moe_predictor *predictor, const moe_kept_labels *kept)
             CHECK_FOR_INTERRUPTS();
             MemoryContextReset(each);
         }
-        row[i] = found;
-        time[i] = kept->time[i];
-        label[i] = kept->label[i];
+        if (found < 0)
+            continue;
+        row[n] = found;
+        time[n] = kept->time[i];
+        label[n++] = kept->label[i];
     }
     moe_sql_end(level);
     MemoryContextSwitchTo(old);
     MemoryContextDelete(each);
-    return (moe_past_labels){kept->n, row, time, label};
+    return (moe_past_labels){n, row, time, label};
 }

@@ -30,7 +30,7 @@ typedef struct moe_kept_labels
 void moe_past_write(const moe_schema *schema, const moe_data *data, const moe_past_labels *labels, moe_buffer *buffer);
 /* Damage is recorded in the job as MOE_CORRUPT. */
 moe_code moe_past_read(moe_job *job, moe_reader *reader, moe_kept_labels *out);
-/* The labels, with the rows that their entities have today or are looked at, else -1; palloc'd. */
+/* The labels whose entities there are today; palloc'd. */
 moe_past_labels moe_past_find(const moe_predictor *predictor, const moe_kept_labels *kept);
 
 #endif

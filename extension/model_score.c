@@ -57,11 +57,11 @@ moe_predictor_ask_graph(void *arg, const moe_seeds *seeds, const float *inputs, 
 
 /* Hand labels to the inputs. */
 static void
-remember(moe_predictor *predictor, const moe_past_labels *past, int64 anchor)
+remember(moe_predictor *predictor, const moe_past_labels *past, bool everyones, int64 anchor)
 {
     struct moe_predictor_parts *parts = predictor->parts;
 
-    moe_check(predictor->job, moe_inputs_remember(parts->inputs, past));
+    moe_check(predictor->job, moe_inputs_remember(parts->inputs, past, everyones));
     parts->has_past = true;
     parts->past_anchor = anchor;
 }
@@ -92,7 +92,7 @@ remember_windows(moe_predictor *predictor, int64 moment, const moe_seeds *seeds)
     }
     labelled = moe_labelled_history(predictor, only, moment, 1, MOE_HISTORY_REACH);
     past = (moe_past_labels){labelled->n, labelled->row, labelled->time, labelled->label};
-    remember(predictor, &past, moment);
+    remember(predictor, &past, false, moment);
     parts->past_row = row;
 }
 
@@ -107,7 +107,7 @@ remember_own(moe_predictor *predictor)
         return;
     if (parts->told.n == 0)
         kept = moe_past_find(predictor, &parts->kept);
-    remember(predictor, parts->told.n > 0 ? &parts->told : &kept, DT_NOEND);
+    remember(predictor, parts->told.n > 0 ? &parts->told : &kept, parts->told.n > 0, DT_NOEND);
 }
 
 /* How many seeds, from the first on, look back from one moment. */

@@ -29,7 +29,7 @@ take_row(const float *x, int64_t cols, bool add, bool stream, float *restrict ou
             value += moe_load(out + j);
         moe_store(out + j, value, stream);
     }
-    for (; j < cols; j++)
+    for (int64_t left = cols % MOE_LANES; left > 0; left--, j++)
         out[j] = add ? out[j] + x[j] : x[j];
 }
 

@@ -18,6 +18,7 @@
 
 #include "embed/aggregates.h"
 #include "embed/features.h"
+#include "embed/level.h"
 #include "embed/history.h"
 #include "embed/normalizer.h"
 #include "gnn/layers.h"
@@ -249,11 +250,20 @@ read_model(moe_job *job, moe_reader *reader)
     code = read_part(CONFIG, job, reader);
     if (code != MOE_OK)
         return code;
+    int64_t window = moe_get_i64(reader);
     moe_get_i64(reader);
-    moe_get_i64(reader);
-    moe_get_i32(reader);
-    moe_get_u8(reader);
+    int classes = moe_get_i32(reader);
+    bool everyones = moe_get_u8(reader) != 0;
     moe_get_floats(reader, prior, MOE_HISTORY_CLASSES);
+    if ((code = moe_reader_code(reader)) != MOE_OK)
+        return code;
+    if (everyones && window > 0 && classes > 0)
+    {
+        moe_level *level;
+        if ((code = moe_level_read(job, reader, window, classes, &level)) != MOE_OK)
+            return code;
+        moe_level_destroy(level);
+    }
     if ((code = read_part(AGGREGATES, job, reader)) != MOE_OK || (code = read_part(NORMALIZER, job, reader)) != MOE_OK)
         return code;
     int64_t kept = moe_get_count(reader, 8 + 8 + 4);

@@ -357,7 +357,7 @@ sub make_statements
         . join(', ', @{ $entity->{pk} }, 'at', $label . '_label') . ' FROM labels';
     if ($label ne 'number' && chance(0.5)) # where there are validation rows enough, some seeds stop at the history expert
     {
-        my $early = $own =~ s/experts = '[^']*'/experts = 'history, retrieval, graph', budget = 0.5/r;
+        my $early = $own =~ s/experts = '[^']*'/experts = 'glance, retrieval, graph', budget = 0.5/r;
         push @statements, { text => $early, final => 1 };
     }
     push @statements, { text => $own, final => 1 };

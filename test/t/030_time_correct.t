@@ -58,8 +58,8 @@ CREATE FUNCTION look() RETURNS TABLE (road text, key text, at text, bits bytea) 
     UNION ALL SELECT 'evaluate', regime || metric, '', float8send(coalesce(model, -1))
         FROM moe_ml.evaluate('m', '@{[ $query->("2024-08-02 $shift") ]}')
     UNION ALL SELECT 'explain', key, e.part || ' ' || coalesce(e.name, ''),
-            float8send(coalesce(e.prediction, 0)) || float8send(coalesce(contribution, 0)) || float8send(coalesce(share, 0))
-        FROM seeds, LATERAL moe_ml.explain('m', $argument, $at[2]) AS e WHERE n = 2
+            string_agg(float8send(coalesce(e.prediction, 0)) || float8send(coalesce(contribution, 0)) || float8send(coalesce(share, 0)), '' ORDER BY contribution)
+        FROM seeds, LATERAL moe_ml.explain('m', $argument, $at[2]) AS e WHERE n = 2 GROUP BY key, e.part, e.name
 \$look\$;
 CREATE TABLE before AS SELECT * FROM look();
 CREATE FUNCTION changed(step text) RETURNS TABLE (what text) LANGUAGE sql AS \$\$

@@ -33,7 +33,7 @@ make_world(world *w, uint64_t key, int classes)
     {
         uint64_t draw = moe_random_bits(key, (uint64_t) i);
 
-        w->row[i] = (int32_t) (draw % 7) - 1;
+        w->row[i] = (int32_t) (draw % 7);
         w->time[i] = (int64_t) (draw >> 8) % 500;
         w->label[i] = draw % 11 == 0 ? NAN
                       : classes > 1  ? (float) ((draw >> 40) % (uint64_t) classes)
@@ -126,7 +126,7 @@ labels_that_are_not_known_and_rows_change_no_bit(void **state)
         *other = *w;
         for (int i = 0; i < LABELS; i++)
         {
-            other->row[i] = -1;
+            other->row[i] = 6 - w->row[i];
             if (w->time[i] + WINDOW > 250)
                 other->label[i] = i % 2 ? NAN : 1e30f;
         }
@@ -135,6 +135,57 @@ labels_that_are_not_known_and_rows_change_no_bit(void **state)
         moe_level_destroy(level);
         moe_job_destroy(job);
     }
+}
+
+static void
+what_is_stored_says_the_same_and_damage_is_refused(void **state)
+{
+    for (int classes = 1; classes <= 4; classes += 3)
+    {
+        moe_job *job = start_job(1);
+        world *w = moe_alloc(job, 1, sizeof *w);
+        moe_moments moments = {SEEDS, w->seed, w->at, w->horizon};
+        int64_t size = SEEDS * moe_level_columns(classes) * (int64_t) sizeof(float);
+        moe_level *level, *again;
+        moe_buffer buffer;
+        moe_reader reader;
+        float *expected, *got;
+
+        make_world(w, 9, classes);
+        expected = compute(job, w, classes, &level);
+        moe_buffer_init(&buffer, job);
+        moe_level_write(level, &buffer);
+        moe_reader_init(&reader, job, buffer.data, buffer.length);
+        assert_int_equal(moe_level_read(job, &reader, WINDOW, classes, &again), MOE_OK);
+        assert_int_equal(reader.position, buffer.length);
+        got = moe_alloc(job, size, 1);
+        assert_int_equal(moe_level_compute(again, &moments, got), MOE_OK);
+        assert_memory_equal(got, expected, size);
+        moe_level_destroy(again);
+        /* The second moment before the first. */
+        memset(buffer.data + 8 + 16 + 16 * moe_history_series(classes), 0x80, 8);
+        moe_reader_init(&reader, job, buffer.data, buffer.length);
+        assert_int_equal(moe_level_read(job, &reader, WINDOW, classes, &again), MOE_CORRUPT);
+        assert_null(again);
+        moe_job_destroy(job);
+    }
+}
+
+static void
+a_huge_label_of_long_ago_takes_nothing_from_later_ones(void **state)
+{
+    moe_job *job = start_job(1);
+    int32_t row[4] = {0}, seed = 0;
+    int64_t time[] = {0, 1000, 1001, 1002}, at = 1020;
+    float label[] = {1e18f, 3, 5, 7}, out[MOST];
+    moe_past_labels labels = {4, row, time, label};
+    moe_moments moments = {1, &seed, &at, NULL};
+    moe_level *level;
+
+    assert_int_equal(moe_level_create(job, &labels, WINDOW, 1, &level), MOE_OK);
+    assert_int_equal(moe_level_compute(level, &moments, out), MOE_OK);
+    assert_float_equal(out[0], 5, 0);
+    moe_job_destroy(job);
 }
 
 static void
@@ -197,6 +248,8 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(means_are_those_of_plain_sums),
         cmocka_unit_test(labels_that_are_not_known_and_rows_change_no_bit),
+        cmocka_unit_test(what_is_stored_says_the_same_and_damage_is_refused),
+        cmocka_unit_test(a_huge_label_of_long_ago_takes_nothing_from_later_ones),
         cmocka_unit_test(without_labels_there_is_no_level),
         cmocka_unit_test(columns_have_names_for_people),
         cmocka_unit_test(what_makes_no_sense_is_an_error),
