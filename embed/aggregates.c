@@ -58,6 +58,13 @@ moe_agg_unbind(moe_aggregates *a)
         a->keys[k].compared = NULL;
         a->keys[k].is_compared = NULL;
     }
+    for (int p = 0; p < a->n_parts; p++)
+    {
+        moe_free(a->job, a->parts[p].kept);
+        moe_free(a->job, a->parts[p].is_kept);
+        a->parts[p].kept = NULL;
+        a->parts[p].is_kept = NULL;
+    }
     for (int p = 0; p < a->n_paths; p++)
     {
         moe_agg_unbind_stream(a->job, &a->paths[p].children);

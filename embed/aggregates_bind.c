@@ -6,7 +6,7 @@
 #include "embed/aggregates_plan.h"
 
 #define GRAIN      16384
-#define KEPT_BYTES (INT64_C(256) << 20) /* for what was compared with siblings */
+#define KEPT_BYTES (INT64_C(256) << 20) /* for what was compared with siblings, or known of partners */
 
 static moe_code
 refuse(moe_job *job, const char *table)
@@ -102,7 +102,7 @@ bind_streams(moe_aggregates *a)
 
     for (int p = 0; p < a->n_parts && moe_job_check(a->job) == MOE_OK; p++)
     {
-        const moe_agg_part *part = &a->parts[p];
+        moe_agg_part *part = &a->parts[p];
 
         if (part->n > 0 && part->stream >= 0)
             bind_once(a, &a->streams[part->stream]);
@@ -110,6 +110,8 @@ bind_streams(moe_aggregates *a)
             bind_once(a, &a->paths[part->path].children);
         if (part->n > 0 && part->kind == MOE_AGG_PART_SIBLINGS)
             moe_agg_keep_compared(a->job, &a->tables[a->keys[part->other].child], &a->keys[part->other], &left);
+        if (part->n > 0 && part->kind == MOE_AGG_PART_PARTNERS && part->beyond >= 0)
+            moe_agg_keep_partners(a, part, &left);
     }
     return moe_job_code(a->job);
 }

@@ -6,6 +6,7 @@
  * say is: nothing later can change it. It is how aggregates reach rows that lie three keys away from theirs.
  */
 #include "embed/aggregates_plan.h"
+#include "kernels/memory.h"
 
 int
 moe_agg_partner_counts(const moe_aggregates *a, const moe_agg_part *part)
@@ -60,10 +61,13 @@ count_in_window(const moe_aggregates *a, const beyond *b)
 static double
 count_a_day(const beyond *b)
 {
-    int64_t first = moe_agg_visible_end(b->relation, b->times, b->begin, b->end, MOE_TIME_ALWAYS);
-    int64_t n = b->end - first - (b->except >= 0 && b->time > MOE_TIME_ALWAYS);
+    int64_t first = b->begin;
+    int64_t n;
     double days;
 
+    if (first < b->end && b->times->time[b->relation->children[first]] == MOE_TIME_ALWAYS)
+        first = moe_agg_visible_end(b->relation, b->times, first, b->end, MOE_TIME_ALWAYS);
+    n = b->end - first - (b->except >= 0 && b->time > MOE_TIME_ALWAYS);
     if (n < 2)
         return NAN;
     days = moe_agg_days(b->times->time[b->relation->children[first]], b->time);
@@ -72,7 +76,7 @@ count_a_day(const beyond *b)
 
 static void
 look_beyond(const moe_aggregates *a, const moe_agg_part *part, int32_t partner, int64_t time, int32_t row,
-            const int *places, int n, double *out)
+            const int *places, int n, float *out)
 {
     const moe_agg_key *key = &a->keys[part->beyond];
     const moe_agg_table *table = &a->tables[key->child];
@@ -89,21 +93,24 @@ look_beyond(const moe_aggregates *a, const moe_agg_part *part, int32_t partner, 
     b.end = moe_agg_visible_end(b.relation, b.times, b.begin, key->bound.offset[partner + 1], time);
     for (int i = 0; i < n; i++)
     {
-        if (places[i] == 0)
-            out[i] = (double) (b.end - b.begin - (b.except >= 0));
-        else if (places[i] < counts)
-            out[i] = places[i] == 1 ? count_a_day(&b) : count_in_window(a, &b);
+        int place = places ? places[i] : i;
+
+        if (place == 0)
+            out[i] = (float) (b.end - b.begin - (b.except >= 0));
+        else if (place < counts)
+            out[i] = moe_agg_float(place == 1 ? count_a_day(&b) : count_in_window(a, &b));
         else
         {
             if (found < 0)
                 found = moe_agg_latest(b.relation, b.times, partner, time, b.except, latest);
-            out[i] = mean_of(table, &table->values[list->value[places[i] - counts]], latest, found);
+            out[i] = moe_agg_float(mean_of(table, &table->values[list->value[place - counts]], latest, found));
         }
     }
 }
 
-void
-moe_agg_partner(const moe_aggregates *a, const moe_agg_part *part, int32_t row, const int *places, int n, double *out)
+/* Some values of a row, or the first n. */
+static void
+know(const moe_aggregates *a, const moe_agg_part *part, int32_t row, const int *places, int n, float *out)
 {
     const moe_agg_key *key = &a->keys[part->other];
     int64_t time = moe_agg_row_time(&a->tables[key->child].times, row);
@@ -112,14 +119,49 @@ moe_agg_partner(const moe_aggregates *a, const moe_agg_part *part, int32_t row, 
     const moe_agg_list *list = moe_agg_part_values(a, part);
 
     if (partner < 0 || (key->parent_time && key->parent_time[partner] > time))
-    {
         for (int i = 0; i < n; i++)
             out[i] = NAN;
-        return;
-    }
-    if (part->beyond >= 0)
+    else if (part->beyond >= 0)
         look_beyond(a, part, partner, time, row, places, n, out);
     else
         for (int i = 0; i < n; i++)
-            out[i] = moe_agg_event_value(table, &table->values[list->value[places[i]]], partner);
+            out[i] = moe_agg_float(moe_agg_event_value(table, &table->values[list->value[places[i]]], partner));
+}
+
+void
+moe_agg_partner(const moe_aggregates *a, const moe_agg_part *part, int32_t row, const int *places, int n, double *out)
+{
+    float own[MOE_AGG_BLOCK];
+    float *kept;
+
+    if (!part->kept)
+    {
+        know(a, part, row, places, n, own);
+        for (int i = 0; i < n; i++)
+            out[i] = own[i];
+        return;
+    }
+    kept = part->kept + (int64_t) row * part->places;
+    if (!part->is_kept[row])
+        know(a, part, row, NULL, part->places, kept);
+    part->is_kept[row] = 1;
+    for (int i = 0; i < n; i++)
+        out[i] = kept[places[i]];
+}
+
+moe_code
+moe_agg_keep_partners(const moe_aggregates *a, moe_agg_part *part, int64_t *left)
+{
+    int64_t rows = a->tables[a->keys[part->other].child].n_rows;
+    int64_t size;
+
+    part->places = (int) moe_agg_places(a, part);
+    size = rows * (part->places * (int64_t) sizeof(float) + 1);
+    if (part->kept || size == 0 || size > *left)
+        return MOE_OK;
+    if (!(part->is_kept = moe_alloc(a->job, rows, 1)))
+        return moe_job_code(a->job);
+    if ((part->kept = moe_try_alloc(a->job, (size_t) (rows * part->places) * sizeof(float))))
+        *left -= size;
+    return MOE_OK;
 }

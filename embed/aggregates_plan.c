@@ -153,9 +153,8 @@ moe_agg_value_of(const moe_aggregates *a, const moe_agg_column *column)
     return &a->tables[moe_agg_part_table(a, part)].values[moe_agg_part_values(a, part)->value[at]];
 }
 
-/* Values of a part: two of each that is compared with siblings, counts before those of partners. */
-static int64_t
-value_places(const moe_aggregates *a, const moe_agg_part *part)
+int64_t
+moe_agg_places(const moe_aggregates *a, const moe_agg_part *part)
 {
     if (part->kind == MOE_AGG_PART_PARTNERS && part->beyond == part->other)
         return moe_agg_partner_counts(a, part); /* their values are what siblings are about */
@@ -268,7 +267,7 @@ add_part(moe_aggregates *a, moe_agg_part part)
     if (part.path < 0)
         return;
     m = menu_of(a, &part);
-    part.wanted = m->n_events + m->n_values * value_places(a, &part);
+    part.wanted = m->n_events + m->n_values * moe_agg_places(a, &part);
     if (part.wanted == 0 || a->n_parts >= MOE_AGG_PARTS_MAX ||
         !reserve(a->job, (void **) &a->parts, a->n_parts, sizeof(*a->parts)))
         return;
@@ -412,7 +411,7 @@ static moe_agg_column
 describe(const moe_aggregates *a, int part, int i)
 {
     const menu *m = menu_of(a, &a->parts[part]);
-    int64_t places = value_places(a, &a->parts[part]);
+    int64_t places = moe_agg_places(a, &a->parts[part]);
     const step *s = i < m->n_events ? &m->events[i] : &m->values[(i - m->n_events) / places];
     int value = i < m->n_events ? -1 : (int) ((i - m->n_events) % places);
 

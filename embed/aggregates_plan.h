@@ -166,6 +166,10 @@ typedef struct moe_agg_part
     int64_t wanted;
     int first; /* column */
     int n;
+    /* Bound, of PARTNERS with rows beyond: what was known of each event's partner is kept. */
+    int places;       /* counts and values */
+    float *kept;      /* [child rows, places], or NULL */
+    uint8_t *is_kept; /* [child rows] */
 } moe_agg_part;
 
 typedef enum moe_agg_op
@@ -270,11 +274,16 @@ void moe_agg_forget_shared(moe_job *job, moe_agg_shared *shared);
 void moe_agg_compare(const moe_agg_table *table, const moe_agg_key *key, int32_t row, const int *places, int n,
                      float *out);
 /*
- * What was known of an event row's partner at the row's own time: n values, NaN where NULL, by their places in the
- * part's list. Partner: the row that the part's other key points at.
+ * What was known of an event row's partner at the row's own time: n values, in single precision, NaN where NULL, by
+ * their places in the part's list. Partner: the row that the part's other key points at. No two threads may ask for the
+ * same row at a time.
  */
 void moe_agg_partner(const moe_aggregates *a, const moe_agg_part *part, int32_t row, const int *places, int n,
                      double *out);
+/* Make room to keep what was known of partners, if it takes no more than is left. */
+moe_code moe_agg_keep_partners(const moe_aggregates *a, moe_agg_part *part, int64_t *left);
+/* How many values a part has: two of each that is compared with siblings, counts before those of partners. */
+int64_t moe_agg_places(const moe_aggregates *a, const moe_agg_part *part);
 /* How many counts stand before the values in a part of PARTNERS. */
 int moe_agg_partner_counts(const moe_aggregates *a, const moe_agg_part *part);
 /* The end of those of the rows [begin, end) of a relation that have row time <= time. */

@@ -236,6 +236,12 @@ moe_attribute_rows(moe_game *g, int pairs, int rows_alone, moe_attribution *attr
     MemoryContext old = MemoryContextSwitchTo(context);
     row_game r = {.around = moe_neighbourhood_of(g->seed, rows_alone)};
 
+    if (r.around == NULL)
+    {
+        MemoryContextSwitchTo(old);
+        MemoryContextDelete(context);
+        return;
+    }
     moe_game_move(g, &r.around->seed, &r.g);
     r.computed = palloc_array(float, r.g.columns + 1);
     r.none = palloc0_array(double, r.around->n_tables);

@@ -151,7 +151,7 @@ is_safe_function(Oid function)
 static bool
 is_safe_type(Oid type)
 {
-    Oid element = get_element_type(type);
+    Oid element = get_element_type(getBaseType(type));
     Oid input, output, parameter;
     TypeCacheEntry *entry;
     bool varlena;

@@ -20,6 +20,8 @@
 #include "extension/moe_ml.h"
 #include "extension/neighbourhood.h"
 
+#define MOST_ROWS 100000 /* around a key: more would take seconds */
+
 /* What is away, and the keys as they are with every row there. */
 struct moe_cut
 {
@@ -317,6 +319,13 @@ moe_neighbourhood_of(const moe_seed *seed, int most_alone)
     around->lists = find_rows(job, seed);
     for (int t = 0; t < around->n_tables; t++)
         around->n_rows += around->lists[t].n;
+    if (around->n_rows > MOST_ROWS)
+    {
+        ereport(NOTICE, (errmsg("of " INT64_FORMAT " rows around the key none is told", around->n_rows),
+                         errdetail("There is time for %d.", MOST_ROWS),
+                         errhint("top_rows => 0 leaves rows out without a word.")));
+        return NULL;
+    }
     around->seed.predictor = moe_predictor_excerpt(seed->predictor, job, around->lists, seed->time);
     around->seed.time = seed->time;
     entities = &around->lists[0];

@@ -29,7 +29,8 @@ typedef struct moe_neighbourhood
 
 /*
  * The visible rows that a seed's prediction may depend on, by the steps that its model takes (model_reach.h); at most
- * `most_alone` of each table can be taken away one by one, the others of it together. In CurrentMemoryContext.
+ * `most_alone` of each table can be taken away one by one, the others of it together. In CurrentMemoryContext. NULL,
+ * and a NOTICE, where they are more than there is time for.
  */
 moe_neighbourhood *moe_neighbourhood_of(const moe_seed *seed, int most_alone);
 /* How many can be taken away from a table: its rows that stand alone, and the others as one. */

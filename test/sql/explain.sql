@@ -24,7 +24,7 @@ FROM hot;
 INSERT INTO readings SELECT 10000, 1, max(failed_at) + interval '10 days', 20, 20 FROM failures;
 ANALYZE;
 
--- A model of each task; of one expert alone, and one that lets the history expert answer whatever it is sure of.
+-- A model of each task; of one expert alone, and one that lets the glance expert answer whatever it is sure of.
 CREATE FUNCTION train(name text, query text, options text) RETURNS text LANGUAGE sql AS
 $$ SELECT moe_ml.execute(format('CREATE MODEL %I PREDICT %s FOR EACH machines WITH (ensembles = 1, channels = 8, hops = 1, %s)', name, query, options)) $$;
 SELECT train('fails', 'count(failures.*, 0, 30, days) > 0', $$epochs = 20, learning_rate = 0.02, neighbors = '1', sampling = latest, validation_from = '2023-11-11', test_from = '2024-01-10'$$);
