@@ -150,11 +150,13 @@ WRAP(char *, pnstrdup, (const char *string, Size length))
     return __real_pnstrdup(string, length);
 }
 
+#if PG_VERSION_NUM < 170000 /* the server has none later */
 WRAP(void *, MemoryContextAllocZeroAligned, (MemoryContext context, Size size))
 {
     refuse(size);
     return __real_MemoryContextAllocZeroAligned(context, size);
 }
+#endif
 
 WRAP(List *, lappend, (List * list, void *datum))
 {
