@@ -264,16 +264,6 @@ moe_history_prior(int classes, int64_t n, const float *label, float *prior)
         prior[s] = counted > 0 ? (float) (sum[s] / (double) counted) : 0;
 }
 
-/* time - k windows; the beginning of time if that lies before it. */
-static int64_t
-windows_before(const moe_history *h, int64_t time, int k)
-{
-    int64_t length, moment;
-    if (__builtin_mul_overflow(h->window, (int64_t) k, &length) || __builtin_sub_overflow(time, length, &moment))
-        return INT64_MIN;
-    return moment;
-}
-
 /* Within own[low, high): the first label behind (row, moment). */
 static int64_t
 behind(const moe_history *h, int64_t low, int64_t high, int32_t row, int64_t moment)
@@ -302,8 +292,8 @@ static known
 what_is_known(const moe_history *h, const moe_moments *moments, int64_t i)
 {
     known k = {.horizon = moments->horizon ? moments->horizon[i] : moments->time[i]};
-    int64_t closed = windows_before(h, k.horizon, 1);
-    int64_t reach = windows_before(h, closed, MOE_HISTORY_REACH);
+    int64_t closed = moe_windows_before(h->window, k.horizon, 1);
+    int64_t reach = moe_windows_before(h->window, closed, MOE_HISTORY_REACH);
     k.end = behind(h, 0, h->n, moments->row[i], closed);
     k.first = k.end - MOST > 0 ? k.end - MOST : 0;
     k.first = behind(h, k.first, k.end, moments->row[i], reach);
@@ -351,8 +341,8 @@ put_lags(const moe_history *h, const known *k, float *out)
     for (int lag = 1; lag <= LAGS; lag++)
     {
         if (end > k->first)
-            end = behind(h, k->first, end, h->own[k->first].row, windows_before(h, k->horizon, lag));
-        bool there = end > k->first && h->own[end - 1].time > windows_before(h, k->horizon, lag + 1);
+            end = behind(h, k->first, end, h->own[k->first].row, moe_windows_before(h->window, k->horizon, lag));
+        bool there = end > k->first && h->own[end - 1].time > moe_windows_before(h->window, k->horizon, lag + 1);
         *out++ = there ? h->own[end - 1].label : NAN;
     }
     for (int r = 1; r <= RECENT; r++)

@@ -14,6 +14,17 @@
 #include "embed/relational.h"
 #include "kernels/job.h"
 
+/* time - k windows; the beginning of time if that lies before it. */
+static inline int64_t
+moe_windows_before(int64_t window, int64_t time, int k)
+{
+    int64_t length, moment;
+
+    if (__builtin_mul_overflow(window, (int64_t) k, &length) || __builtin_sub_overflow(time, length, &moment))
+        return INT64_MIN;
+    return moment;
+}
+
 #define MOE_HISTORY_REACH   40 /* windows */
 #define MOE_HISTORY_CLASSES 8  /* series of a multiclass label at most */
 

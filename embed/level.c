@@ -231,17 +231,6 @@ moe_level_read(moe_job *job, moe_reader *reader, int64_t window, int classes, mo
     return moe_job_code(job);
 }
 
-/* time - k windows; the beginning of time if that lies before it. */
-static int64_t
-windows_before(const moe_level *l, int64_t time, int k)
-{
-    int64_t length, moment;
-
-    if (__builtin_mul_overflow(l->window, (int64_t) k, &length) || __builtin_sub_overflow(time, length, &moment))
-        return INT64_MIN;
-    return moment;
-}
-
 /* How many of the first n moments are not after one. */
 static int64_t
 count_until(const moe_level *l, int64_t n, int64_t moment)
@@ -287,12 +276,13 @@ compute_seeds(int64_t begin, int64_t end, void *arg)
     for (int64_t i = begin; i < end; i++)
     {
         int64_t horizon = c->moments->horizon ? c->moments->horizon[i] : c->moments->time[i];
-        int64_t known = count_until(l, l->n, windows_before(l, horizon, 1));
+        int64_t known = count_until(l, l->n, moe_windows_before(l->window, horizon, 1));
         float *out = c->out + i * l->series * SPANS;
 
         for (int k = 0; k < SPANS; k++)
         {
-            int64_t since = known == 0 ? 0 : count_until(l, known, windows_before(l, l->time[known - 1], span[k]));
+            int64_t since =
+                known == 0 ? 0 : count_until(l, known, moe_windows_before(l->window, l->time[known - 1], span[k]));
 
             for (int s = 0; s < l->series; s++)
                 out[s * SPANS + k] = known == 0 ? NAN : (float) mean_between(l, since, known, s);
