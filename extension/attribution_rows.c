@@ -252,5 +252,6 @@ moe_attribute_rows(moe_game *g, int pairs, int rows_alone, moe_attribution *attr
     follow_pairs(&r, pairs, attribution);
     MemoryContextSwitchTo(old);
     tell(&r, g->seed, pairs, attribution);
+    moe_neighbourhood_end(r.around);
     MemoryContextDelete(context);
 }

@@ -98,9 +98,7 @@ sweep(void)
 static size_t
 size_of(const entry *e)
 {
-    size_t size = MemoryContextMemAllocated(e->predictor.context, true) + moe_job_memory_used(e->predictor.job);
-
-    return e->predictor.data == NULL ? size : size + moe_job_memory_used(e->predictor.data->job);
+    return MemoryContextMemAllocated(e->predictor.context, true) + moe_predictor_memory_used(&e->predictor);
 }
 
 /* Of those that nobody holds, let those used longest ago go until the others fit the limit. */

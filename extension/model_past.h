@@ -24,6 +24,9 @@ typedef struct moe_kept_labels
     char **key; /* as moe_key_text gives it */
     int64 *time;
     float *label;
+    uint32 mask;
+    int32 *first; /* [mask + 1] by the hash of the key, or -1; of the same hash, in order */
+    int32 *next;  /* [n] */
 } moe_kept_labels;
 
 /* Write labels, in order of time, by the keys of the data's entity rows; NULL: none are kept. */

@@ -1,7 +1,8 @@
 /*
  * model_predictor_internal.h: what the files of a predictor share.
  *
- * model_predictor.c   opening
+ * model_predictor.c   what was learned, loaded
+ * model_rows.c        put over rows
  * model_cache.c       keeping and freeing
  * model_settled.c     whether what was read may serve later statements
  * model_score.c       scoring, and the past labels it needs
@@ -35,6 +36,8 @@ struct moe_predictor_parts
     moe_graph *graph;
     struct moe_row_names *names; /* row_name.c: [tables] of what was read, or NULL */
 
+    moe_predictor *twin; /* the model once more, for the next excerpt, or NULL */
+
     const int32 *asked;       /* of the seeds that the graph expert is being asked about, their rows */
     const float *asked_input; /* and their inputs */
 
@@ -64,13 +67,17 @@ void moe_predictor_read(moe_predictor *predictor);
 bool moe_predictor_read_around(moe_predictor *predictor, const moe_asked *asked);
 /* Read the entity row that is asked about, or all of them. */
 void moe_predictor_read_entities(moe_predictor *predictor, const moe_asked *asked);
+/* What a predictor takes of the memory limit, in bytes. */
+size_t moe_predictor_memory_used(const moe_predictor *predictor);
 /* A job bound to CurrentMemoryContext that may use of the memory limit what a predictor leaves. */
 moe_job *moe_predictor_job_beside(const moe_predictor *predictor);
 /*
  * The same model over some of the rows that a predictor read, as it sees them at this time: lists [tables]; copies are
- * the job's. In CurrentMemoryContext; the other must outlive it. It has no past labels and finds no keys.
+ * the job's, and what is put over them lies in CurrentMemoryContext. It has no past labels and finds no keys. At the end
+ * it gives the model back, before the job goes; the other must outlive it.
  */
 moe_predictor *moe_predictor_excerpt(const moe_predictor *of, moe_job *job, const moe_row_list *lists, int64 time);
+void moe_predictor_excerpt_end(const moe_predictor *of, moe_predictor *excerpt);
 /* Join the threads of what is kept. */
 void moe_predictor_rest(moe_predictor *predictor);
 /* Let go of the rows. */

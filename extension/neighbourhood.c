@@ -326,7 +326,8 @@ moe_neighbourhood_of(const moe_seed *seed, int most_alone)
                          errhint("top_rows => 0 leaves rows out without a word.")));
         return NULL;
     }
-    around->seed.predictor = moe_predictor_excerpt(seed->predictor, job, around->lists, seed->time);
+    around->of = seed->predictor;
+    around->seed.predictor = moe_predictor_excerpt(around->of, job, around->lists, seed->time);
     around->seed.time = seed->time;
     entities = &around->lists[0];
     while (entities->row[around->seed.row] != seed->row)
@@ -380,4 +381,10 @@ moe_neighbourhood_settle(moe_neighbourhood *around)
     old = MemoryContextSwitchTo(cut->bound);
     moe_inputs_bind(predictor->inputs, data, predictor->parts->graph);
     MemoryContextSwitchTo(old);
+}
+
+void
+moe_neighbourhood_end(moe_neighbourhood *around)
+{
+    moe_predictor_excerpt_end(around->of, around->seed.predictor);
 }

@@ -20,6 +20,7 @@ typedef struct moe_neighbours
 typedef struct moe_neighbourhood
 {
     moe_seed seed; /* over the rows around it alone */
+    const moe_predictor *of;
     int n_tables;
     int64 n_rows;
     moe_row_list *lists;   /* [n_tables] the rows, as the predictor that they come from numbers them */
@@ -39,5 +40,7 @@ int moe_neighbourhood_players(const moe_neighbourhood *around, int table);
 void moe_neighbourhood_take(moe_neighbourhood *around, int table, int player, bool away);
 /* Put the model over the rows that are there: as if the others were not, and what points at them points at nothing. */
 void moe_neighbourhood_settle(moe_neighbourhood *around);
+/* To be called before the memory context that it was made in is freed. */
+void moe_neighbourhood_end(moe_neighbourhood *around);
 
 #endif

@@ -43,6 +43,7 @@ struct moe_job
     moe_device *device; /* NULL: the host */
     block *blocks;
     size_t used;
+    size_t elsewhere; /* of the memory limit, by other jobs */
     size_t peak;
     moe_code code;
     char error[512];
@@ -127,9 +128,9 @@ moe_job_cancelled(moe_job *job)
 }
 
 void
-moe_job_set_memory_limit(moe_job *job, size_t limit)
+moe_job_set_memory_elsewhere(moe_job *job, size_t bytes)
 {
-    job->config.memory_limit = limit;
+    job->elsewhere = bytes;
 }
 
 size_t
@@ -185,7 +186,7 @@ static bool
 within_limit(const moe_job *job, size_t more)
 {
     size_t total;
-    return !__builtin_add_overflow(job->used, more, &total) &&
+    return !__builtin_add_overflow(job->used, more, &total) && !__builtin_add_overflow(total, job->elsewhere, &total) &&
            (job->config.memory_limit == 0 || total <= job->config.memory_limit);
 }
 
@@ -275,7 +276,7 @@ moe_fail_alloc(moe_job *job, size_t size)
     if (size > SIZE_MAX - OVERHEAD || !within_limit(job, size + OVERHEAD))
     {
         double limit = (double) job->config.memory_limit;
-        double excess = (double) job->used + (double) size + OVERHEAD - limit;
+        double excess = (double) job->used + (double) job->elsewhere + (double) size + OVERHEAD - limit;
         return moe_fail(job, MOE_LIMIT, "the work needs %.0f MB more than the memory limit of %.0f MB",
                         excess < MEGABYTE ? 1.0 : excess / MEGABYTE, limit / MEGABYTE);
     }

@@ -47,8 +47,8 @@ void moe_job_rest(moe_job *job);
 /* Once true it stays true. The one function here that a moe_parallel callback may call, to leave early. */
 bool moe_job_cancelled(moe_job *job);
 size_t moe_job_memory_used(const moe_job *job);
-/* Another limit from now on, in bytes; 0: none. What is used beyond it stays, but nothing is added. */
-void moe_job_set_memory_limit(moe_job *job, size_t limit);
+/* From now on other jobs take so many bytes of the same limit. What is used beyond it stays, but nothing is added. */
+void moe_job_set_memory_elsewhere(moe_job *job, size_t bytes);
 size_t moe_job_memory_peak(const moe_job *job);
 
 /* Record a failure (the first one wins) and return its code. */

@@ -63,6 +63,7 @@ SELECT count(*) FROM told('mixed', 33, 1001);
 
 -- What comes later is not there.
 CREATE TABLE before AS SELECT model, key, t.* FROM unnest('{mixed,load,graph_alone}'::text[]) AS model, unnest('{11,33,66,99}'::int[]) AS key, LATERAL told(model, key) AS t;
+SELECT model, key, t.* FROM unnest('{mixed,load,graph_alone}'::text[]) AS model, unnest('{99,66,33,11}'::int[]) AS key, LATERAL told(model, key) AS t EXCEPT ALL TABLE before;
 INSERT INTO readings SELECT i * 10 + 9, i, '2024-06-02', 90, 1000 FROM generate_series(1, 200) AS i;
 SELECT count(*) FROM before;
 (SELECT model, key, t.* FROM unnest('{mixed,load,graph_alone}'::text[]) AS model, unnest('{11,33,66,99}'::int[]) AS key, LATERAL told(model, key) AS t EXCEPT ALL TABLE before)

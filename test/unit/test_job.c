@@ -79,6 +79,29 @@ limit_is_reported_with_how_much_is_missing(void **state)
 }
 
 static void
+the_limit_holds_what_others_take(void **state)
+{
+    moe_job *job = start_limited_job(512 * MEGABYTE);
+    moe_job_set_memory_elsewhere(job, 500 * MEGABYTE);
+    char *ptr = moe_alloc(job, 10, MEGABYTE);
+    assert_non_null(ptr);
+    assert_null(moe_alloc(job, 25, MEGABYTE));
+    assert_int_equal(moe_job_code(job), MOE_LIMIT);
+    assert_string_equal(moe_job_error(job), "the work needs 23 MB more than the memory limit of 512 MB");
+    moe_job_destroy(job);
+
+    job = start_limited_job(512 * MEGABYTE);
+    moe_job_set_memory_elsewhere(job, SIZE_MAX);
+    assert_null(moe_alloc(job, 10, 1));
+    moe_job_destroy(job);
+
+    job = start_limited_job(0);
+    moe_job_set_memory_elsewhere(job, 500 * MEGABYTE);
+    assert_non_null(moe_alloc(job, 10, 1));
+    moe_job_destroy(job);
+}
+
+static void
 realloc_over_the_limit_leaves_the_old_memory(void **state)
 {
     moe_job *job = start_limited_job(MEGABYTE);
@@ -382,6 +405,7 @@ main(void)
         cmocka_unit_test(memory_is_zeroed_aligned_and_counted),
         cmocka_unit_test(realloc_keeps_old_content_and_zeroes_the_new),
         cmocka_unit_test(limit_is_reported_with_how_much_is_missing),
+        cmocka_unit_test(the_limit_holds_what_others_take),
         cmocka_unit_test(realloc_over_the_limit_leaves_the_old_memory),
         cmocka_unit_test(sizes_that_overflow_are_refused),
         cmocka_unit_test(first_failure_wins),
