@@ -73,8 +73,8 @@ size_t moe_predictor_memory_used(const moe_predictor *predictor);
 moe_job *moe_predictor_job_beside(const moe_predictor *predictor);
 /*
  * The same model over some of the rows that a predictor read, as it sees them at this time: lists [tables]; copies are
- * the job's, and what is put over them lies in CurrentMemoryContext. It has no past labels and finds no keys. At the end
- * it gives the model back, before the job goes; the other must outlive it.
+ * the job's, and what is put over them lies in CurrentMemoryContext. It has no past labels and finds no keys. At the
+ * end it gives the model back, before the job goes; the other must outlive it.
  */
 moe_predictor *moe_predictor_excerpt(const moe_predictor *of, moe_job *job, const moe_row_list *lists, int64 time);
 void moe_predictor_excerpt_end(const moe_predictor *of, moe_predictor *excerpt);
