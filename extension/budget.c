@@ -31,8 +31,9 @@ moe_budget(PG_FUNCTION_ARGS)
     for (int p = 0; p < curve->points; p++)
     {
         const moe_cascade_point *point = &curve->point[p];
-        bool nulls[4] = {false, false, point->threshold < 0, false};
-        Datum values[4] = {Float8GetDatum(point->asked), Float8GetDatum(point->loss), Float8GetDatum(point->threshold),
+        bool nulls[5] = {false, false, false, point->threshold < 0, false};
+        Datum values[5] = {Float8GetDatum(point->reads), Float8GetDatum(point->asked), Float8GetDatum(point->loss),
+                           Float8GetDatum(point->threshold),
                            BoolGetDatum(p == moe_mixture_curve_point(predictor.mixture))};
 
         tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);

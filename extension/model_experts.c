@@ -15,6 +15,7 @@
 #include "miscadmin.h"
 #include "port/pg_bitutils.h"
 
+#include "extension/model_reading.h"
 #include "extension/moe_ml.h"
 #include "extension/model_train_internal.h"
 #include "kernels/random.h"
@@ -326,6 +327,7 @@ moe_train_experts(run *r)
     moe_router_config router = r->options->router;
     double seconds[MOE_EXPERT_KINDS] = {0};
     moe_past_labels past;
+    float *reading;
 
     check_budget(r, b->n_valid);
     if (r->labels->task != MOE_REGRESSION)
@@ -341,7 +343,8 @@ moe_train_experts(run *r)
     moe_mixture_connect(r->mixture, moe_inputs_compute, r->inputs, recall_graph, r);
     router.seed = (uint64) r->options->seed;
     moe_train_phase(MOE_PHASE_ROUTER, NULL);
-    moe_check(r->job, moe_mixture_route(r->mixture, &router, &held_out, valid.x, &r->report));
+    reading = moe_reading_learn(r, b, &held_out);
+    moe_check(r->job, moe_mixture_route(r->mixture, &router, &held_out, valid.x, reading, &r->report));
     moe_mixture_set_budget(r->mixture, r->options->budget);
     if (r->options->refit && b->n_valid > 0)
         fit_dense(r, b, b->n_train + b->n_valid, &none, seconds);

@@ -1,12 +1,11 @@
 /*
  * neighbourhood.c: the rows around a seed, as a small database of their own.
  *
- * The steps that a prediction takes along keys (embed/reach.h) are taken over
- * what was read, from visible row to visible row. What they come by is copied
- * out, with the model over it: the same prediction, bit for bit. A row that is
- * taken away loses its foreign keys, and what points at it points at nothing;
- * then lists of children, aggregates and samples are made anew. The moment that
- * is looked back from stays, and so do past labels.
+ * What the steps that a prediction takes along keys come by (reach_walk.h) is
+ * copied out, with the model over it: the same prediction, bit for bit. A row
+ * that is taken away loses its foreign keys, and what points at it points at
+ * nothing; then lists of children, aggregates and samples are made anew. The
+ * moment that is looked back from stays, and so do past labels.
  */
 #include "postgres.h"
 
@@ -19,6 +18,7 @@
 #include "extension/model_reach.h"
 #include "extension/moe_ml.h"
 #include "extension/neighbourhood.h"
+#include "extension/reach_walk.h"
 
 #define MOST_ROWS 100000 /* around a key: more would take seconds */
 
@@ -30,172 +30,24 @@ struct moe_cut
     int32 **parent_of;   /* [edges][rows of the child] */
 };
 
-typedef struct walk
-{
-    moe_job *job;
-    const moe_data *data;
-    const moe_graph *graph;
-    int64 time;
-    int64 moment; /* the latest children are those visible then */
-    int16 **mark; /* [tables][rows] 2 + the step that came by last; 1: the seed; 0: none did */
-    moe_row_list *sets;
-} walk;
-
-static const moe_graph_key *
-key_of(const walk *w, int key)
-{
-    return moe_graph_key_at(w->graph, key);
-}
-
-/* The table that a step's rows are of. */
-static int
-table_after(const walk *w, const moe_reach_step *step)
-{
-    if (step->kind == MOE_REACH_CHILDREN)
-        return key_of(w, step->key)->child;
-    return key_of(w, step->kind == MOE_REACH_LATEST ? step->other : step->key)->parent;
-}
-
-/* Add a row to a step's, once. */
-static void
-come_by(walk *w, int s, int table, int32 row, int64 *capacity)
-{
-    moe_row_list *set = &w->sets[s];
-
-    if (row < 0 || w->mark[table][row] == s + 2 || !moe_graph_visible(w->graph, table, row, w->time))
-        return;
-    w->mark[table][row] = (int16) (s + 2);
-    if (set->n == *capacity)
-    {
-        *capacity = Max(2 * *capacity, 16);
-        set->row = moe_check_ptr(w->job, moe_realloc(w->job, set->row, *capacity, sizeof(int32)));
-    }
-    set->row[set->n++] = row;
-}
-
-static int64
-time_of(const walk *w, int table, int32 row)
-{
-    const int64 *time = w->data->graph_tables[table].time;
-
-    return time == NULL ? MOE_TIME_ALWAYS : time[row];
-}
-
-/* The rows that the latest visible children point at: several where these have one time. */
-static void
-take_latest(walk *w, int s, const moe_reach_step *step, int32 seed, int64 *capacity)
-{
-    const moe_graph_key *key = key_of(w, step->key);
-    const moe_graph_key *other = key_of(w, step->other);
-    const int32 *children;
-    int64 n = moe_graph_children(w->graph, step->key, seed, &children);
-    int64 latest = MOE_TIME_ALWAYS;
-
-    for (int pass = 0; pass < 2; pass++)
-        for (int64 i = 0; i < n; i++)
-        {
-            int32 parent = other->parent_of[children[i]];
-            int64 time = parent < 0 ? MOE_TIME_NEVER
-                                    : Max(time_of(w, key->child, children[i]), time_of(w, other->parent, parent));
-
-            if (time > w->moment || parent < 0)
-                continue;
-            if (pass == 0)
-                latest = Max(latest, time);
-            else if (time == latest)
-                come_by(w, s, other->parent, parent, capacity);
-        }
-}
-
-static void
-take_step(walk *w, int s, const moe_reach_step *step, const moe_row_list *from)
-{
-    int table = table_after(w, step);
-    int64 capacity = 0;
-
-    CHECK_FOR_INTERRUPTS();
-    if (step->kind == MOE_REACH_LATEST)
-    {
-        take_latest(w, s, step, from->row[0], &capacity);
-        return;
-    }
-    for (int64 i = 0; i < from->n; i++)
-    {
-        const int32 *children;
-        int64 n;
-
-        if (step->kind == MOE_REACH_PARENT)
-        {
-            come_by(w, s, table, key_of(w, step->key)->parent_of[from->row[i]], &capacity);
-            continue;
-        }
-        n = moe_graph_children(w->graph, step->key, from->row[i], &children);
-        for (int64 k = 0; k < n; k++)
-            come_by(w, s, table, children[k], &capacity);
-    }
-}
-
-/* Mark what the steps come by, or all that is visible where they are too many. */
-static void
-mark_rows(walk *w, const moe_seed *seed)
-{
-    struct moe_predictor_parts *parts = seed->predictor->parts;
-    moe_reach *reach = palloc_object(moe_reach);
-    int32 row = seed->row;
-    moe_row_list self = {1, &row};
-
-    w->mark[0][seed->row] = 1;
-    if (!moe_reach_of(seed->predictor->schema, parts->n_members > 0 ? parts->config.hops : 0, parts->inputs, reach))
-    {
-        for (int t = 0; t < w->data->n_tables; t++)
-            for (int64 i = 0; i < moe_graph_visible_rows(&w->data->graph_tables[t], w->time); i++)
-                w->mark[t][i] = 1;
-        return;
-    }
-    w->sets = palloc0_array(moe_row_list, reach->n + 1);
-    for (int s = 0; s < reach->n; s++)
-        take_step(w, s, &reach->step[s], reach->step[s].from < 0 ? &self : &w->sets[reach->step[s].from]);
-    for (int s = 0; s < reach->n; s++)
-        moe_free(w->job, w->sets[s].row);
-}
-
-/* The rows of each table that were marked, ascending. */
-static moe_row_list *
-list_rows(const walk *w)
-{
-    moe_row_list *lists = palloc0_array(moe_row_list, w->data->n_tables);
-
-    for (int t = 0; t < w->data->n_tables; t++)
-    {
-        int64 n = w->data->tables[t].n_rows;
-        int64 at = 0;
-
-        for (int64 row = 0; row < n; row++)
-            lists[t].n += w->mark[t][row] != 0;
-        lists[t].row = moe_check_ptr(w->job, moe_alloc(w->job, lists[t].n, sizeof(int32)));
-        for (int64 row = 0; row < n; row++)
-            if (w->mark[t][row] != 0)
-                lists[t].row[at++] = (int32) row;
-    }
-    return lists;
-}
-
+/* The rows that the steps come by, or all that is visible where they are too many. */
 static moe_row_list *
 find_rows(moe_job *job, const moe_seed *seed)
 {
     const moe_predictor *predictor = seed->predictor;
-    const moe_data *data = predictor->data;
-    walk w = {.job = job, .data = data, .graph = predictor->parts->graph, .time = seed->time};
+    const struct moe_predictor_parts *parts = predictor->parts;
+    moe_reach *reach = palloc_object(moe_reach);
+    int hops = parts->n_members > 0 ? parts->config.hops : 0;
+    int64 moment = moe_inputs_look_back_from(predictor->inputs, seed->time, moe_graph_newest(parts->graph, seed->time));
+    moe_reach_walk *walk;
     moe_row_list *lists;
 
-    w.moment = moe_inputs_look_back_from(predictor->inputs, seed->time, moe_graph_newest(w.graph, seed->time));
-    w.mark = palloc_array(int16 *, data->n_tables);
-    for (int t = 0; t < data->n_tables; t++)
-        w.mark[t] = moe_check_ptr(job, moe_alloc(job, data->tables[t].n_rows, sizeof(int16)));
-    mark_rows(&w, seed);
-    lists = list_rows(&w);
-    for (int t = 0; t < data->n_tables; t++)
-        moe_free(job, w.mark[t]);
+    if (!moe_reach_of(predictor->schema, hops, parts->inputs, reach))
+        reach = NULL;
+    walk = moe_reach_walk_create(predictor->data, parts->graph, reach);
+    moe_reach_walk_from(walk, seed->row, seed->time, moment, PG_INT64_MAX);
+    lists = moe_reach_walk_rows(walk, job);
+    moe_reach_walk_destroy(walk);
     return lists;
 }
 

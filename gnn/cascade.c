@@ -1,12 +1,13 @@
 /*
  * cascade.c: what stopping early saves and costs.
  *
- * Rows are sorted by the uncertainty of their early prediction; those that
- * stop at a threshold are a prefix, so that the loss at every threshold is a
- * running sum of early losses and what is left of the full ones.
+ * Rows are sorted by the worth of reading on; those that stop at a threshold
+ * are a prefix, so that the loss at every threshold is a running sum of early
+ * losses and what is left of the full ones.
  */
 #include "gnn/cascade.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -14,20 +15,27 @@
 
 typedef struct ranked
 {
-    float uncertainty;
+    float worth;
+    float reading;
     double early; /* losses */
     double full;
 } ranked;
 
-float
-moe_cascade_uncertainty(moe_task_type task, int n_classes, const float *prediction)
+static double
+entropy_of(double p)
 {
-    float largest = prediction[0];
+    return p > LEAST_P ? -p * log(p) : 0;
+}
+
+float
+moe_cascade_worth(moe_task_type task, int n_classes, const float *early, float expected)
+{
+    double entropy = 0;
     if (task == MOE_BINARY)
-        return 1 - fabsf(2 * prediction[0] - 1);
-    for (int c = 1; c < n_classes; c++)
-        largest = prediction[c] > largest ? prediction[c] : largest;
-    return 1 - largest;
+        entropy = entropy_of(early[0]) + entropy_of(1 - (double) early[0]);
+    for (int c = 0; task != MOE_BINARY && c < n_classes; c++)
+        entropy += entropy_of(early[c]);
+    return (float) (entropy / expected);
 }
 
 static double
@@ -39,43 +47,53 @@ log_loss(moe_task_type task, const float *prediction, float label)
 }
 
 static int
-by_uncertainty(const void *a, const void *b)
+by_worth(const void *a, const void *b)
 {
-    float x = ((const ranked *) a)->uncertainty, y = ((const ranked *) b)->uncertainty;
+    float x = ((const ranked *) a)->worth, y = ((const ranked *) b)->worth;
     return (x > y) - (x < y);
 }
 
-/* The points at which about equally many more rows stop; rows of one uncertainty stop together. */
+/* Points about evenly apart, by rows that stop and by what is not read; rows of one worth stop together. */
 static void
-trace(const ranked *rows, int64_t n, moe_cascade_curve *out)
+trace(const ranked *rows, int64_t n, double reading, moe_cascade_curve *out)
 {
-    double early = 0, full = 0;
+    double early = 0, full = 0, saved = 0;
     int64_t stopped = 0;
     for (int64_t i = 0; i < n; i++)
         full += rows[i].full;
     out->points = 1;
-    out->point[0] = (moe_cascade_point){-1, 1, full / (double) n};
-    for (int p = 1; p < MOE_CASCADE_POINTS; p++)
+    out->point[0] = (moe_cascade_point){-1, 1, 1, full / (double) n};
+    for (int p = 1; p < MOE_CASCADE_POINTS && stopped < n; p++)
     {
-        int64_t until = n * p / (MOE_CASCADE_POINTS - 1);
-        if (until <= stopped)
-            continue;
-        float threshold = until < n ? rows[until - 1].uncertainty : 1; /* at last all do, however uncertain */
-        for (; stopped < n && rows[stopped].uncertainty <= threshold; stopped++)
+        double until = (double) p / (MOE_CASCADE_POINTS - 1);
+        bool last = p == MOE_CASCADE_POINTS - 1; /* where all stop, whatever it is worth */
+        int64_t before = stopped;
+        while (stopped < n && (last || ((double) stopped / (double) n + saved / reading) / 2 < until))
         {
-            early += rows[stopped].early;
-            full -= rows[stopped].full;
+            float worth = rows[stopped].worth;
+            for (; stopped < n && rows[stopped].worth == worth; stopped++)
+            {
+                early += rows[stopped].early;
+                full -= rows[stopped].full;
+                saved += rows[stopped].reading;
+            }
         }
+        bool all = stopped == n;
+        if (stopped == before)
+            continue; /* more than a step at once came before */
         out->point[out->points++] =
-            (moe_cascade_point){threshold, (double) (n - stopped) / (double) n, (early + full) / (double) n};
+            (moe_cascade_point){all ? FLT_MAX : rows[stopped - 1].worth, all ? 0 : fmax(1 - saved / reading, 0),
+                                (double) (n - stopped) / (double) n, (early + full) / (double) n};
     }
 }
 
 moe_code
-moe_cascade_measure(moe_job *job, moe_task_type task, int n_classes, int64_t n, const float *early, const float *full,
-                    const float *label, moe_cascade_curve *out)
+moe_cascade_measure(moe_job *job, moe_task_type task, int n_classes, const moe_cascade_rows *from,
+                    moe_cascade_curve *out)
 {
     int width = task == MOE_MULTICLASS ? n_classes : 1;
+    int64_t n = from->n;
+    double reading = 0;
     *out = (moe_cascade_curve){0};
     if (task == MOE_REGRESSION || n < 1)
         return moe_fail(job, MOE_INVALID, "a cascade is measured on rows with classes");
@@ -83,10 +101,13 @@ moe_cascade_measure(moe_job *job, moe_task_type task, int n_classes, int64_t n, 
     if (rows == NULL)
         return moe_job_code(job);
     for (int64_t i = 0; i < n; i++)
-        rows[i] = (ranked){moe_cascade_uncertainty(task, n_classes, early + i * width),
-                           log_loss(task, early + i * width, label[i]), log_loss(task, full + i * width, label[i])};
-    qsort(rows, (size_t) n, sizeof *rows, by_uncertainty);
-    trace(rows, n, out);
+        reading += from->reading[i];
+    for (int64_t i = 0; i < n; i++)
+        rows[i] = (ranked){moe_cascade_worth(task, n_classes, from->early + i * width, from->expected[i]),
+                           reading > 0 ? from->reading[i] : 1, log_loss(task, from->early + i * width, from->label[i]),
+                           log_loss(task, from->full + i * width, from->label[i])};
+    qsort(rows, (size_t) n, sizeof *rows, by_worth);
+    trace(rows, n, reading > 0 ? reading : (double) n, out);
     moe_free(job, rows);
     return MOE_OK;
 }
@@ -95,7 +116,7 @@ int
 moe_cascade_choose(const moe_cascade_curve *curve, double budget)
 {
     int p = 0;
-    while (p + 1 < curve->points && curve->point[p].asked > budget)
+    while (p + 1 < curve->points && curve->point[p].reads > budget)
         p++;
     return p;
 }
@@ -107,6 +128,7 @@ moe_cascade_write(const moe_cascade_curve *curve, moe_buffer *buffer)
     for (int p = 0; p < curve->points; p++)
     {
         moe_put_f64(buffer, curve->point[p].threshold);
+        moe_put_f64(buffer, curve->point[p].reads);
         moe_put_f64(buffer, curve->point[p].asked);
         moe_put_f64(buffer, curve->point[p].loss);
     }
@@ -124,12 +146,15 @@ moe_cascade_read(moe_reader *reader, moe_cascade_curve *out)
     {
         moe_cascade_point *point = &out->point[p];
         point->threshold = moe_get_f64(reader);
+        point->reads = moe_get_f64(reader);
         point->asked = moe_get_f64(reader);
         point->loss = moe_get_f64(reader);
         if (moe_reader_code(reader) != MOE_OK)
             return moe_reader_code(reader);
         if (!isfinite(point->threshold) || !isfinite(point->loss) || !(point->asked >= 0 && point->asked <= 1) ||
-            (p > 0 && !(point->threshold > point[-1].threshold && point->asked <= point[-1].asked)))
+            !(point->reads >= 0 && point->reads <= 1) ||
+            (p > 0 && !(point->threshold > point[-1].threshold && point->asked <= point[-1].asked &&
+                        point->reads <= point[-1].reads)))
             return moe_fail(reader->job, MOE_CORRUPT, "a stored cascade does not descend");
     }
     return MOE_OK;

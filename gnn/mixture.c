@@ -87,6 +87,8 @@ moe_mixture_destroy(moe_mixture *m)
     }
     if (m->router != NULL)
         moe_router_destroy(m->router);
+    if (m->reading != NULL)
+        moe_dense_expert_destroy(m->reading);
     moe_free(m->job, m->role);
     moe_free(m->job, m);
 }
@@ -157,13 +159,12 @@ moe_mixture_seen(const moe_mixture *m, moe_expert_kind kind)
     return kind == MOE_EXPERT_HISTORY ? m->n_history : kind == MOE_EXPERT_GLANCE ? m->n_glance : m->width;
 }
 
-/* What an expert sees of x [n, width]: x itself, or a copy of its own columns in *owned, which the caller frees. */
-static const float *
-inputs_of(const moe_mixture *m, int e, int64_t n, const float *x, float **owned, int *width)
+const float *
+moe_mixture_inputs_of(const moe_mixture *m, moe_expert_kind kind, int64_t n, const float *x, float **owned, int *width)
 {
-    uint8_t role = moe_mixture_sees(m->experts[e].kind);
+    uint8_t role = moe_mixture_sees(kind);
     *owned = NULL;
-    *width = moe_mixture_seen(m, m->experts[e].kind);
+    *width = moe_mixture_seen(m, kind);
     if (role == 0)
         return x;
     *owned = moe_alloc(m->job, n * *width, sizeof **owned);
@@ -213,8 +214,8 @@ moe_mixture_fit(moe_mixture *m, int e, bool stale, const moe_dense_rows *train, 
     moe_dense_expert *fitted = NULL;
     float *owned, *owned_held, *labels = NULL, *labels_held = NULL;
     moe_dense_task task = m->task;
-    seen.x = inputs_of(m, e, train->n, train->x, &owned, &seen.width);
-    held.x = inputs_of(m, e, valid->n, valid->x, &owned_held, &held.width);
+    seen.x = moe_mixture_inputs_of(m, m->experts[e].kind, train->n, train->x, &owned, &seen.width);
+    held.x = moe_mixture_inputs_of(m, m->experts[e].kind, valid->n, valid->x, &owned_held, &held.width);
     if (is_bent(m, e))
     {
         task.low = bend(m, task.low);
@@ -247,7 +248,7 @@ moe_mixture_ask(const moe_mixture *m, int e, bool stale, const moe_seeds *seeds,
         return m->graph(m->graph_arg, seeds, x, disabled, out);
     moe_dense_rows rows = {.n = seeds->n};
     float *owned;
-    rows.x = inputs_of(m, e, seeds->n, x, &owned, &rows.width);
+    rows.x = moe_mixture_inputs_of(m, m->experts[e].kind, seeds->n, x, &owned, &rows.width);
     moe_code code = moe_job_check(m->job);
     if (code == MOE_OK)
         code = moe_dense_expert_predict(stale && expert->stale != NULL ? expert->stale : expert->dense, &rows, out);
@@ -294,7 +295,7 @@ moe_mixture_gates(const moe_mixture *m, int64_t n, const float *x, float *gates)
 /* Router, calibration and report from what every expert says of the held-out rows. */
 static moe_code
 fit_router(moe_mixture *m, const moe_router_config *config, const moe_samples *held_out, const float *x,
-           float *const *each, moe_mixture_report *report)
+           const float *reading, float *const *each, moe_mixture_report *report)
 {
     int64_t n = held_out->n;
     float *cheap = moe_alloc(m->job, n * m->n_cheap, sizeof *cheap);
@@ -327,7 +328,7 @@ fit_router(moe_mixture *m, const moe_router_config *config, const moe_samples *h
     {
         int glance = moe_mixture_find(m, MOE_EXPERT_GLANCE);
         moe_calibration_apply(&m->calibration, m->task.n_classes, n, mixed);
-        code = moe_mixture_fit_early(m, n, glance < 0 ? NULL : each[glance], mixed, held_out->label);
+        code = moe_mixture_fit_early(m, n, x, glance < 0 ? NULL : each[glance], mixed, held_out->label, reading);
     }
     moe_free(m->job, cheap);
     moe_free(m->job, gates);
@@ -344,7 +345,7 @@ free_each(const moe_mixture *m, float **each)
 
 moe_code
 moe_mixture_route(moe_mixture *m, const moe_router_config *config, const moe_samples *held_out, const float *x,
-                  moe_mixture_report *report)
+                  const float *reading, moe_mixture_report *report)
 {
     float *each[MOE_EXPERT_KINDS] = {NULL};
     moe_seeds seeds = {.n = held_out->n, .row = held_out->row, .time = held_out->time};
@@ -369,7 +370,7 @@ moe_mixture_route(moe_mixture *m, const moe_router_config *config, const moe_sam
         code = each[e] == NULL ? moe_job_code(m->job) : moe_mixture_ask(m, e, false, &seeds, NULL, x, each[e]);
     }
     if (code == MOE_OK)
-        code = fit_router(m, config, held_out, x, each, report);
+        code = fit_router(m, config, held_out, x, reading, each, report);
     free_each(m, each);
     return code;
 }
@@ -474,8 +475,7 @@ stop_early(const moe_mixture *m, const moe_seeds *seeds, const bool *disabled, b
     if (code != MOE_OK)
         return code;
     memcpy(b->early, b->each[glance], seeds->n * m->outputs * sizeof *b->early);
-    moe_mixture_stop_early(m, seeds->n, b->early, b->gates, b->stops);
-    return MOE_OK;
+    return moe_mixture_stop_early(m, seeds->n, b->x, b->early, b->gates, b->stops);
 }
 
 static moe_code

@@ -82,6 +82,12 @@ int moe_mixture_width(const moe_mixture *mixture);
 moe_code moe_mixture_fit(moe_mixture *mixture, int expert, bool stale, const moe_dense_rows *train,
                          const moe_dense_rows *valid, uint64_t seed);
 
+/*
+ * Learn how many rows must be read for a row besides what the glance expert needs: train's labels are such numbers.
+ * Without rows, or a glance expert, all are alike.
+ */
+moe_code moe_mixture_fit_reading(moe_mixture *mixture, const moe_dense_rows *train, uint64_t seed);
+
 typedef struct moe_mixture_report
 {
     moe_router_report router;
@@ -91,10 +97,11 @@ typedef struct moe_mixture_report
 
 /*
  * Fit router and calibration on held-out rows: seeds with their inputs and labels. n may be 0: equal weights,
- * no calibration. config->experts is set here, and top_k to no more than there are.
+ * no calibration. config->experts is set here, and top_k to no more than there are. reading [n]: how many rows must be
+ * read for each besides what the glance expert needs, NaN where that was not counted; NULL: of all one.
  */
 moe_code moe_mixture_route(moe_mixture *mixture, const moe_router_config *config, const moe_samples *held_out,
-                           const float *inputs, moe_mixture_report *report);
+                           const float *inputs, const float *reading, moe_mixture_report *report);
 
 /*
  * Predict for seeds: BINARY [n] probabilities, REGRESSION [n] values, MULTICLASS [n * K] probabilities. gates: NULL, or
@@ -126,8 +133,8 @@ moe_code moe_mixture_follow(const moe_mixture *mixture, const moe_mixture_path *
 #define MOE_MIXTURE_LEAST_HELD_OUT 100 /* rows to choose a budget by */
 
 /*
- * Let at most a share `budget` of rows like the held-out ones ask more than the glance expert, in every prediction
- * from now on; 1: all may. False, with nothing changed, where there is no curve to choose by: no classes, no glance
+ * Of what predictions like the held-out ones read besides what the glance expert needs, let at most a share `budget` be
+ * read from now on; 1: all. False, with nothing changed, where there is no curve to choose by: no classes, no glance
  * expert or no other, or too few held-out rows.
  */
 bool moe_mixture_set_budget(moe_mixture *mixture, double budget);

@@ -18,7 +18,7 @@ find_stop(const moe_mixture *m, const moe_seeds *seed, const float *x, moe_mixtu
     if (code == MOE_OK)
         code = moe_mixture_ask(m, moe_mixture_find(m, MOE_EXPERT_GLANCE), path->stale, seed, NULL, x, said);
     if (code == MOE_OK)
-        moe_mixture_stop_early(m, 1, said, path->gate, &path->stops);
+        code = moe_mixture_stop_early(m, 1, x, said, path->gate, &path->stops);
     moe_free(m->job, said);
     return code;
 }

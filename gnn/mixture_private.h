@@ -38,7 +38,8 @@ struct moe_mixture
 
     moe_calibration early; /* of the glance expert alone */
     moe_cascade_curve curve;
-    double threshold; /* rows that are no more uncertain are left to the glance expert; -1: none */
+    double threshold;          /* rows of no more worth are left to the glance expert; -1: none */
+    moe_dense_expert *reading; /* expects log(1 + rows that the others need read) by a glance; NULL: of all one */
 
     moe_inputs_fn inputs;
     void *inputs_arg;
@@ -53,14 +54,24 @@ int moe_mixture_seen(const moe_mixture *mixture, moe_expert_kind kind);
 int moe_mixture_find(const moe_mixture *mixture, moe_expert_kind kind);
 /* Gates of n rows with inputs x: [n, experts]. */
 moe_code moe_mixture_gates(const moe_mixture *mixture, int64_t n, const float *x, float *gates);
-/* Fit what is early, from what the glance expert and the mixture say of held-out rows: [n] or [n * K]. */
-moe_code moe_mixture_fit_early(moe_mixture *mixture, int64_t n, const float *glance, const float *mixed,
-                               const float *label);
 /*
- * From what the glance expert says of n rows, make their early predictions, in place, and give rows that stop there
- * a gate of 1 for it alone: gates [n, experts]; stops [n].
+ * Fit what is early, from what the glance expert and the mixture say of held-out rows with inputs x: [n] or [n * K].
+ * reading: as of moe_mixture_route.
  */
-void moe_mixture_stop_early(const moe_mixture *mixture, int64_t n, float *glance, float *gates, bool *stops);
+moe_code moe_mixture_fit_early(moe_mixture *mixture, int64_t n, const float *x, const float *glance, const float *mixed,
+                               const float *label, const float *reading);
+/*
+ * From what the glance expert says of n rows with inputs x, make their early predictions, in place, and give rows that
+ * stop there a gate of 1 for it alone: gates [n, experts]; stops [n].
+ */
+moe_code moe_mixture_stop_early(const moe_mixture *mixture, int64_t n, const float *x, float *glance, float *gates,
+                                bool *stops);
+/*
+ * What an expert of a kind sees of x [n, width]: x itself, or a copy of its own columns in *owned, which the caller
+ * frees. NULL without memory.
+ */
+const float *moe_mixture_inputs_of(const moe_mixture *mixture, moe_expert_kind kind, int64_t n, const float *x,
+                                   float **owned, int *width);
 
 /* The kind of each expert over inputs. */
 extern const moe_dense_kind moe_mixture_dense_kinds[MOE_EXPERT_KINDS];

@@ -10,7 +10,7 @@
 #include <float.h>
 #include <math.h>
 
-#define FORMAT 2
+#define FORMAT 3
 
 void
 moe_mixture_write(const moe_mixture *m, moe_buffer *buffer)
@@ -45,6 +45,25 @@ moe_mixture_write(const moe_mixture *m, moe_buffer *buffer)
     moe_calibration_write(&m->early, buffer);
     moe_cascade_write(&m->curve, buffer);
     moe_put_f64(buffer, m->threshold);
+    moe_put_u8(buffer, m->reading != NULL);
+    if (m->reading != NULL)
+        moe_dense_expert_write(m->reading, buffer);
+}
+
+/* What tells how much there is to read, if that is stored. */
+static moe_code
+read_reading(moe_reader *reader, moe_mixture *m)
+{
+    if (moe_get_u8(reader) == 0)
+        return moe_reader_code(reader);
+    moe_code code = moe_dense_expert_read(m->job, reader, &m->reading);
+    if (code == MOE_OK &&
+        (moe_mixture_find(m, MOE_EXPERT_GLANCE) < 0 || moe_dense_expert_kind(m->reading) != MOE_DENSE_TREES ||
+         moe_dense_expert_width(m->reading) != moe_mixture_seen(m, MOE_EXPERT_GLANCE) ||
+         moe_dense_expert_task(m->reading)->task != MOE_REGRESSION ||
+         moe_dense_expert_task(m->reading)->n_classes != 1))
+        code = moe_fail(m->job, MOE_CORRUPT, "what is stored of rows to read does not fit its mixture");
+    return code;
 }
 
 /* What is needed to stop rows early. */
@@ -61,9 +80,9 @@ read_early(moe_reader *reader, moe_mixture *m)
         return code;
     bool able = moe_mixture_find(m, MOE_EXPERT_GLANCE) >= 0 && m->n > 1 && m->task.task != MOE_REGRESSION;
     if (m->early.task != m->task.task || (m->curve.points > 0 && !able) ||
-        !(m->threshold == -1 || (m->threshold >= 0 && m->threshold <= 1 && m->curve.points > 0)))
+        !(m->threshold == -1 || (m->threshold >= 0 && m->threshold <= FLT_MAX && m->curve.points > 0)))
         return moe_fail(m->job, MOE_CORRUPT, "what is stored of stopping early does not fit its mixture");
-    return MOE_OK;
+    return read_reading(reader, m);
 }
 
 /* Read one version of an expert, which must fit. */

@@ -47,10 +47,10 @@ COMMENT ON FUNCTION @extschema@.evaluate(text, text)
     IS 'metrics on the rows of a query that gives key, as_of and label, beside two naive baselines';
 
 CREATE FUNCTION @extschema@.budget(model text)
-    RETURNS TABLE (asked float8, loss float8, threshold float8, chosen boolean)
+    RETURNS TABLE (reads float8, asked float8, loss float8, threshold float8, chosen boolean)
     LANGUAGE C STABLE STRICT PARALLEL UNSAFE COST 100000 ROWS 64 AS 'MODULE_PATHNAME', 'moe_budget';
 COMMENT ON FUNCTION @extschema@.budget(text)
-    IS 'log loss on validation rows by the share of them that more than the glance expert is asked for';
+    IS 'log loss on validation rows by the share of what is around them that is read';
 
 CREATE FUNCTION @extschema@.predictions(model text, query text, regime text DEFAULT 'rolling')
     RETURNS TABLE (key text, as_of timestamptz, label text, prediction float8, class text)

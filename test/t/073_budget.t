@@ -34,11 +34,11 @@ sub explained
 
 # The curve.
 is($server->query("SELECT count(*) FROM moe_ml.budget('every')") > 5, 1, 'a model of classes knows what stopping early would cost');
-is($server->query("SELECT asked, threshold IS NULL FROM moe_ml.budget('every') WHERE chosen"), '1|t', 'without a budget all rows may ask everything');
-is($server->query("SELECT max(asked) <= 0.5, max(asked) > 0 FROM moe_ml.budget('half') WHERE chosen"), 't|t', 'with one no more than it says');
-is($server->query("SELECT asked FROM moe_ml.budget('none') WHERE chosen"), '0', 'or none');
-is($server->query("SELECT bool_and(asked < before AND threshold > coalesce(last, -1)) FROM (SELECT *, lag(asked) OVER w AS before, lag(threshold) OVER w AS last
-    FROM moe_ml.budget('half') WINDOW w AS (ORDER BY asked DESC)) AS c WHERE before IS NOT NULL"), 't', 'the more uncertain may stop, the fewer are asked');
+is($server->query("SELECT reads, asked, threshold IS NULL FROM moe_ml.budget('every') WHERE chosen"), '1|1|t', 'without a budget all is read');
+is($server->query("SELECT max(reads) <= 0.5, max(reads) > 0 FROM moe_ml.budget('half') WHERE chosen"), 't|t', 'with one no more than it says');
+is($server->query("SELECT reads, asked FROM moe_ml.budget('none') WHERE chosen"), '0|0', 'or nothing');
+is($server->query("SELECT bool_and(asked < before AND reads <= least AND threshold > coalesce(last, -1)) FROM (SELECT *, lag(asked) OVER w AS before, lag(reads) OVER w AS least, lag(threshold) OVER w AS last
+    FROM moe_ml.budget('half') WINDOW w AS (ORDER BY asked DESC)) AS c WHERE before IS NOT NULL"), 't', 'the more that is worth may stop, the less is read');
 
 # What is read.
 like(explained('SELECT * FROM none'), qr/Reading: entity rows and their past labels alone\nRows Read: 30\nTables Read: customers: 30/, 'of rows that stop early no other table is read');

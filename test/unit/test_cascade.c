@@ -15,6 +15,8 @@ typedef struct made
     float early[3 * N];
     float full[3 * N];
     float label[N];
+    float expected[N];
+    float reading[N];
 } made;
 
 /* Half of the rows are easy for both; of the others the early prediction knows nothing and the full one much. */
@@ -27,6 +29,8 @@ make(moe_job *job, int classes)
     {
         int label = (int) (moe_random_bits(1, i) % (classes > 1 ? classes : 2));
         m->label[i] = (float) label;
+        m->expected[i] = 1 + (float) moe_random_uniform(7, i);
+        m->reading[i] = (float) (moe_random_bits(8, i) % 3);
         for (int v = 0; v < 2; v++)
         {
             double z[3], total = 0;
@@ -47,30 +51,33 @@ make(moe_job *job, int classes)
 static moe_cascade_curve
 measure(moe_job *job, const made *m, int classes)
 {
+    moe_cascade_rows rows = {N, m->early, m->full, m->label, m->expected, m->reading};
     moe_cascade_curve curve;
-    assert_int_equal(moe_cascade_measure(job, classes > 1 ? MOE_MULTICLASS : MOE_BINARY, classes, N, m->early, m->full,
-                                         m->label, &curve),
+    assert_int_equal(moe_cascade_measure(job, classes > 1 ? MOE_MULTICLASS : MOE_BINARY, classes, &rows, &curve),
                      MOE_OK);
     return curve;
 }
 
-/* Plainly: the loss and the share of a threshold. */
+/* Plainly: the loss and the shares of a threshold. */
 static void
 check_point(const made *m, int classes, const moe_cascade_point *point)
 {
     moe_task_type task = classes > 1 ? MOE_MULTICLASS : MOE_BINARY;
     int k = classes > 1 ? classes : 1;
-    double loss = 0, asked = 0;
+    double loss = 0, asked = 0, read = 0, all = 0;
     for (int i = 0; i < N; i++)
     {
-        bool stops = moe_cascade_uncertainty(task, classes, m->early + i * k) <= (float) point->threshold;
+        bool stops = moe_cascade_worth(task, classes, m->early + i * k, m->expected[i]) <= (float) point->threshold;
         const float *said = (stops ? m->early : m->full) + i * k;
         double p = k > 1 ? said[(int) m->label[i]] : m->label[i] > 0.5f ? said[0] : 1 - (double) said[0];
         loss -= log(p) / N;
         asked += stops ? 0 : 1.0 / N;
+        read += stops ? 0 : m->reading[i];
+        all += m->reading[i];
     }
     assert_float_equal(point->loss, loss, 1e-6);
     assert_float_equal(point->asked, asked, 1e-9);
+    assert_float_equal(point->reads, read / all, 1e-9);
 }
 
 static void
@@ -84,6 +91,7 @@ every_point_is_what_its_threshold_gives(void **state)
         moe_cascade_curve curve = measure(job, m, classes[c]);
         assert_true(curve.points > 30 && curve.points <= MOE_CASCADE_POINTS);
         assert_true(curve.point[0].asked == 1 && curve.point[curve.points - 1].asked == 0);
+        assert_true(curve.point[0].reads == 1 && curve.point[curve.points - 1].reads == 0);
         for (int p = 0; p < curve.points; p++)
         {
             assert_true(p == 0 || curve.point[p].threshold > curve.point[p - 1].threshold);
@@ -99,35 +107,69 @@ easy_rows_are_saved_for_nothing(void **state)
     moe_job *job = start_job(1);
     moe_cascade_curve curve = measure(job, make(job, 1), 1);
     int half = moe_cascade_choose(&curve, 0.55), none = moe_cascade_choose(&curve, 0);
-    assert_true(curve.point[half].asked <= 0.55 && curve.point[half - 1].asked > 0.55);
+    assert_true(curve.point[half].reads <= 0.55 && curve.point[half - 1].reads > 0.55);
     assert_true(curve.point[half].loss < curve.point[0].loss + 0.02);
     assert_true(curve.point[none].asked == 0 && curve.point[none].loss > curve.point[0].loss + 0.1);
     assert_int_equal(moe_cascade_choose(&curve, 1), 0);
     moe_job_destroy(job);
 }
 
+/* Where one row in twenty has most of what there is to read, leaving these alone saves most of it. */
 static void
-rows_of_one_uncertainty_stop_together(void **state)
+rows_with_much_to_read_stop_first(void **state)
 {
     moe_job *job = start_job(1);
-    float same[] = {0.75f, 0.25f, 0.75f, 0.25f}, label[] = {1, 0, 0, 1};
-    moe_cascade_curve curve;
-    assert_int_equal(moe_cascade_measure(job, MOE_BINARY, 1, 4, same, same, label, &curve), MOE_OK);
-    assert_int_equal(curve.points, 2);
-    assert_true(curve.point[1].asked == 0);
-    assert_int_equal(moe_cascade_measure(job, MOE_REGRESSION, 1, 4, same, same, label, &curve), MOE_INVALID);
+    made *m = make(job, 1);
+    for (int i = 0; i < N; i++)
+        m->reading[i] = m->expected[i] = i % 20 == 1 ? 60 : 1;
+    moe_cascade_curve curve = measure(job, m, 1);
+    const moe_cascade_point *half = &curve.point[moe_cascade_choose(&curve, 0.5)];
+    assert_true(half->reads <= 0.5 && half->asked > 0.6);
+    assert_true(half->loss < curve.point[0].loss + 0.05);
+    /* One row that has half of it all: a step of many points. */
+    m->reading[1] = m->expected[1] = 60 * N;
+    curve = measure(job, m, 1);
+    for (int p = 1; p < curve.points; p++)
+        assert_true(curve.point[p].threshold > curve.point[p - 1].threshold);
     moe_job_destroy(job);
 }
 
 static void
-uncertainty_is_none_where_a_class_is_sure(void **state)
+where_there_is_nothing_to_read_rows_count(void **state)
+{
+    moe_job *job = start_job(1);
+    made *m = make(job, 1);
+    memset(m->reading, 0, sizeof m->reading);
+    moe_cascade_curve curve = measure(job, m, 1);
+    for (int p = 0; p < curve.points; p++)
+        assert_float_equal(curve.point[p].reads, curve.point[p].asked, 1e-9);
+    moe_job_destroy(job);
+}
+
+static void
+rows_of_one_worth_stop_together(void **state)
+{
+    moe_job *job = start_job(1);
+    float same[] = {0.75f, 0.25f, 0.75f, 0.25f}, label[] = {1, 0, 0, 1}, one[] = {1, 1, 1, 1};
+    moe_cascade_rows rows = {4, same, same, label, one, one};
+    moe_cascade_curve curve;
+    assert_int_equal(moe_cascade_measure(job, MOE_BINARY, 1, &rows, &curve), MOE_OK);
+    assert_int_equal(curve.points, 2);
+    assert_true(curve.point[1].asked == 0);
+    assert_int_equal(moe_cascade_measure(job, MOE_REGRESSION, 1, &rows, &curve), MOE_INVALID);
+    moe_job_destroy(job);
+}
+
+static void
+worth_is_entropy_for_each_row_to_read(void **state)
 {
     float sure[] = {0, 1}, even[] = {0.5f, 0.5f};
-    assert_true(moe_cascade_uncertainty(MOE_BINARY, 1, &sure[0]) == 0);
-    assert_true(moe_cascade_uncertainty(MOE_BINARY, 1, &sure[1]) == 0);
-    assert_true(moe_cascade_uncertainty(MOE_BINARY, 1, even) == 1);
-    assert_true(moe_cascade_uncertainty(MOE_MULTICLASS, 2, sure) == 0);
-    assert_true(moe_cascade_uncertainty(MOE_MULTICLASS, 2, even) == 0.5f);
+    assert_true(moe_cascade_worth(MOE_BINARY, 1, &sure[0], 1) == 0);
+    assert_true(moe_cascade_worth(MOE_BINARY, 1, &sure[1], 1) == 0);
+    assert_float_equal(moe_cascade_worth(MOE_BINARY, 1, even, 1), log(2), 1e-6);
+    assert_float_equal(moe_cascade_worth(MOE_BINARY, 1, even, 10), log(2) / 10, 1e-7);
+    assert_true(moe_cascade_worth(MOE_MULTICLASS, 2, sure, 1) == 0);
+    assert_float_equal(moe_cascade_worth(MOE_MULTICLASS, 2, even, 1), log(2), 1e-6);
 }
 
 static void
@@ -163,8 +205,10 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_point_is_what_its_threshold_gives),
         cmocka_unit_test(easy_rows_are_saved_for_nothing),
-        cmocka_unit_test(rows_of_one_uncertainty_stop_together),
-        cmocka_unit_test(uncertainty_is_none_where_a_class_is_sure),
+        cmocka_unit_test(rows_with_much_to_read_stop_first),
+        cmocka_unit_test(where_there_is_nothing_to_read_rows_count),
+        cmocka_unit_test(rows_of_one_worth_stop_together),
+        cmocka_unit_test(worth_is_entropy_for_each_row_to_read),
         cmocka_unit_test(what_is_read_is_what_was_written_or_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -87,7 +87,7 @@ dense_rows(const world *w, int64_t first, int64_t n)
 
 /* A mixture fitted on the first half of the rows and routed on the second. */
 static moe_mixture *
-make_mixture(world *w, unsigned kinds, moe_mixture_report *report)
+make_mixture_to_read(world *w, unsigned kinds, const float *reading, moe_mixture_report *report)
 {
     bool regression = w->task == MOE_REGRESSION;
     moe_dense_task task = {w->task, 1, regression ? -100 : 0, regression ? 100 : 0};
@@ -103,9 +103,21 @@ make_mixture(world *w, unsigned kinds, moe_mixture_report *report)
     for (int e = 0; e < moe_mixture_experts(m); e++)
         if (moe_mixture_kind(m, e) != MOE_EXPERT_GRAPH)
             assert_int_equal(moe_mixture_fit(m, e, false, &train, &none, 1), MOE_OK);
-    assert_int_equal(
-        moe_mixture_route(m, &config, &held_out, w->x + ROWS / 2 * WIDTH, report == NULL ? &unused : report), MOE_OK);
+    if (reading != NULL)
+    {
+        train.label = reading;
+        assert_int_equal(moe_mixture_fit_reading(m, &train, 1), MOE_OK);
+    }
+    assert_int_equal(moe_mixture_route(m, &config, &held_out, w->x + ROWS / 2 * WIDTH,
+                                       reading == NULL ? NULL : reading + ROWS / 2, report == NULL ? &unused : report),
+                     MOE_OK);
     return m;
+}
+
+static moe_mixture *
+make_mixture(world *w, unsigned kinds, moe_mixture_report *report)
+{
+    return make_mixture_to_read(w, kinds, NULL, report);
 }
 
 static moe_job *
@@ -177,7 +189,7 @@ an_expert_that_is_not_needed_is_not_asked(void **state)
     config.top_k = 1;
     m = make_mixture(w, HISTORY | GRAPH, NULL);
     moe_samples held_out = {ROWS / 2, w->row + ROWS / 2, w->time + ROWS / 2, w->label + ROWS / 2};
-    assert_int_equal(moe_mixture_route(m, &config, &held_out, w->x + ROWS / 2 * WIDTH, &report), MOE_OK);
+    assert_int_equal(moe_mixture_route(m, &config, &held_out, w->x + ROWS / 2 * WIDTH, NULL, &report), MOE_OK);
     w->graph_rows = 0;
     predict(w, m, 0, ROWS, out, gates, NULL);
     for (int i = 0; i < ROWS; i++)
@@ -319,6 +331,40 @@ a_path_followed_with_a_seeds_own_inputs_gives_its_prediction(void **state)
     moe_job_destroy(job);
 }
 
+/* Rows with a small first input have nearly all there is to read; what the others need is not worth saving. */
+static void
+a_budget_leaves_rows_with_much_to_read_to_the_glance_expert(void **state)
+{
+    moe_job *job = open_job(2);
+    world *w = moe_alloc(job, 1, sizeof *w);
+    float reading[ROWS], out[ROWS], early[ROWS], gates[3 * ROWS];
+    bool stops[ROWS];
+    int stopped[2] = {0}, rows[2] = {0};
+    make_world(w, job, MOE_BINARY);
+    for (int i = 0; i < ROWS; i++)
+        reading[i] = i % 10 == 3 ? NAN : w->x[i * WIDTH] < 0 ? 1000 : 1;
+    for (int i = 0; i < ROWS / 2; i++)
+        reading[i] = isnan(reading[i]) ? 1 : reading[i]; /* those to learn from were all counted */
+    moe_mixture *m = make_mixture_to_read(w, HISTORY | LINEAR | GLANCE, reading, NULL);
+    assert_true(moe_mixture_set_budget(m, 0.3));
+    predict(w, m, 0, ROWS, out, gates, NULL);
+    for (int i = 0; i < ROWS; i++)
+    {
+        int much = w->x[i * WIDTH] < 0;
+        stopped[much] += gates[3 * i + 2] == 1;
+        rows[much]++;
+    }
+    assert_true(stopped[1] > 0.6 * rows[1]);
+    assert_true(stopped[0] < 0.2 * rows[0]);
+    moe_seeds seeds = {0, ROWS, w->row, w->time, w->horizon};
+    assert_int_equal(moe_mixture_predict_early(m, &seeds, NULL, early, gates, stops), MOE_OK);
+    for (int i = 0; i < ROWS; i++)
+        if (stops[i])
+            assert_memory_equal(&early[i], &out[i], sizeof *out);
+    moe_mixture_destroy(m);
+    moe_job_destroy(job);
+}
+
 static void
 numbers_far_out_are_learned_and_kept_within_the_labels_range(void **state)
 {
@@ -359,7 +405,7 @@ without_held_out_rows_weights_are_equal_and_there_is_no_range(void **state)
     moe_samples none = {0};
     float out[10], gates[20], lower[10], upper[10];
     moe_router_config_defaults(&config, 2);
-    assert_int_equal(moe_mixture_route(m, &config, &none, NULL, &report), MOE_OK);
+    assert_int_equal(moe_mixture_route(m, &config, &none, NULL, NULL, &report), MOE_OK);
     assert_true(isnan(report.mixed) && isnan(report.metric[0]));
     predict(w, m, 0, 10, out, gates, NULL);
     moe_mixture_range(m, 10, out, lower, upper);
@@ -411,7 +457,12 @@ damaged_bytes_are_refused_or_give_numbers(void **state)
     moe_job *job = open_job(1);
     world *w = moe_alloc(job, 1, sizeof *w);
     make_world(w, job, MOE_BINARY);
-    moe_buffer bytes = bytes_of(job, make_mixture(w, HISTORY | LINEAR | GRAPH, NULL));
+    float reading[ROWS];
+    for (int i = 0; i < ROWS; i++)
+        reading[i] = (float) (i % 7);
+    moe_mixture *whole = make_mixture_to_read(w, HISTORY | LINEAR | GRAPH | GLANCE, reading, NULL);
+    assert_true(moe_mixture_set_budget(whole, 0.5));
+    moe_buffer bytes = bytes_of(job, whole);
     for (int64_t i = 0; i < bytes.length; i++)
         for (int cut = 0; cut < 2; cut++)
         {
@@ -450,6 +501,7 @@ main(void)
         cmocka_unit_test(stale_seeds_are_answered_by_the_version_for_them_and_no_others),
         cmocka_unit_test(an_expert_sees_its_own_inputs_alone),
         cmocka_unit_test(a_path_followed_with_a_seeds_own_inputs_gives_its_prediction),
+        cmocka_unit_test(a_budget_leaves_rows_with_much_to_read_to_the_glance_expert),
         cmocka_unit_test(numbers_far_out_are_learned_and_kept_within_the_labels_range),
         cmocka_unit_test(without_held_out_rows_weights_are_equal_and_there_is_no_range),
         cmocka_unit_test(what_is_read_back_predicts_the_same_bits),
