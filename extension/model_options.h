@@ -27,7 +27,7 @@ typedef struct moe_model_options
     unsigned experts;   /* a bit for each moe_expert_kind */
     bool experts_given; /* by the statement */
     int max_columns;    /* of the inputs, before normalisation */
-    float budget;       /* share of rows that may ask more than the glance expert */
+    float budget;       /* share of the rows around entities that may be read */
     bool refit;         /* dense experts learn from the validation rows too, in the end */
     int64 staleness;    /* simulated in training: the longest gap, microseconds; 0: by rule; -1: none */
     int stale_draws;    /* of each training row */

@@ -12,8 +12,8 @@
  * gnn/ does not know what a column is.
  *
  * With a budget, the glance expert, which needs the rows themselves and past
- * labels alone, answers for the rows that it is surest of; only for the others
- * is anything else computed, or need it be read (cascade.h).
+ * labels alone, answers for the rows for which the rest is worth least; only for
+ * the others is anything else computed, or need it be read (cascade.h).
  */
 #ifndef MOE_MIXTURE_H
 #define MOE_MIXTURE_H
