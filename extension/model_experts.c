@@ -345,7 +345,8 @@ moe_train_experts(run *r)
     moe_train_phase(MOE_PHASE_ROUTER, NULL);
     reading = moe_reading_learn(r, b, &held_out);
     moe_check(r->job, moe_mixture_route(r->mixture, &router, &held_out, valid.x, reading, &r->report));
-    moe_mixture_set_budget(r->mixture, r->options->budget);
+    if (!moe_mixture_set_budget(r->mixture, r->options->budget))
+        elog(ERROR, "there is no curve to choose a budget by");
     if (r->options->refit && b->n_valid > 0)
         fit_dense(r, b, b->n_train + b->n_valid, &none, seconds);
     note_experts(r, seconds);

@@ -19,7 +19,7 @@
 
 #define READING_KEY UINT64CONST(0x72656164)
 #define MOST_WALKS  4096
-#define MOST_PASSED 20000000 /* rows in all walks: about a second */
+#define MOST_PASSED 20000000 /* rows in all walks; none takes more than leaves enough walks to choose a budget by */
 
 static moe_reach_walk *
 open_walk(const moe_train_run *run)
@@ -32,30 +32,50 @@ open_walk(const moe_train_run *run)
     return moe_reach_walk_create(run->data, run->graph, reach);
 }
 
-/* [rows->n], NaN where they were not counted. */
+/* A step by which one comes to all of n places, however few steps about evenly: near a golden section. */
+static int64
+even_step(int64 n)
+{
+    int64 step = Max((int64) ((double) n * 0.6180339887498949), 1);
+
+    for (;; step++)
+    {
+        int64 a = n, b = step;
+
+        while (b != 0)
+        {
+            int64 rest = a % b;
+
+            a = b;
+            b = rest;
+        }
+        if (a == 1)
+            return step;
+    }
+}
+
+/* [rows->n], NaN where it was not counted. */
 static float *
 count_reading(const moe_train_run *run, moe_reach_walk *walk, const moe_samples *rows)
 {
     float *count = palloc_array(float, Max(rows->n, 1));
     int64 walks = Min(rows->n, MOST_WALKS);
+    int64 step = even_step(rows->n);
     int64 passed = 0;
-    int64 n;
 
     for (int64 i = 0; i < rows->n; i++)
         count[i] = NAN;
-    /* The k-th of them by a golden section: any number of them lies evenly. */
     for (int64 k = 0; k < walks && passed < MOST_PASSED; k++)
     {
-        double at = fmod((double) k * 0.6180339887498949, 1);
-        int64 i = Min((int64) (at * (double) rows->n), rows->n - 1);
+        int64 i = k * step % rows->n;
         int64 time = rows->time[i];
         int64 moment = moe_inputs_look_back_from(run->inputs, time, moe_graph_newest(run->graph, time));
+        int64 n;
 
         CHECK_FOR_INTERRUPTS();
-        n = moe_reach_walk_from(walk, rows->row[i], time, moment, MOST_PASSED - passed);
+        n = moe_reach_walk_from(walk, rows->row[i], time, moment, MOST_PASSED / MOE_MIXTURE_LEAST_HELD_OUT - 1);
         passed += n + 1;
-        if (passed <= MOST_PASSED)
-            count[i] = (float) n;
+        count[i] = (float) n;
     }
     return count;
 }
@@ -85,16 +105,6 @@ counted_rows(const moe_train_run *run, const moe_samples *rows, const float *x, 
     return counted;
 }
 
-static bool
-may_stop_early(const moe_train_run *run, int64 held_out)
-{
-    bool glance = false;
-
-    for (int e = 0; e < moe_mixture_experts(run->mixture); e++)
-        glance |= moe_mixture_kind(run->mixture, e) == MOE_EXPERT_GLANCE;
-    return glance && run->labels->task != MOE_REGRESSION && held_out >= MOE_MIXTURE_LEAST_HELD_OUT;
-}
-
 float *
 moe_reading_learn(const moe_train_run *run, const moe_input_block *block, const moe_samples *held_out)
 {
@@ -104,7 +114,7 @@ moe_reading_learn(const moe_train_run *run, const moe_input_block *block, const 
     moe_dense_rows counted;
     float *count;
 
-    if (!may_stop_early(run, held_out->n))
+    if (!moe_mixture_may_stop_early(run->mixture, held_out->n))
         return NULL;
     walk = open_walk(run);
     count = count_reading(run, walk, &train);

@@ -88,26 +88,33 @@ trace(const ranked *rows, int64_t n, double reading, moe_cascade_curve *out)
 }
 
 moe_code
-moe_cascade_measure(moe_job *job, moe_task_type task, int n_classes, const moe_cascade_rows *from,
+moe_cascade_measure(moe_job *job, moe_task_type task, int n_classes, const moe_cascade_rows *from, int64_t least,
                     moe_cascade_curve *out)
 {
     int width = task == MOE_MULTICLASS ? n_classes : 1;
-    int64_t n = from->n;
+    int64_t n = 0;
     double reading = 0;
     *out = (moe_cascade_curve){0};
-    if (task == MOE_REGRESSION || n < 1)
+    if (task == MOE_REGRESSION)
         return moe_fail(job, MOE_INVALID, "a cascade is measured on rows with classes");
-    ranked *rows = moe_alloc(job, n, sizeof *rows);
+    ranked *rows = moe_alloc(job, from->n, sizeof *rows);
     if (rows == NULL)
         return moe_job_code(job);
-    for (int64_t i = 0; i < n; i++)
-        reading += from->reading[i];
-    for (int64_t i = 0; i < n; i++)
-        rows[i] = (ranked){moe_cascade_worth(task, n_classes, from->early + i * width, from->expected[i]),
-                           reading > 0 ? from->reading[i] : 1, log_loss(task, from->early + i * width, from->label[i]),
-                           log_loss(task, from->full + i * width, from->label[i])};
+    for (int64_t i = 0; i < from->n; i++)
+    {
+        const float *early = from->early + i * width, *full = from->full + i * width;
+        float own = from->reading == NULL ? 1 : from->reading[i];
+        if (isnan(own))
+            continue;
+        rows[n++] = (ranked){moe_cascade_worth(task, n_classes, early, from->expected[i]), own,
+                             log_loss(task, early, from->label[i]), log_loss(task, full, from->label[i])};
+        reading += own;
+    }
+    for (int64_t i = 0; reading == 0 && i < n; i++)
+        rows[i].reading = 1;
     qsort(rows, (size_t) n, sizeof *rows, by_worth);
-    trace(rows, n, reading > 0 ? reading : (double) n, out);
+    if (n > 0 && n >= least)
+        trace(rows, n, reading > 0 ? reading : (double) n, out);
     moe_free(job, rows);
     return MOE_OK;
 }

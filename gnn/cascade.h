@@ -37,14 +37,17 @@ typedef struct moe_cascade_rows
     const float *full;     /* as early */
     const float *label;    /* [n] */
     const float *expected; /* [n] rows that reading on is expected to read, above 0 */
-    const float *reading;  /* [n] rows that it reads */
+    const float *reading;  /* [n] rows that it reads, NaN: not known, and the row is passed over; NULL: one each */
 } moe_cascade_rows;
 
 /* Of one row's early probabilities, [1] or [n_classes]: nats a row. */
 float moe_cascade_worth(moe_task_type task, int n_classes, const float *early, float expected);
-/* The curve over n >= 1 rows; not of REGRESSION. Where nothing is read at all, a row's reading counts as one. */
+/*
+ * The curve over the rows whose reading is known, at least `least` of them: with fewer there is none. Not of
+ * REGRESSION. Where nothing is read at all, a row's reading counts as one.
+ */
 moe_code moe_cascade_measure(moe_job *job, moe_task_type task, int n_classes, const moe_cascade_rows *rows,
-                             moe_cascade_curve *out);
+                             int64_t least, moe_cascade_curve *out);
 /* The point by which the fewest rows stop early of those that read at most a share `budget`. */
 int moe_cascade_choose(const moe_cascade_curve *curve, double budget);
 

@@ -324,11 +324,11 @@ fit_router(moe_mixture *m, const moe_router_config *config, const moe_samples *h
         code = moe_calibration_fit(m->job, m->task.task, m->task.n_classes, n, mixed, held_out->label, &m->calibration);
         report->mixed = metric_of(m, mixed, held_out->label, n);
     }
-    if (code == MOE_OK)
+    if (code == MOE_OK && moe_mixture_may_stop_early(m, n))
     {
-        int glance = moe_mixture_find(m, MOE_EXPERT_GLANCE);
         moe_calibration_apply(&m->calibration, m->task.n_classes, n, mixed);
-        code = moe_mixture_fit_early(m, n, x, glance < 0 ? NULL : each[glance], mixed, held_out->label, reading);
+        code = moe_mixture_fit_early(m, n, x, each[moe_mixture_find(m, MOE_EXPERT_GLANCE)], mixed, held_out->label,
+                                     reading);
     }
     moe_free(m->job, cheap);
     moe_free(m->job, gates);

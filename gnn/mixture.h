@@ -83,8 +83,8 @@ moe_code moe_mixture_fit(moe_mixture *mixture, int expert, bool stale, const moe
                          const moe_dense_rows *valid, uint64_t seed);
 
 /*
- * Learn how many rows must be read for a row besides what the glance expert needs: train's labels are such numbers.
- * Without rows, or a glance expert, all are alike.
+ * Learn how many rows must be read for a row besides what the glance expert needs: train's labels are such numbers,
+ * the latest rows last. Without rows, or a glance expert, all are alike.
  */
 moe_code moe_mixture_fit_reading(moe_mixture *mixture, const moe_dense_rows *train, uint64_t seed);
 
@@ -131,6 +131,8 @@ moe_code moe_mixture_follow(const moe_mixture *mixture, const moe_mixture_path *
                             const float *const *said, float *prediction);
 
 #define MOE_MIXTURE_LEAST_HELD_OUT 100 /* rows to choose a budget by */
+/* Is there a curve to choose a budget by after so many held-out rows, if enough of them had their reading counted? */
+bool moe_mixture_may_stop_early(const moe_mixture *mixture, int64_t held_out);
 
 /*
  * Of what predictions like the held-out ones read besides what the glance expert needs, let at most a share `budget` be

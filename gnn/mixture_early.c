@@ -13,65 +13,34 @@
 
 #define LEAST_EXPECTED 0.05f /* rows; that nothing is to be read is never certain */
 #define MOST_EXPECTED  1e12f
-#define VALID_EVERY    4 /* of the rows that reading is learned from, one in so many says when to stop */
-
-/* A share of the rows to learn from, with the logarithms of their labels. */
-static moe_code
-take_rows(const moe_mixture *m, const moe_dense_rows *from, bool valid, moe_dense_rows *out, float **x, float **label)
-{
-    int64_t n = 0;
-    *x = moe_alloc(m->job, from->n * m->width, sizeof **x);
-    *label = moe_alloc(m->job, from->n, sizeof **label);
-    if (*x == NULL || *label == NULL)
-        return moe_job_code(m->job);
-    for (int64_t i = 0; i < from->n; i++)
-    {
-        if ((i % VALID_EVERY == 0) != valid)
-            continue;
-        memcpy(*x + n * m->width, from->x + i * m->width, m->width * sizeof **x);
-        (*label)[n++] = log1pf(from->label[i]);
-    }
-    *out = (moe_dense_rows){.n = n, .width = m->width, .x = *x, .label = *label};
-    return MOE_OK;
-}
-
-/* Fit the trees on rows of which the glance expert's inputs are seen. */
-static moe_code
-fit_trees(moe_mixture *m, const moe_dense_rows *train, const moe_dense_rows *valid, uint64_t seed)
-{
-    moe_dense_task task = {.task = MOE_REGRESSION, .n_classes = 1, .high = log1pf(MOST_EXPECTED)};
-    moe_dense_rows seen = *train, held = *valid;
-    float *owned, *owned_held;
-    seen.x = moe_mixture_inputs_of(m, MOE_EXPERT_GLANCE, train->n, train->x, &owned, &seen.width);
-    held.x = moe_mixture_inputs_of(m, MOE_EXPERT_GLANCE, valid->n, valid->x, &owned_held, &held.width);
-    moe_code code = moe_job_check(m->job);
-    if (code == MOE_OK)
-        code = moe_dense_expert_fit(m->job, MOE_DENSE_TREES, &task, &seen, &held, seed, &m->reading);
-    moe_free(m->job, owned);
-    moe_free(m->job, owned_held);
-    return code;
-}
+#define LATEST         4 /* of the rows that reading is learned from, one part in so many says when to stop */
 
 moe_code
 moe_mixture_fit_reading(moe_mixture *m, const moe_dense_rows *train, uint64_t seed)
 {
-    moe_dense_rows own, valid;
-    float *x[2] = {NULL}, *label[2] = {NULL};
+    moe_dense_task task = {.task = MOE_REGRESSION, .n_classes = 1, .high = log1pf(MOST_EXPECTED)};
+    moe_dense_rows own = {.n = train->n - train->n / LATEST}, latest = {.n = train->n / LATEST};
+    float *owned = NULL;
     if (m->reading != NULL)
         moe_dense_expert_destroy(m->reading);
     m->reading = NULL;
-    if (train->n < VALID_EVERY || moe_mixture_find(m, MOE_EXPERT_GLANCE) < 0)
+    if (train->n == 0 || moe_mixture_find(m, MOE_EXPERT_GLANCE) < 0)
         return MOE_OK;
-    moe_code code = take_rows(m, train, false, &own, &x[0], &label[0]);
+    float *label = moe_alloc(m->job, train->n, sizeof *label);
+    own.x = moe_mixture_inputs_of(m, MOE_EXPERT_GLANCE, train->n, train->x, &owned, &own.width);
+    moe_code code = moe_job_check(m->job);
+    for (int64_t i = 0; code == MOE_OK && i < train->n; i++)
+        label[i] = log1pf(train->label[i]);
     if (code == MOE_OK)
-        code = take_rows(m, train, true, &valid, &x[1], &label[1]);
-    if (code == MOE_OK)
-        code = fit_trees(m, &own, &valid, seed);
-    for (int i = 0; i < 2; i++)
     {
-        moe_free(m->job, x[i]);
-        moe_free(m->job, label[i]);
+        own.label = label;
+        latest.width = own.width;
+        latest.x = own.x + own.n * own.width;
+        latest.label = label + own.n;
+        code = moe_dense_expert_fit(m->job, MOE_DENSE_TREES, &task, &own, &latest, seed, &m->reading);
     }
+    moe_free(m->job, owned);
+    moe_free(m->job, label);
     return code;
 }
 
@@ -95,65 +64,35 @@ expect_reading(const moe_mixture *m, int64_t n, const float *x, float *expected)
     return code;
 }
 
-/* Measure the curve on the rows whose reading was counted, which are moved to the front. */
-static moe_code
-measure(moe_mixture *m, int64_t n, float *early, float *full, float *label, float *expected, const float *reading)
+bool
+moe_mixture_may_stop_early(const moe_mixture *m, int64_t held_out)
 {
-    float *counted = moe_alloc(m->job, n, sizeof *counted);
-    moe_cascade_rows rows = {.early = early, .full = full, .label = label, .expected = expected, .reading = counted};
-    moe_code code = counted == NULL ? moe_job_code(m->job) : MOE_OK;
-    for (int64_t i = 0; code == MOE_OK && i < n; i++)
-    {
-        if (reading != NULL && isnan(reading[i]))
-            continue;
-        counted[rows.n] = reading == NULL ? 1 : reading[i];
-        label[rows.n] = label[i];
-        expected[rows.n] = expected[i];
-        memmove(early + rows.n * m->outputs, early + i * m->outputs, m->outputs * sizeof *early);
-        memmove(full + rows.n * m->outputs, full + i * m->outputs, m->outputs * sizeof *full);
-        rows.n++;
-    }
-    if (code == MOE_OK && rows.n >= MOE_MIXTURE_LEAST_HELD_OUT)
-        code = moe_cascade_measure(m->job, m->task.task, m->task.n_classes, &rows, &m->curve);
-    moe_free(m->job, counted);
-    return code;
-}
-
-/* A copy of n floats. */
-static float *
-copy(moe_job *job, int64_t n, const float *from)
-{
-    float *to = moe_alloc(job, n, sizeof *to);
-    if (to != NULL)
-        memcpy(to, from, (size_t) n * sizeof *to);
-    return to;
+    return moe_mixture_find(m, MOE_EXPERT_GLANCE) >= 0 && m->n > 1 && m->task.task != MOE_REGRESSION &&
+           held_out >= MOE_MIXTURE_LEAST_HELD_OUT;
 }
 
 moe_code
 moe_mixture_fit_early(moe_mixture *m, int64_t n, const float *x, const float *glance, const float *mixed,
                       const float *label, const float *reading)
 {
-    m->curve.points = 0;
-    m->threshold = -1;
-    if (glance == NULL || m->n < 2 || m->task.task == MOE_REGRESSION || n < MOE_MIXTURE_LEAST_HELD_OUT)
-        return MOE_OK;
-    float *early = copy(m->job, n * m->outputs, glance);
-    float *full = copy(m->job, n * m->outputs, mixed);
-    float *labels = copy(m->job, n, label);
+    float *early = moe_alloc(m->job, n * m->outputs, sizeof *early);
     float *expected = moe_alloc(m->job, n, sizeof *expected);
+    moe_cascade_rows rows = {n, early, mixed, label, expected, reading};
     moe_code code = moe_job_check(m->job);
     if (code == MOE_OK)
+    {
+        memcpy(early, glance, n * m->outputs * sizeof *early);
         code = moe_calibration_fit(m->job, m->task.task, m->task.n_classes, n, early, label, &m->early);
+    }
     if (code == MOE_OK)
         code = expect_reading(m, n, x, expected);
     if (code == MOE_OK)
     {
         moe_calibration_apply(&m->early, m->task.n_classes, n, early);
-        code = measure(m, n, early, full, labels, expected, reading);
+        code =
+            moe_cascade_measure(m->job, m->task.task, m->task.n_classes, &rows, MOE_MIXTURE_LEAST_HELD_OUT, &m->curve);
     }
     moe_free(m->job, early);
-    moe_free(m->job, full);
-    moe_free(m->job, labels);
     moe_free(m->job, expected);
     return code;
 }

@@ -53,7 +53,7 @@ measure(moe_job *job, const made *m, int classes)
 {
     moe_cascade_rows rows = {N, m->early, m->full, m->label, m->expected, m->reading};
     moe_cascade_curve curve;
-    assert_int_equal(moe_cascade_measure(job, classes > 1 ? MOE_MULTICLASS : MOE_BINARY, classes, &rows, &curve),
+    assert_int_equal(moe_cascade_measure(job, classes > 1 ? MOE_MULTICLASS : MOE_BINARY, classes, &rows, 1, &curve),
                      MOE_OK);
     return curve;
 }
@@ -147,16 +147,44 @@ where_there_is_nothing_to_read_rows_count(void **state)
 }
 
 static void
+rows_whose_reading_is_not_known_do_not_count(void **state)
+{
+    moe_job *job = start_job(1);
+    made *m = make(job, 1);
+    int known = 0;
+    for (int i = 0; i < N; i++)
+        if (i % 3 != 0)
+        {
+            m->early[known] = m->early[i];
+            m->full[known] = m->full[i];
+            m->label[known] = m->label[i];
+            m->expected[known] = m->expected[i];
+            m->reading[known++] = m->reading[i];
+        }
+    moe_cascade_rows rows = {known, m->early, m->full, m->label, m->expected, m->reading};
+    moe_cascade_curve alone, among;
+    assert_int_equal(moe_cascade_measure(job, MOE_BINARY, 1, &rows, 1, &alone), MOE_OK);
+    for (int i = known; i < N; i++)
+        m->reading[i] = NAN;
+    rows.n = N;
+    assert_int_equal(moe_cascade_measure(job, MOE_BINARY, 1, &rows, known, &among), MOE_OK);
+    assert_memory_equal(&among, &alone, sizeof alone);
+    assert_int_equal(moe_cascade_measure(job, MOE_BINARY, 1, &rows, known + 1, &among), MOE_OK);
+    assert_int_equal(among.points, 0);
+    moe_job_destroy(job);
+}
+
+static void
 rows_of_one_worth_stop_together(void **state)
 {
     moe_job *job = start_job(1);
     float same[] = {0.75f, 0.25f, 0.75f, 0.25f}, label[] = {1, 0, 0, 1}, one[] = {1, 1, 1, 1};
     moe_cascade_rows rows = {4, same, same, label, one, one};
     moe_cascade_curve curve;
-    assert_int_equal(moe_cascade_measure(job, MOE_BINARY, 1, &rows, &curve), MOE_OK);
+    assert_int_equal(moe_cascade_measure(job, MOE_BINARY, 1, &rows, 1, &curve), MOE_OK);
     assert_int_equal(curve.points, 2);
     assert_true(curve.point[1].asked == 0);
-    assert_int_equal(moe_cascade_measure(job, MOE_REGRESSION, 1, &rows, &curve), MOE_INVALID);
+    assert_int_equal(moe_cascade_measure(job, MOE_REGRESSION, 1, &rows, 1, &curve), MOE_INVALID);
     moe_job_destroy(job);
 }
 
@@ -207,6 +235,7 @@ main(void)
         cmocka_unit_test(easy_rows_are_saved_for_nothing),
         cmocka_unit_test(rows_with_much_to_read_stop_first),
         cmocka_unit_test(where_there_is_nothing_to_read_rows_count),
+        cmocka_unit_test(rows_whose_reading_is_not_known_do_not_count),
         cmocka_unit_test(rows_of_one_worth_stop_together),
         cmocka_unit_test(worth_is_entropy_for_each_row_to_read),
         cmocka_unit_test(what_is_read_is_what_was_written_or_refused),
