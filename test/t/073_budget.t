@@ -66,6 +66,16 @@ for my $reads ('off', 'on')
     is($server->query("$set; SELECT string_agg(float8send(moe_ml.predict('half', customer_id))::text, ' ' ORDER BY customer_id) FROM customers"), $one, 'and by predict()');
 }
 
+# A budget that a model takes is one it keeps, however few rows it is chosen by.
+$server->query(<<"SQL");
+$quiet; SELECT moe_ml.execute(\$moe\$CREATE MODEL barely PREDICT y FOR EACH customers AT at
+    WITH (experts = 'glance, linear', budget = 0.5, seed = 1, validation_from = '2020-03-28', test_from = '2020-04-09') AS
+    SELECT customer_id, at, EXISTS (SELECT FROM orders AS o WHERE o.customer_id = c.customer_id AND o.placed_at > at AND o.placed_at <= at + interval '3 days') AS y
+    FROM customers AS c, generate_series(timestamp '2020-01-10', '2020-04-16', '3 days') AS at WHERE customer_id <= 26\$moe\$)
+SQL
+is($server->query("$quiet; SELECT DISTINCT rows FROM moe_ml.evaluate('barely') WHERE split = 'validation'"), '104', 'with little more than a hundred validation rows');
+is($server->query("SELECT reads <= 0.5, count(*) OVER () > 0 FROM moe_ml.budget('barely') WHERE chosen"), 't|t', 'a budget is chosen');
+
 # What cannot be.
 for my $wrong ([ 'regression', qr/a budget needs a model of classes/, query => 'PREDICT sum(orders.amount, 0, 12, days) FOR EACH customers', budget => 0.5 ],
     [ 'no glance', qr/a budget needs the expert "glance" and another/, budget => 0.5, experts => "'linear'" ],
