@@ -17,22 +17,13 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "extension/evaluate.h"
+#include "extension/evaluate_internal.h"
 #include "extension/moe_ml.h"
 #include "gnn/baseline.h"
 #include "gnn/metrics.h"
 
 MOE_FUNCTION(moe_evaluate);
-
-typedef struct evaluation
-{
-    ReturnSetInfo *result;
-    moe_predictor *predictor;
-    const moe_model_info *info;
-    int width;            /* outputs a seed */
-    moe_samples training; /* for the constant */
-    moe_samples known;    /* for the entity's own past; filtered by the horizon when used */
-} evaluation;
+MOE_FUNCTION(moe_evaluate_budgets);
 
 static const char *const binary_metrics[] = {"auroc", "average_precision", "accuracy", "f1", "log_loss",
                                              "brier", "calibration_error"};
@@ -224,7 +215,7 @@ find_split(const moe_labelled *labelled, const char *name)
 
 /* What the baselines may know: the model's own rows (its test rows only when they are what is evaluated). */
 static void
-collect_known(evaluation *evaluation, const moe_labelled *own, const moe_labelled *given)
+collect_known(moe_evaluation *evaluation, const moe_labelled *own, const moe_labelled *given)
 {
     sample *samples = allocate(own->n + (given == own ? 0 : given->n), sizeof(sample));
     int64 n = 0;
@@ -240,7 +231,7 @@ collect_known(evaluation *evaluation, const moe_labelled *own, const moe_labelle
 
 /* Emit one line: what a metric says of the model and of the two baselines; NaN is NULL. */
 static void
-emit(const evaluation *evaluation, const char *split, const char *regime, const char *metric, int64 n,
+emit(const moe_evaluation *evaluation, const char *split, const char *regime, const char *metric, int64 n,
      const double figures[3])
 {
     Datum values[7];
@@ -260,7 +251,7 @@ emit(const evaluation *evaluation, const char *split, const char *regime, const 
 
 /* Emit one metric's line; the entity's own past may be unknowable (NULL). */
 static void
-emit_metric(const evaluation *evaluation, const char *split, const char *regime, int metric, const moe_block *block,
+emit_metric(const moe_evaluation *evaluation, const char *split, const char *regime, int metric, const moe_block *block,
             const float *const predictions[3])
 {
     moe_task_type task = evaluation->info->task;
@@ -275,7 +266,7 @@ emit_metric(const evaluation *evaluation, const char *split, const char *regime,
 
 /* Emit the share of labels between lower and upper, where the model has such a range. */
 static void
-emit_coverage(const evaluation *evaluation, const char *split, const char *regime, const moe_block *block,
+emit_coverage(const moe_evaluation *evaluation, const char *split, const char *regime, const moe_block *block,
               const float *prediction)
 {
     float *lower = allocate(block->n, sizeof(float));
@@ -291,7 +282,7 @@ emit_coverage(const evaluation *evaluation, const char *split, const char *regim
 
 /* Evaluate one block and emit a line a metric. */
 static void
-evaluate_block(evaluation *evaluation, const char *split, const char *regime, const moe_block *block)
+evaluate_metrics(moe_evaluation *evaluation, const char *split, const char *regime, const moe_block *block)
 {
     const moe_model_info *info = evaluation->info;
     moe_job *job = evaluation->predictor->job;
@@ -299,8 +290,6 @@ evaluate_block(evaluation *evaluation, const char *split, const char *regime, co
     float *model, *constant, *entity = NULL;
     const float *predictions[3];
 
-    if (block->n == 0)
-        return;
     model = moe_block_score(evaluation->predictor, block, NULL);
     constant = allocate(block->n, sizeof(float) * evaluation->width);
     moe_check(job,
@@ -320,9 +309,20 @@ evaluate_block(evaluation *evaluation, const char *split, const char *regime, co
         emit_coverage(evaluation, split, regime, block, model);
 }
 
+static void
+evaluate_block(moe_evaluation *evaluation, const char *split, const char *regime, const moe_block *block)
+{
+    if (block->n == 0)
+        return;
+    if (evaluation->budgets != NULL)
+        moe_evaluate_each_budget(evaluation, split, regime, block);
+    else
+        evaluate_metrics(evaluation, split, regime, block);
+}
+
 /* Evaluate one split under its regimes. Returns the number of rows. */
 static int64
-evaluate_split(evaluation *evaluation, const moe_labelled *labelled, int split, int64 cut)
+evaluate_split(moe_evaluation *evaluation, const moe_labelled *labelled, int split, int64 cut)
 {
     moe_block *rolling = moe_block_make(evaluation->predictor, labelled, split, DT_NOEND);
     moe_block *frozen = moe_block_make(evaluation->predictor, labelled, split, cut);
@@ -335,7 +335,7 @@ evaluate_split(evaluation *evaluation, const moe_labelled *labelled, int split, 
 
 /* Evaluate every split that was asked for, in a fixed order. */
 static void
-evaluate_rows(evaluation *evaluation, const moe_labelled *own, const moe_labelled *given)
+evaluate_rows(moe_evaluation *evaluation, const moe_labelled *own, const moe_labelled *given)
 {
     int64 cut = moe_evaluate_cut(evaluation->info, given);
     int64 rows = 0;
@@ -366,31 +366,65 @@ evaluate_rows(evaluation *evaluation, const moe_labelled *own, const moe_labelle
                     errhint("Its keys must exist, be visible at their as_of, and have a label.")));
 }
 
-Datum
-moe_evaluate(PG_FUNCTION_ARGS)
+/* Evaluate a model on its own rows, or on those of a query. */
+static void
+evaluate(moe_evaluation *evaluation, const text *query)
 {
-    evaluation evaluation = {0};
     moe_labelled *own, *given;
     moe_past_labels past;
 
-    InitMaterializedSRF(fcinfo, 0);
-    evaluation.result = (ReturnSetInfo *) fcinfo->resultinfo;
-    evaluation.predictor = moe_predictor_open(moe_model_lookup(PG_GETARG_TEXT_PP(0)));
-    moe_predictor_hold(evaluation.predictor, CurrentMemoryContext);
-    evaluation.info = evaluation.predictor->info;
-    evaluation.width = evaluation.info->task == MOE_MULTICLASS ? evaluation.info->n_classes : 1;
-    own = moe_labelled_read(evaluation.predictor, evaluation.info->training_query, MOE_LABELLED_OWN, "train");
+    own = moe_labelled_read(evaluation->predictor, evaluation->info->training_query, MOE_LABELLED_OWN, "train");
     given = own;
-    if (PG_NARGS() > 1)
+    if (query != NULL)
     {
-        given =
-            moe_labelled_read(evaluation.predictor, text_to_cstring(PG_GETARG_TEXT_PP(1)), MOE_LABELLED_GIVEN, "query");
+        given = moe_labelled_read(evaluation->predictor, text_to_cstring(query), MOE_LABELLED_GIVEN, "query");
         moe_labelled_report(given);
     }
-    collect_known(&evaluation, own, given);
-    past = (moe_past_labels){evaluation.known.n, evaluation.known.row, evaluation.known.time, evaluation.known.label};
-    moe_predictor_tell(evaluation.predictor, &past);
-    evaluate_rows(&evaluation, own, given);
-    moe_predictor_tell(evaluation.predictor, &(moe_past_labels){0}); /* it may be asked again in this statement */
+    collect_known(evaluation, own, given);
+    past =
+        (moe_past_labels){evaluation->known.n, evaluation->known.row, evaluation->known.time, evaluation->known.label};
+    moe_predictor_tell(evaluation->predictor, &past);
+    PG_TRY();
+    {
+        evaluate_rows(evaluation, own, given);
+    }
+    PG_FINALLY();
+    {
+        moe_predictor_tell(evaluation->predictor, &(moe_past_labels){0}); /* it may be asked again in this statement */
+    }
+    PG_END_TRY();
+}
+
+/* The model (first argument) is opened, and the result. */
+static void
+begin(FunctionCallInfo fcinfo, moe_evaluation *evaluation)
+{
+    InitMaterializedSRF(fcinfo, 0);
+    evaluation->result = (ReturnSetInfo *) fcinfo->resultinfo;
+    evaluation->predictor = moe_predictor_open(moe_model_lookup(PG_GETARG_TEXT_PP(0)));
+    moe_predictor_hold(evaluation->predictor, CurrentMemoryContext);
+    evaluation->info = evaluation->predictor->info;
+    evaluation->width = evaluation->info->task == MOE_MULTICLASS ? evaluation->info->n_classes : 1;
+}
+
+Datum
+moe_evaluate(PG_FUNCTION_ARGS)
+{
+    moe_evaluation evaluation = {0};
+
+    begin(fcinfo, &evaluation);
+    evaluate(&evaluation, PG_NARGS() > 1 ? PG_GETARG_TEXT_PP(1) : NULL);
+    return (Datum) 0;
+}
+
+Datum
+moe_evaluate_budgets(PG_FUNCTION_ARGS)
+{
+    moe_evaluation evaluation = {0};
+    int last = PG_NARGS() - 1;
+
+    begin(fcinfo, &evaluation);
+    evaluation.budgets = moe_budgets_parse(&evaluation, PG_GETARG_ARRAYTYPE_P(last));
+    evaluate(&evaluation, last > 1 ? PG_GETARG_TEXT_PP(1) : NULL);
     return (Datum) 0;
 }

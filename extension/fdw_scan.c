@@ -210,7 +210,7 @@ score_seeds(moe_scan *scan, int64 n, int32 *rows, const int64 *times)
     {
         bool *stops = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(bool) * n);
 
-        moe_predictor_score_early(scan->predictor, n, rows, times, scan->prediction, scan->gates, stops);
+        moe_predictor_score_early(scan->predictor, n, rows, times, NULL, scan->prediction, scan->gates, stops);
         for (int64 i = 0; i < n; i++)
             stop = stop && stops[i];
         pfree(stops);

@@ -114,9 +114,12 @@ int64 moe_predictor_default_time(moe_predictor *predictor);
 void moe_predictor_score(moe_predictor *predictor, int64 n, const int32 *row, const int64 *time, const int64 *horizon,
                          const bool *disabled, float *out, float *gates, float *const *each);
 
-/* Score n seeds of one time as far as they stop early: stops [n]; of the others out and gates mean nothing. */
-void moe_predictor_score_early(moe_predictor *predictor, int64 n, const int32 *row, const int64 *time, float *out,
-                               float *gates, bool *stops);
+/* Score n seeds as far as they stop early: stops [n]; of the others out and gates (or NULL) mean nothing. */
+void moe_predictor_score_early(moe_predictor *predictor, int64 n, const int32 *row, const int64 *time,
+                               const int64 *horizon, float *out, float *gates, bool *stops);
+
+/* Predict by another point of the curve that a budget is chosen from, until it is set back: others may use this one. */
+void moe_predictor_use_point(moe_predictor *predictor, int point);
 
 /*
  * Have the predictor's inputs know the past labels that the first of these seeds may know; returns how many of them,

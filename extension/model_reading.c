@@ -22,14 +22,13 @@
 #define MOST_PASSED 20000000 /* rows in all walks; none takes more than leaves enough walks to choose a budget by */
 
 static moe_reach_walk *
-open_walk(const moe_train_run *run)
+open_walk(const moe_reading_source *source)
 {
     moe_reach *reach = palloc_object(moe_reach);
-    int hops = run->features != NULL ? run->options->model.hops : 0;
 
-    if (!moe_reach_of(run->data->schema, hops, run->inputs, reach))
+    if (!moe_reach_of(source->data->schema, source->hops, source->inputs, reach))
         reach = NULL;
-    return moe_reach_walk_create(run->data, run->graph, reach);
+    return moe_reach_walk_create(source->data, source->graph, reach);
 }
 
 /* A step by which one comes to all of n places, however few steps about evenly: near a golden section. */
@@ -54,10 +53,10 @@ even_step(int64 n)
     }
 }
 
-/* [rows->n], NaN where it was not counted. */
-static float *
-count_reading(const moe_train_run *run, moe_reach_walk *walk, const moe_samples *rows)
+float *
+moe_reading_count(const moe_reading_source *source, const moe_samples *rows)
 {
+    moe_reach_walk *walk = open_walk(source);
     float *count = palloc_array(float, Max(rows->n, 1));
     int64 walks = Min(rows->n, MOST_WALKS);
     int64 step = even_step(rows->n);
@@ -69,7 +68,7 @@ count_reading(const moe_train_run *run, moe_reach_walk *walk, const moe_samples 
     {
         int64 i = k * step % rows->n;
         int64 time = rows->time[i];
-        int64 moment = moe_inputs_look_back_from(run->inputs, time, moe_graph_newest(run->graph, time));
+        int64 moment = moe_inputs_look_back_from(source->inputs, time, moe_graph_newest(source->graph, time));
         int64 n;
 
         CHECK_FOR_INTERRUPTS();
@@ -77,6 +76,7 @@ count_reading(const moe_train_run *run, moe_reach_walk *walk, const moe_samples 
         passed += n + 1;
         count[i] = (float) n;
     }
+    moe_reach_walk_destroy(walk);
     return count;
 }
 
@@ -110,21 +110,19 @@ moe_reading_learn(const moe_train_run *run, const moe_input_block *block, const 
 {
     moe_samples train = {block->n_train, block->row + block->n_stale, block->time + block->n_stale,
                          block->label + block->n_stale};
-    moe_reach_walk *walk;
+    moe_reading_source source = {run->data, run->graph, run->inputs,
+                                 run->features != NULL ? run->options->model.hops : 0};
     moe_dense_rows counted;
     float *count;
 
     if (!moe_mixture_may_stop_early(run->mixture, held_out->n))
         return NULL;
-    walk = open_walk(run);
-    count = count_reading(run, walk, &train);
+    count = moe_reading_count(&source, &train);
     counted = counted_rows(run, &train, block->x + block->n_stale * moe_inputs_width(run->inputs), count);
     moe_check(run->job,
               moe_mixture_fit_reading(run->mixture, &counted, moe_key((uint64) run->options->seed, READING_KEY)));
     moe_free(run->job, unconstify(float *, counted.x));
     moe_free(run->job, unconstify(float *, counted.label));
     pfree(count);
-    count = count_reading(run, walk, held_out);
-    moe_reach_walk_destroy(walk);
-    return count;
+    return moe_reading_count(&source, held_out);
 }

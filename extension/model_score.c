@@ -200,21 +200,36 @@ moe_predictor_score(moe_predictor *predictor, int64 n, const int32 *row, const i
 }
 
 void
-moe_predictor_score_early(moe_predictor *predictor, int64 n, const int32 *row, const int64 *time, float *out,
-                          float *gates, bool *stops)
+moe_predictor_score_early(moe_predictor *predictor, int64 n, const int32 *row, const int64 *time, const int64 *horizon,
+                          float *out, float *gates, bool *stops)
 {
     struct moe_predictor_parts *parts = predictor->parts;
+    int experts = moe_mixture_experts(parts->mixture);
+    int outputs = predictor->info->n_classes;
     int n_tables = predictor->data->n_tables;
     bool *disabled = palloc(sizeof(bool) * (n_tables + 1));
-    moe_seeds seeds = {0, n, row, time, NULL};
+    moe_seeds seeds = {0, n, row, time, horizon};
     double start = moe_seconds();
+    moe_seeds part;
 
     memset(disabled, true, sizeof(bool) * n_tables);
     disabled[n_tables] = false; /* the label history */
-    if (n > 0 && moe_predictor_recall(predictor, &seeds) < n)
-        elog(ERROR, "seeds of several times are asked to stop early");
-    moe_check(predictor->job, moe_mixture_predict_early(parts->mixture, &seeds, disabled, out, gates, stops));
+    for (int64 first = 0; first < n; first += part.n)
+    {
+        part = seeds_from(&seeds, first);
+        part.n = moe_predictor_recall(predictor, &part);
+        CHECK_FOR_INTERRUPTS();
+        moe_check(predictor->job,
+                  moe_mixture_predict_early(parts->mixture, &part, disabled, out + first * outputs,
+                                            gates == NULL ? NULL : gates + first * experts, stops + first));
+    }
     predictor->score_seconds += moe_seconds() - start;
     predictor->seeds_scored += n;
     pfree(disabled);
+}
+
+void
+moe_predictor_use_point(moe_predictor *predictor, int point)
+{
+    moe_mixture_use_point(predictor->parts->mixture, point);
 }

@@ -141,8 +141,9 @@ bool moe_mixture_may_stop_early(const moe_mixture *mixture, int64_t held_out);
  */
 bool moe_mixture_set_budget(moe_mixture *mixture, double budget);
 const moe_cascade_curve *moe_mixture_curve(const moe_mixture *mixture);
-/* The point of the curve that predictions are made by. */
+/* The point of the curve that predictions are made by, and to make them by another from now on. */
 int moe_mixture_curve_point(const moe_mixture *mixture);
+void moe_mixture_use_point(moe_mixture *mixture, int point);
 /* Is there a budget by which some rows stop early? */
 bool moe_mixture_stops_early(const moe_mixture *mixture);
 /*

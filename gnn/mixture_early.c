@@ -120,7 +120,10 @@ moe_mixture_set_budget(moe_mixture *m, double budget)
 {
     if (budget < 1 && m->curve.points == 0)
         return false;
-    m->threshold = budget < 1 ? m->curve.point[moe_cascade_choose(&m->curve, budget)].threshold : -1;
+    if (budget < 1)
+        moe_mixture_use_point(m, moe_cascade_choose(&m->curve, budget));
+    else
+        m->threshold = -1;
     return true;
 }
 
@@ -137,6 +140,12 @@ moe_mixture_curve_point(const moe_mixture *m)
     while (p + 1 < m->curve.points && m->curve.point[p].threshold < m->threshold)
         p++;
     return p;
+}
+
+void
+moe_mixture_use_point(moe_mixture *m, int point)
+{
+    m->threshold = m->curve.point[point].threshold;
 }
 
 bool

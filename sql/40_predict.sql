@@ -46,6 +46,17 @@ CREATE FUNCTION @extschema@.evaluate(name text, query text)
 COMMENT ON FUNCTION @extschema@.evaluate(text, text)
     IS 'metrics on the rows of a query that gives key, as_of and label, beside two naive baselines';
 
+CREATE FUNCTION @extschema@.evaluate(name text, budgets float8[])
+    RETURNS TABLE (budget float8, split text, regime text, metric text, model float8, asked float8, reads float8, rows bigint)
+    LANGUAGE C STABLE STRICT PARALLEL UNSAFE COST 1000000 ROWS 60 AS 'MODULE_PATHNAME', 'moe_evaluate_budgets';
+COMMENT ON FUNCTION @extschema@.evaluate(text, float8[])
+    IS 'metrics on the model''s own validation and test rows as if it had each of these budgets';
+CREATE FUNCTION @extschema@.evaluate(name text, query text, budgets float8[])
+    RETURNS TABLE (budget float8, split text, regime text, metric text, model float8, asked float8, reads float8, rows bigint)
+    LANGUAGE C STABLE STRICT PARALLEL UNSAFE COST 1000000 ROWS 60 AS 'MODULE_PATHNAME', 'moe_evaluate_budgets';
+COMMENT ON FUNCTION @extschema@.evaluate(text, text, float8[])
+    IS 'metrics on the rows of a query that gives key, as_of and label, as if the model had each of these budgets';
+
 CREATE FUNCTION @extschema@.budget(model text)
     RETURNS TABLE (reads float8, asked float8, loss float8, threshold float8, chosen boolean)
     LANGUAGE C STABLE STRICT PARALLEL UNSAFE COST 100000 ROWS 64 AS 'MODULE_PATHNAME', 'moe_budget';

@@ -66,6 +66,29 @@ for my $reads ('off', 'on')
     is($server->query("$set; SELECT string_agg(float8send(moe_ml.predict('half', customer_id))::text, ' ' ORDER BY customer_id) FROM customers"), $one, 'and by predict()');
 }
 
+# Metrics along the curve are those of models that have the budget, and leave the model as it was.
+my %own = map { $_->[0] => $server->query("$quiet; SELECT string_agg(concat_ws(' ', split, regime, metric, model), ', ' ORDER BY split, regime, metric) FROM moe_ml.evaluate('$_->[1]')") } [ 1, 'every' ], [ 0.5, 'half' ], [ 0, 'none' ];
+for my $model ('every', 'half')
+{
+    for my $budget (1, 0.5, 0)
+    {
+        is($server->query("$quiet; SELECT string_agg(concat_ws(' ', split, regime, metric, model), ', ' ORDER BY split, regime, metric) FROM moe_ml.evaluate('$model', budgets => '{0.5, 1, 0}') WHERE budget = $budget"), $own{$budget}, "evaluate('$model') by a budget of $budget is that of a model with it");
+    }
+}
+is($server->query("$quiet; SELECT string_agg(DISTINCT concat_ws(' ', budget, asked, reads), ', ') FROM moe_ml.evaluate('half', budgets => '{0, 1}')"), '0 0 0, 1 1 1', 'nothing or everything is read');
+is($server->query("$quiet; SELECT bool_and(asked > 0 AND asked < 1 AND reads > 0 AND reads < 1 AND reads < asked + 0.5), count(*) FROM moe_ml.evaluate('every', budgets => '{0.5}')"), 't|21', 'or a part');
+my $march = "SELECT customer_id, timestamp '2020-03-25' AS as_of, customer_id % 3 = 0 AS label FROM customers";
+is($server->query("$quiet; SELECT bool_and(e.model = h.model), count(*) FROM moe_ml.evaluate('every', '$march', '{0.5}') AS e JOIN moe_ml.evaluate('half', '$march') AS h USING (split, regime, metric)" =~ s/'$march'/\$q\$$march\$q\$/gr), 't|7', 'on rows of a query too');
+is($server->query("SET moe_ml.cache_size = '64MB'; $quiet; CREATE TEMP TABLE before AS SELECT * FROM half; CREATE TEMP TABLE curve AS SELECT * FROM moe_ml.evaluate('half', budgets => '{1, 0}');
+    SELECT count(*) FROM (TABLE before EXCEPT SELECT * FROM half) AS changed"), 0, 'and the model predicts as before');
+for my $wrong ([ "'{}'", qr/0 budgets are given/ ], [ "'{0.5, NULL}'", qr/a budget is a share from 0 to 1/ ], [ "'{1.5}'", qr/a budget is a share from 0 to 1/ ], [ "'{NaN}'", qr/a budget is a share from 0 to 1/ ])
+{
+    my ($status, $out, $err) = $server->psql("$quiet; SELECT * FROM moe_ml.evaluate('half', budgets => $wrong->[0])");
+    like($err, qr/$wrong->[1].*HINT/s, "budgets $wrong->[0] are refused");
+}
+$server->query("$quiet; " . model_sql('CREATE MODEL alone', %tiny, experts => "'linear'"));
+like(($server->psql("$quiet; SELECT * FROM moe_ml.evaluate('alone', budgets => '{0.5}')"))[2], qr/model "alone" has not learned what stopping early costs.*HINT/s, 'and models that cannot have any');
+
 # A budget that a model takes is one it keeps, however few rows it is chosen by.
 $server->query(<<"SQL");
 $quiet; SELECT moe_ml.execute(\$moe\$CREATE MODEL barely PREDICT y FOR EACH customers AT at

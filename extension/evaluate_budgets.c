@@ -1,0 +1,148 @@
+/*
+ * evaluate_budgets.c: metrics along the curve of what is read: one line a budget.
+ *
+ * Each budget is set for as long as its predictions take, so that they are
+ * those of a model that has it, and what is read for them is counted as it is
+ * in training (model_reading.h).
+ */
+#include "postgres.h"
+
+#include <math.h>
+
+#include "catalog/pg_type.h"
+#include "storage/shmem.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+
+#include "extension/evaluate_internal.h"
+#include "extension/model_predictor_internal.h"
+#include "extension/model_reading.h"
+
+#define MOST_BUDGETS 100
+
+moe_budgets *
+moe_budgets_parse(const moe_evaluation *evaluation, ArrayType *array)
+{
+    moe_budgets *budgets = palloc0_object(moe_budgets);
+    Datum *values;
+    bool *nulls;
+
+    deconstruct_array(array, FLOAT8OID, sizeof(float8), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &values, &nulls, &budgets->n);
+    if (budgets->n < 1 || budgets->n > MOST_BUDGETS)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%d budgets are given", budgets->n),
+                        errhint("Give 1 to %d, as in budgets => '{1, 0.5, 0.25}'.", MOST_BUDGETS)));
+    budgets->budget = palloc_array(double, budgets->n);
+    for (int i = 0; i < budgets->n; i++)
+    {
+        budgets->budget[i] = nulls[i] ? NAN : DatumGetFloat8(values[i]);
+        if (!(budgets->budget[i] >= 0 && budgets->budget[i] <= 1))
+            ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("a budget is a share from 0 to 1"),
+                            errhint("Of all that predictions would read, the share that may be read.")));
+    }
+    if (moe_mixture_curve(evaluation->predictor->mixture)->points == 0)
+        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                        errmsg("model \"%s\" has not learned what stopping early costs",
+                               get_rel_name(evaluation->info->foreign_table)),
+                        errhint("That takes a model of classes, the expert \"glance\" and another one, and at least %d "
+                                "validation rows.",
+                                MOE_MIXTURE_LEAST_HELD_OUT)));
+    return budgets;
+}
+
+/* How many rows a block's rows have around them, [n], NaN where that was not counted. */
+static float *
+count_reading(const moe_predictor *predictor, const moe_block *block)
+{
+    const struct moe_predictor_parts *parts = predictor->parts;
+    moe_reading_source source = {predictor->data, parts->graph, parts->inputs,
+                                 parts->n_members > 0 ? parts->config.hops : 0};
+    moe_samples seen = {block->n, block->row, block->horizon, block->label};
+
+    return moe_reading_count(&source, &seen);
+}
+
+/* What is read of what could be: a share, or NaN; where nothing is to be read, a row counts as one, as in training. */
+static double
+share_read(const moe_block *block, const float *reading, const bool *stops)
+{
+    double all = 0, read = 0;
+    int64 counted = 0, asked = 0;
+
+    for (int64 i = 0; i < block->n; i++)
+    {
+        if (isnan(reading[i]))
+            continue;
+        counted++;
+        all += reading[i];
+        asked += !stops[i];
+        read += stops[i] ? 0 : reading[i];
+    }
+    if (all > 0)
+        return read / all;
+    return counted > 0 ? (double) asked / (double) counted : NAN;
+}
+
+/* Predictions of a block by a budget, and which of its rows stop early; what the model does by itself stays. */
+static float *
+score_by(moe_predictor *predictor, const moe_block *block, double budget, bool *stops)
+{
+    const moe_mixture *mixture = predictor->mixture;
+    int own = moe_mixture_curve_point(mixture);
+    float *prediction = NULL;
+
+    moe_predictor_use_point(predictor, budget < 1 ? moe_cascade_choose(moe_mixture_curve(mixture), budget) : 0);
+    PG_TRY();
+    {
+        prediction = moe_block_score(predictor, block, NULL);
+        memset(stops, false, sizeof(bool) * block->n);
+        if (moe_mixture_stops_early(mixture))
+        {
+            float *early =
+                palloc_extended(mul_size(sizeof(float) * block->n, predictor->info->n_classes), MCXT_ALLOC_HUGE);
+
+            moe_predictor_score_early(predictor, block->n, block->row, block->time, block->horizon, early, NULL, stops);
+            pfree(early);
+        }
+    }
+    PG_FINALLY();
+    {
+        moe_predictor_use_point(predictor, own);
+    }
+    PG_END_TRY();
+    return prediction;
+}
+
+void
+moe_evaluate_each_budget(moe_evaluation *evaluation, const char *split, const char *regime, const moe_block *block)
+{
+    moe_task_type task = evaluation->info->task;
+    float *reading = count_reading(evaluation->predictor, block);
+    bool *stops = palloc_extended(sizeof(bool) * block->n, MCXT_ALLOC_HUGE);
+
+    for (int b = 0; b < evaluation->budgets->n; b++)
+    {
+        double budget = evaluation->budgets->budget[b];
+        float *prediction = score_by(evaluation->predictor, block, budget, stops);
+        double reads = share_read(block, reading, stops);
+        int64 asked = 0;
+
+        for (int64 i = 0; i < block->n; i++)
+            asked += !stops[i];
+        for (int metric = 0; metric < moe_metric_count(task); metric++)
+        {
+            double value = moe_metric_value(evaluation->predictor->job, task, metric, prediction, block->label,
+                                            block->n, evaluation->width);
+            Datum values[8] = {Float8GetDatum(budget),      CStringGetTextDatum(split),
+                               CStringGetTextDatum(regime), CStringGetTextDatum(moe_metric_name(task, metric)),
+                               Float8GetDatum(value),       Float8GetDatum((double) asked / (double) block->n),
+                               Float8GetDatum(reads),       Int64GetDatum(block->n)};
+            bool nulls[8] = {[4] = isnan(value), [6] = isnan(reads)};
+
+            tuplestore_putvalues(evaluation->result->setResult, evaluation->result->setDesc, values, nulls);
+        }
+        pfree(prediction);
+    }
+    pfree(reading);
+    pfree(stops);
+}
