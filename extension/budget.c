@@ -11,6 +11,7 @@
 
 #include "extension/model_predictor_internal.h"
 #include "extension/moe_ml.h"
+#include "extension/number.h"
 
 MOE_FUNCTION(moe_budget);
 Datum
@@ -32,9 +33,10 @@ moe_budget(PG_FUNCTION_ARGS)
     {
         const moe_cascade_point *point = &curve->point[p];
         bool nulls[5] = {false, false, false, point->threshold < 0, false};
-        Datum values[5] = {Float8GetDatum(point->reads), Float8GetDatum(point->asked), Float8GetDatum(point->loss),
-                           Float8GetDatum(point->threshold),
-                           BoolGetDatum(p == moe_mixture_curve_point(predictor.mixture))};
+        Datum values[5] = {
+            Float8GetDatum(moe_number_share(point->reads)), Float8GetDatum(moe_number_share(point->asked)),
+            Float8GetDatum(moe_number_share(point->loss)), Float8GetDatum(moe_number_digits(point->threshold, 5)),
+            BoolGetDatum(p == moe_mixture_curve_point(predictor.mixture))};
 
         tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
     }

@@ -19,6 +19,7 @@
 
 #include "extension/evaluate_internal.h"
 #include "extension/moe_ml.h"
+#include "extension/number.h"
 #include "gnn/baseline.h"
 #include "gnn/metrics.h"
 
@@ -44,6 +45,14 @@ moe_metric_name(moe_task_type task, int metric)
     if (task == MOE_BINARY)
         return binary_metrics[metric];
     return task == MOE_REGRESSION ? regression_metrics[metric] : multiclass_metrics[metric];
+}
+
+double
+moe_metric_rounded(moe_task_type task, int metric, double value)
+{
+    bool of_label = task == MOE_REGRESSION && strcmp(regression_metrics[metric], "r2") != 0;
+
+    return of_label ? moe_number_digits(value, 5) : moe_number_share(value);
 }
 
 double
@@ -261,6 +270,8 @@ emit_metric(const moe_evaluation *evaluation, const char *split, const char *reg
         figures[i] = predictions[i] == NULL ? NAN
                                             : moe_metric_value(evaluation->predictor->job, task, metric, predictions[i],
                                                                block->label, block->n, evaluation->width);
+    for (int i = 0; i < 3; i++)
+        figures[i] = moe_metric_rounded(task, metric, figures[i]);
     emit(evaluation, split, regime, moe_metric_name(task, metric), block->n, figures);
 }
 
@@ -274,7 +285,7 @@ emit_coverage(const moe_evaluation *evaluation, const char *split, const char *r
     double figures[3] = {NAN, NAN, NAN};
 
     moe_mixture_range(evaluation->predictor->mixture, block->n, prediction, lower, upper);
-    figures[0] = moe_metric_coverage(lower, upper, block->label, block->n);
+    figures[0] = moe_number_share(moe_metric_coverage(lower, upper, block->label, block->n));
     emit(evaluation, split, regime, "coverage", block->n, figures);
     pfree(lower);
     pfree(upper);

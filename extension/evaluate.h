@@ -32,6 +32,8 @@ int64 moe_evaluate_cut(const moe_model_info *info, const moe_labelled *labelled)
 /* Metrics by number: names and values; NaN where a metric is undefined. */
 int moe_metric_count(moe_task_type task);
 const char *moe_metric_name(moe_task_type task, int metric);
+/* As users are told it: four decimals, or five digits where it is in the unit of the label. */
+double moe_metric_rounded(moe_task_type task, int metric, double value);
 double moe_metric_value(moe_job *job, moe_task_type task, int metric, const float *prediction, const float *label,
                         int64 n, int classes);
 

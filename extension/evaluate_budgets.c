@@ -18,6 +18,7 @@
 #include "extension/evaluate_internal.h"
 #include "extension/model_predictor_internal.h"
 #include "extension/model_reading.h"
+#include "extension/number.h"
 
 #define MOST_BUDGETS 100
 
@@ -133,11 +134,14 @@ moe_evaluate_each_budget(moe_evaluation *evaluation, const char *split, const ch
         {
             double value = moe_metric_value(evaluation->predictor->job, task, metric, prediction, block->label,
                                             block->n, evaluation->width);
-            Datum values[8] = {Float8GetDatum(budget),      CStringGetTextDatum(split),
-                               CStringGetTextDatum(regime), CStringGetTextDatum(moe_metric_name(task, metric)),
-                               Float8GetDatum(value),       Float8GetDatum((double) asked / (double) block->n),
-                               Float8GetDatum(reads),       Int64GetDatum(block->n)};
-            bool nulls[8] = {[4] = isnan(value), [6] = isnan(reads)};
+            Datum values[7] = {Float8GetDatum(budget),
+                               CStringGetTextDatum(split),
+                               CStringGetTextDatum(regime),
+                               CStringGetTextDatum(moe_metric_name(task, metric)),
+                               Float8GetDatum(moe_metric_rounded(task, metric, value)),
+                               Float8GetDatum(moe_number_share((double) asked / (double) block->n)),
+                               Float8GetDatum(moe_number_share(reads))};
+            bool nulls[7] = {[4] = isnan(value), [6] = isnan(reads)};
 
             tuplestore_putvalues(evaluation->result->setResult, evaluation->result->setDesc, values, nulls);
         }

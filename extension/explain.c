@@ -20,6 +20,7 @@
 #include "extension/evaluate.h"
 #include "extension/model_inputs.h"
 #include "extension/moe_ml.h"
+#include "extension/number.h"
 #include "extension/predict.h"
 #include "extension/row_name.h"
 #include "extension/subject.h"
@@ -99,9 +100,9 @@ emit(ReturnSetInfo *result, const line *line)
     values[PART] = CStringGetTextDatum(line->part);
     values[NAME] = line->name == NULL ? (Datum) 0 : CStringGetTextDatum(line->name);
     values[ROWS] = Int64GetDatum(line->rows);
-    values[PREDICTION] = Float4GetDatum((float4) line->prediction);
-    values[CONTRIBUTION] = Float4GetDatum((float4) line->contribution);
-    values[SHARE] = Float4GetDatum((float4) line->share);
+    values[PREDICTION] = moe_number((float) line->prediction);
+    values[CONTRIBUTION] = moe_number((float) line->contribution);
+    values[SHARE] = Float8GetDatum(moe_number_share(line->share));
     tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 
@@ -451,16 +452,19 @@ moe_importance(PG_FUNCTION_ARGS)
         items[i].difference = lower_is_better ? items[i].without - with : with - items[i].without;
     }
     qsort(items, n, sizeof(contribution), compare_drop);
+    with = moe_metric_rounded(predictor->info->task, 0, with);
     for (int i = 0; i < n; i++)
     {
+        double without = moe_metric_rounded(predictor->info->task, 0, items[i].without);
+        double drop = lower_is_better ? without - with : with - without;
         Datum values[5];
-        bool nulls[5] = {false, false, isnan(with), isnan(items[i].without), isnan(items[i].difference)};
+        bool nulls[5] = {false, false, isnan(with), isnan(without), isnan(drop)};
 
         values[0] = CStringGetTextDatum(moe_subject_table(predictor->schema, items[i].table));
         values[1] = CStringGetTextDatum(moe_metric_name(predictor->info->task, 0));
-        values[2] = Float8GetDatum(items[i].with);
-        values[3] = Float8GetDatum(items[i].without);
-        values[4] = Float8GetDatum(items[i].difference);
+        values[2] = Float8GetDatum(with);
+        values[3] = Float8GetDatum(without);
+        values[4] = Float8GetDatum(moe_number_digits(drop, 5));
         tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
     }
     return (Datum) 0;

@@ -30,6 +30,7 @@
 #include "extension/fdw.h"
 #include "extension/model_parallel.h"
 #include "extension/moe_ml.h"
+#include "extension/number.h"
 #include "extension/predict.h"
 #include "kernels/random.h"
 
@@ -278,7 +279,7 @@ static void
 fill_bound(float bound, Datum *value, bool *null)
 {
     *null = isnan(bound);
-    *value = Float8GetDatum(bound);
+    *value = moe_number(bound);
 }
 
 /* Fill a slot's output columns from the scores of the next seed. */
@@ -295,17 +296,17 @@ fill_outputs(const moe_scan *scan, Datum *values, bool *nulls)
     {
         case MOE_BINARY:
             values[output] = BoolGetDatum(scores[0] >= 0.5f);
-            values[output + 1] = Float8GetDatum(scores[0]);
+            values[output + 1] = moe_number(scores[0]);
             break;
         case MOE_REGRESSION:
-            values[output] = Float8GetDatum(scores[0]);
+            values[output] = moe_number(scores[0]);
             fill_bound(scan->lower[at], &values[output + 1], &nulls[output + 1]);
             fill_bound(scan->upper[at], &values[output + 2], &nulls[output + 2]);
             break;
         case MOE_MULTICLASS:
             best = moe_best_class(scores, scan->info->n_classes);
             values[output] = CStringGetTextDatum(scan->info->classes[best]);
-            values[output + 1] = Float8GetDatum(scores[best]);
+            values[output + 1] = moe_number(scores[best]);
             break;
     }
     if (scan->shape->experts)
@@ -410,32 +411,55 @@ time_text(const moe_scan *scan, const ForeignScan *plan)
     return "newest row time";
 }
 
-/* "results: 312, races: 40", on lines that fit a terminal where EXPLAIN prints text. */
+/* A list in the making, on lines that fit a terminal where EXPLAIN prints text. */
+typedef struct list_text
+{
+    StringInfoData text;
+    int line; /* where the last one begins */
+} list_text;
+
+static void
+append_item(list_text *list, const char *item, const ExplainState *es)
+{
+    if (list->text.len > 0)
+        appendStringInfoString(&list->text, ", ");
+    if (list->text.len > 0 && es->format == EXPLAIN_FORMAT_TEXT &&
+        list->text.len - list->line + strlen(item) > LINE_WIDTH)
+    {
+        list->text.data[list->text.len - 1] = '\n';
+        list->line = list->text.len;
+        appendStringInfoSpaces(&list->text, es->indent * 2 + 2);
+    }
+    appendStringInfoString(&list->text, item);
+}
+
+/* "results: 312, races: 40" */
 static char *
 tables_read(const moe_predictor *predictor, const ExplainState *es)
 {
     const moe_data *data = predictor->data;
-    StringInfoData text;
-    int line = 0;
+    list_text list = {.line = 0};
 
-    initStringInfo(&text);
+    initStringInfo(&list.text);
     for (int t = 0; t < data->n_tables; t++)
-    {
-        char *item = psprintf("%s: " INT64_FORMAT, data->tables[t].name, predictor->rows_read[t]);
+        if (predictor->rows_read[t] > 0)
+            append_item(&list, psprintf("%s: " INT64_FORMAT, data->tables[t].name, predictor->rows_read[t]), es);
+    return list.text.data;
+}
 
-        if (predictor->rows_read[t] == 0)
-            continue;
-        if (text.len > 0)
-            appendStringInfoString(&text, ", ");
-        if (es->format == EXPLAIN_FORMAT_TEXT && text.len - line + strlen(item) > LINE_WIDTH)
-        {
-            text.data[text.len - 1] = '\n';
-            line = text.len;
-            appendStringInfoSpaces(&text, es->indent * 2 + 2);
-        }
-        appendStringInfoString(&text, item);
-    }
-    return text.data;
+/* "linear: 70%, graph: 30%" */
+static char *
+experts_asked(const moe_scan *scan, const ExplainState *es)
+{
+    list_text list = {.line = 0};
+
+    initStringInfo(&list.text);
+    for (int e = 0; e < scan->info->experts && scan->scored > 0; e++)
+        append_item(&list,
+                    psprintf("%s: %.0f%%", moe_expert_name(moe_mixture_kind(scan->predictor->mixture, e)),
+                             100.0 * scan->load[e] / scan->scored),
+                    es);
+    return list.text.data;
 }
 
 /* What this statement has read for the scan. */
@@ -461,19 +485,15 @@ explain_reading(const moe_predictor *predictor, ExplainState *es)
 static void
 explain_run(const moe_scan *scan, ExplainState *es)
 {
-    StringInfoData experts;
+    char *experts;
 
     ExplainPropertyInteger("Seeds Scored", NULL, scan->scored, es);
     if (scan->predictor == NULL)
         return;
     explain_reading(scan->predictor, es);
-    initStringInfo(&experts);
-    for (int e = 0; e < scan->info->experts && scan->scored > 0; e++)
-        appendStringInfo(&experts, "%s%s: %.0f%%", e ? ", " : "",
-                         moe_expert_name(moe_mixture_kind(scan->predictor->mixture, e)),
-                         100.0 * scan->load[e] / scan->scored);
-    if (experts.len > 0)
-        ExplainPropertyText("Experts", experts.data, es);
+    experts = experts_asked(scan, es);
+    if (experts[0] != '\0')
+        ExplainPropertyText("Experts", experts, es);
     ExplainPropertyText("Device", "cpu", es);
     if (es->timing)
     {

@@ -204,21 +204,34 @@ measure_hops(const moe_schema *schema, int *hops, int *via)
     }
 }
 
-/* A reached table's link, in the direction of the key: "orders.customer_id -> customers". */
+/* The columns of a foreign key: "customer_id" or "(order_id, line)". */
 static char *
-describe_link(const moe_schema *schema, const moe_schema_edge *edge)
+describe_columns(const moe_schema *schema, const moe_schema_edge *edge)
 {
     const moe_schema_table *child = &schema->tables[edge->child];
     StringInfoData text;
 
     initStringInfo(&text);
-    appendStringInfo(&text, "%s.", child->name);
-    if (edge->n_columns > 1)
-        appendStringInfoChar(&text, '(');
     for (int i = 0; i < edge->n_columns; i++)
         appendStringInfo(&text, "%s%s", i > 0 ? ", " : "", child->columns[edge->child_columns[i]].name);
-    appendStringInfo(&text, "%s -> %s", edge->n_columns > 1 ? ")" : "", schema->tables[edge->parent].name);
-    return text.data;
+    return edge->n_columns > 1 ? psprintf("(%s)", text.data) : text.data;
+}
+
+/* A link, in the direction of the key: "orders.customer_id -> customers". */
+static char *
+describe_link(const moe_schema *schema, const moe_schema_edge *edge)
+{
+    return psprintf("%s.%s -> %s", schema->tables[edge->child].name, describe_columns(schema, edge),
+                    schema->tables[edge->parent].name);
+}
+
+/* The same beside the table that is reached by it: "customer_id -> customers", or "<- order_lines.product_id". */
+static char *
+describe_link_of(const moe_schema *schema, const moe_schema_edge *edge, int table)
+{
+    if (table == edge->child)
+        return psprintf("%s -> %s", describe_columns(schema, edge), schema->tables[edge->parent].name);
+    return psprintf("<- %s.%s", schema->tables[edge->child].name, describe_columns(schema, edge));
 }
 
 MOE_FUNCTION(moe_graph_show);
@@ -241,7 +254,7 @@ moe_graph_show(PG_FUNCTION_ARGS)
         values[0] = Int32GetDatum(hops[t]);
         values[1] = ObjectIdGetDatum(table->relid);
         if (!nulls[2])
-            values[2] = CStringGetTextDatum(describe_link(schema, &schema->edges[via[t]]));
+            values[2] = CStringGetTextDatum(describe_link_of(schema, &schema->edges[via[t]], t));
         if (!nulls[3])
             values[3] = CStringGetTextDatum(time);
         values[4] = Int64GetDatum((int64) table->rows);

@@ -22,6 +22,7 @@
 #include "embed/rows.h"
 #include "extension/model_predictor_internal.h"
 #include "extension/moe_ml.h"
+#include "extension/number.h"
 #include "kernels/random.h"
 
 #define MAX_ROWS     4096 /* sampled, all tables together */
@@ -187,7 +188,7 @@ emit(ReturnSetInfo *result, const moe_finding *finding)
     bool nulls[OBSERVATORY_COLUMNS] = {[FIGURE] = isnan(finding->figure)};
 
     values[PROPERTY] = CStringGetTextDatum(finding->property);
-    values[FIGURE] = Float8GetDatum(rint(finding->figure * 1e6) / 1e6);
+    values[FIGURE] = Float8GetDatum(moe_number_share(finding->figure));
     values[SAMPLES] = Int64GetDatum(finding->samples);
     values[MEANING] = CStringGetTextDatum(finding->meaning);
     tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);

@@ -16,6 +16,7 @@
 #include "extension/fdw.h"
 #include "extension/key.h"
 #include "extension/moe_ml.h"
+#include "extension/number.h"
 #include "extension/predict.h"
 
 MOE_FUNCTION(moe_predict);
@@ -113,7 +114,7 @@ predict(FunctionCallInfo fcinfo, bool as_text)
         PG_RETURN_NULL();
     if (seed.predictor->info->task == MOE_MULTICLASS)
         wrong_task(&seed, "model \"%s\" predicts a class, not a number", "Use moe_ml.predict_class().");
-    PG_RETURN_FLOAT8(score(&seed)[0]);
+    PG_RETURN_DATUM(moe_number(score(&seed)[0]));
 }
 
 static Datum

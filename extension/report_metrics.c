@@ -21,8 +21,8 @@ enum
 };
 
 static const char *const metrics_sql =
-    "SELECT split, regime, metric, model, constant, entity_mean, rows::float8 FROM moe_ml.evaluate($2)"
-    " WITH ORDINALITY AS e (split, regime, metric, model, constant, entity_mean, rows, place) ORDER BY place";
+    "SELECT split, regime, metric, model, constant, own_past, rows::float8 FROM moe_ml.evaluate($2)"
+    " WITH ORDINALITY AS e (split, regime, metric, model, constant, own_past, rows, place) ORDER BY place";
 
 typedef enum direction
 {

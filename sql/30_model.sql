@@ -112,13 +112,18 @@ COMMENT ON VIEW moe_ml.model_relations IS
     'stored models that the current user may select from, in full: definition, options, times, memory';
 
 CREATE VIEW moe_ml.models AS
-    SELECT schema, name, owner, entity, task, train_rows AS rows,
+    SELECT schema, name,
+           CASE WHEN pg_catalog.starts_with(entity, pg_catalog.quote_ident(schema) || '.')
+                THEN pg_catalog.substr(entity, pg_catalog.length(pg_catalog.quote_ident(schema)) + 2)
+                ELSE entity END AS entity,
+           task, train_rows AS rows,
            pg_catalog.round(validation_metric::pg_catalog.numeric, 4) AS validation,
            trained_at::pg_catalog.date AS trained
       FROM moe_ml.model_relations
      ORDER BY schema, name;
 COMMENT ON VIEW moe_ml.models IS 'models that the current user may select from';
-COMMENT ON COLUMN moe_ml.models.entity IS 'the table whose rows get predictions';
+COMMENT ON COLUMN moe_ml.models.entity IS
+    'the table whose rows get predictions, with its schema where that is not the model''s';
 COMMENT ON COLUMN moe_ml.models.task IS 'binary, regression or multiclass';
 COMMENT ON COLUMN moe_ml.models.rows IS 'labelled rows that were trained on';
 COMMENT ON COLUMN moe_ml.models.validation IS

@@ -36,23 +36,23 @@ COMMENT ON FUNCTION @extschema@.predict_class(text, text, timestamptz)
     IS 'a model''s prediction for one key: the class';
 
 CREATE FUNCTION @extschema@.evaluate(name text)
-    RETURNS TABLE (split text, regime text, metric text, model float8, constant float8, entity_mean float8, rows bigint)
+    RETURNS TABLE (split text, regime text, metric text, model float8, constant float8, own_past float8, rows bigint)
     LANGUAGE C STABLE STRICT PARALLEL UNSAFE COST 1000000 ROWS 20 AS 'MODULE_PATHNAME', 'moe_evaluate';
 COMMENT ON FUNCTION @extschema@.evaluate(text)
     IS 'metrics on the model''s own validation and test rows, beside two naive baselines';
 CREATE FUNCTION @extschema@.evaluate(name text, query text)
-    RETURNS TABLE (split text, regime text, metric text, model float8, constant float8, entity_mean float8, rows bigint)
+    RETURNS TABLE (split text, regime text, metric text, model float8, constant float8, own_past float8, rows bigint)
     LANGUAGE C STABLE STRICT PARALLEL UNSAFE COST 1000000 ROWS 20 AS 'MODULE_PATHNAME', 'moe_evaluate';
 COMMENT ON FUNCTION @extschema@.evaluate(text, text)
     IS 'metrics on the rows of a query that gives key, as_of and label, beside two naive baselines';
 
 CREATE FUNCTION @extschema@.evaluate(name text, budgets float8[])
-    RETURNS TABLE (budget float8, split text, regime text, metric text, model float8, asked float8, reads float8, rows bigint)
+    RETURNS TABLE (budget float8, split text, regime text, metric text, model float8, asked float8, reads float8)
     LANGUAGE C STABLE STRICT PARALLEL UNSAFE COST 1000000 ROWS 60 AS 'MODULE_PATHNAME', 'moe_evaluate_budgets';
 COMMENT ON FUNCTION @extschema@.evaluate(text, float8[])
     IS 'metrics on the model''s own validation and test rows as if it had each of these budgets';
 CREATE FUNCTION @extschema@.evaluate(name text, query text, budgets float8[])
-    RETURNS TABLE (budget float8, split text, regime text, metric text, model float8, asked float8, reads float8, rows bigint)
+    RETURNS TABLE (budget float8, split text, regime text, metric text, model float8, asked float8, reads float8)
     LANGUAGE C STABLE STRICT PARALLEL UNSAFE COST 1000000 ROWS 60 AS 'MODULE_PATHNAME', 'moe_evaluate_budgets';
 COMMENT ON FUNCTION @extschema@.evaluate(text, text, float8[])
     IS 'metrics on the rows of a query that gives key, as_of and label, as if the model had each of these budgets';
@@ -88,12 +88,12 @@ COMMENT ON FUNCTION @extschema@.input_names(text)
     IS 'the names of a model''s inputs, in the order of moe_ml.inputs, and the table each is about';
 
 CREATE FUNCTION @extschema@.explain(model text, key anyelement, as_of timestamptz DEFAULT NULL, top_rows integer DEFAULT 10)
-    RETURNS TABLE (part text, name text, rows bigint, prediction real, contribution real, share real)
+    RETURNS TABLE (part text, name text, rows bigint, prediction float8, contribution float8, share float8)
     LANGUAGE C STABLE PARALLEL UNSAFE COST 100000 ROWS 30 AS 'MODULE_PATHNAME', 'moe_explain';
 COMMENT ON FUNCTION @extschema@.explain(text, anyelement, timestamptz, integer)
     IS 'what tables, columns, rows and experts contribute to one prediction: each sums to its difference from the base';
 CREATE FUNCTION @extschema@.explain(model text, key text, as_of timestamptz DEFAULT NULL, top_rows integer DEFAULT 10)
-    RETURNS TABLE (part text, name text, rows bigint, prediction real, contribution real, share real)
+    RETURNS TABLE (part text, name text, rows bigint, prediction float8, contribution float8, share float8)
     LANGUAGE C STABLE PARALLEL UNSAFE COST 100000 ROWS 30 AS 'MODULE_PATHNAME', 'moe_explain_text';
 COMMENT ON FUNCTION @extschema@.explain(text, text, timestamptz, integer)
     IS 'what tables, columns, rows and experts contribute to one prediction: each sums to its difference from the base';

@@ -35,7 +35,7 @@ FROM churn WHERE customer_id = 42 AND as_of = '2025-07-01';
 \set ECHO queries
 
 SELECT split, regime, metric, round(model::numeric, 3) AS model,
-       round(constant::numeric, 3) AS constant, round(entity_mean::numeric, 3) AS own_past
+       round(constant::numeric, 3) AS constant, round(own_past::numeric, 3) AS own_past
 FROM moe_ml.evaluate('churn') WHERE metric IN ('auroc', 'average_precision', 'log_loss');
 
 \set ECHO none

@@ -41,7 +41,7 @@ SELECT count(*), bool_and(a.probability = b.probability) AS same FROM rich AS a 
 
 -- A range holds its prediction, and most of what comes.
 SELECT count(*), bool_and(lower <= prediction AND prediction <= upper) AS holds, bool_and(lower < upper) AS is_wide FROM spend;
-SELECT split, model BETWEEN 0.75 AND 1 AS coverage, constant, entity_mean FROM moe_ml.evaluate('spend') WHERE metric = 'coverage' AND split = 'validation';
+SELECT split, model BETWEEN 0.75 AND 1 AS coverage, constant, own_past FROM moe_ml.evaluate('spend') WHERE metric = 'coverage' AND split = 'validation';
 -- With too few validation rows there is none.
 SELECT moe_ml.execute($$CREATE MODEL few PREDICT amount FOR EACH customers AT at
     WITH (epochs = 1, channels = 8, ensembles = 1)

@@ -53,7 +53,7 @@ SELECT model, part, count(*), bool_and(abs(sum - (prediction - base)) < 1e-5 * g
        bool_or(abs(prediction - base) > 1e-3) AS differs
 FROM sums GROUP BY model, part ORDER BY model, part;
 SELECT model, bool_and(prediction = moe_ml.predict(model, key, '2024-01-12')) AS the_models_own FROM told WHERE part = 'all' AND model <> 'kind' GROUP BY model ORDER BY model;
-SELECT bool_and(prediction = score::real) AS of_the_class_predicted FROM told JOIN kind ON machine_id = key AND as_of = '2024-01-12' WHERE part = 'all' AND model = 'kind';
+SELECT bool_and(prediction = score) AS of_the_class_predicted FROM told JOIN kind ON machine_id = key AND as_of = '2024-01-12' WHERE part = 'all' AND model = 'kind';
 -- The columns of a table sum to the table, as far as they are told one by one.
 SELECT count(*) FROM (SELECT name, contribution FROM told WHERE model = 'history_alone' AND part = 'table' AND contribution <> 0
     EXCEPT SELECT name, contribution FROM told WHERE model = 'history_alone' AND part = 'column') AS d;
@@ -90,7 +90,7 @@ SELECT count(*), count(*) FILTER (WHERE name ~ '^[1-9]\d* others?$') AS others,
        abs(sum(contribution) - (SELECT sum(contribution) FROM told_wide WHERE part = 'table')) < 1e-5 AS sums
 FROM told_wide WHERE part = 'column';
 SELECT part, name, rows FROM told WHERE model = 'fails' AND key = 7 AND rows IS NOT NULL AND part <> 'row' ORDER BY part, name;
-SELECT DISTINCT abs(sum(share) - 1) < 1e-5 AS shares FROM told WHERE part = 'expert' GROUP BY model, key;
+SELECT DISTINCT abs(sum(share) - 1) < 1e-3 AS shares FROM told WHERE part = 'expert' GROUP BY model, key;
 
 -- The same for the same, whatever came before; nothing for who is not there, and every kind of key.
 SELECT count(*) FROM (SELECT part, name, rows, prediction, contribution, share FROM told WHERE model = 'cost' AND key = 7

@@ -23,7 +23,7 @@ $$ SELECT moe_ml.execute(format('CREATE MODEL %I PREDICT sensors.%s FOR EACH sen
 SELECT train('graph_alone', 'broken', $$experts = graph, epochs = 40, batch_size = 16, learning_rate = 0.02, dropout = 0, neighbors = '8'$$);
 SELECT train('load', 'load', $$experts = linear$$);
 SELECT train('mixed', 'broken', $$epochs = 3$$);
-CREATE FUNCTION told(model text, key integer, top_rows integer DEFAULT 10) RETURNS TABLE (name text, rows bigint, contribution real) LANGUAGE sql AS
+CREATE FUNCTION told(model text, key integer, top_rows integer DEFAULT 10) RETURNS TABLE (name text, rows bigint, contribution float8) LANGUAGE sql AS
 $$ SELECT name, rows, contribution FROM moe_ml.explain(model, key, timestamptz '2024-06-01', top_rows) WHERE part = 'row' $$;
 
 -- The one row that decides stands first, above those that do not.

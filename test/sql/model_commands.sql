@@ -126,7 +126,7 @@ SELECT moe_ml.execute('ALTER MODEL archive."Churn; 2" RENAME TO churn');
 SELECT moe_ml.execute('ALTER MODEL archive.churn SET SCHEMA shop');
 SELECT moe_ml.execute('ALTER MODEL churn OWNER TO nobody_at_all');
 SELECT moe_ml.execute('ALTER MODEL orders RENAME TO sales');
-SELECT schema, name, owner = current_user AS mine FROM moe_ml.models;
+SELECT schema, name, owner = current_user AS mine FROM moe_ml.model_relations;
 
 -- Only owners change models; seeing one needs SELECT.
 GRANT USAGE ON SCHEMA shop TO moe_analyst;

@@ -58,6 +58,7 @@ CREATE FUNCTION explained(query text) RETURNS SETOF text LANGUAGE plpgsql AS $$
 DECLARE line text;
 BEGIN
     FOR line IN EXECUTE 'EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF, BUFFERS OFF) ' || query LOOP
+        CONTINUE WHEN line ~ '^ *[a-z]+: \d+%'; -- the experts, on another line
         RETURN NEXT regexp_replace(line, '(Experts: ).*', '\1...');
     END LOOP;
 END $$;

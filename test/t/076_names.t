@@ -163,7 +163,7 @@ SELECT count(*) > 1 FROM moe_ml.explain('models.' || quote_ident(TEXT), 7);
 SELECT count(*) > 1 FROM moe_ml.evaluate('models.' || quote_ident(TEXT));
 SELECT count(*) > 0 FROM moe_ml.importance('models.' || quote_ident(TEXT));
 SELECT count(*) > 1 FROM moe_ml.graph(format('%I.%I', TEXT, TEXT)::regclass);
-SELECT bool_or(name = TEXT AND entity LIKE '%.%') FROM moe_ml.models;
+SELECT bool_or(name = TEXT AND entity <> '') FROM moe_ml.models;
 SELECT moe_ml.execute($moe$ALTER MODEL models.NAME RENAME TO renamed$moe$), moe_ml.execute($moe$ALTER MODEL models.renamed RENAME TO NAME$moe$);
 SELECT moe_ml.execute($moe$ALTER MODEL models.NAME OWNER TO NAME$moe$);
 SELECT moe_ml.execute($moe$DROP MODEL models.own, models.NAME$moe$);

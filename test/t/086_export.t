@@ -75,7 +75,7 @@ is($server->query("$quiet SELECT moe_ml.execute('DROP MODEL home')", '-d', 'else
     like($into->('maker', 'shop.n'), qr/permission denied to create models/, 'and USAGE on the server');
     $server->query('GRANT USAGE ON FOREIGN SERVER moe_ml TO maker');
     is($into->('maker', 'shop.n'), '', 'with these, anyone may');
-    is($server->query("SELECT owner FROM moe_ml.models WHERE name = 'n'"), 'maker', 'and owns the model');
+    is($server->query("SELECT owner FROM moe_ml.model_relations WHERE name = 'n'"), 'maker', 'and owns the model');
     is($server->query("SELECT count(*) FROM moe_ml.models WHERE name = 'n'; GRANT USAGE ON SCHEMA shop TO maker; SET ROLE maker; SELECT octet_length(moe_ml.export_model('shop.n')) > 0"), "1\nt", 'which the owner may export');
 }
 

@@ -186,7 +186,7 @@ SQL
     my $as = "${quiet}SET ROLE analyst; SET app.part = 3; SET search_path = elsewhere, public; ";
     $server->query($as . background('CREATE MODEL theirs'));
     like(ends('theirs', 'finished'), qr/^finished/, 'a role trains in the background');
-    is($server->query("SELECT schema, owner FROM moe_ml.models WHERE name = 'theirs'"), 'elsewhere|analyst', 'with its search_path, and owns the model');
+    is($server->query("SELECT schema, owner FROM moe_ml.model_relations WHERE name = 'theirs'"), 'elsewhere|analyst', 'with its search_path, and owns the model');
     $server->query($as . model_sql('CREATE MODEL foreground'));
     is($server->query($as . 'SELECT ' . bits_sql('theirs')), $server->query($as . 'SELECT ' . bits_sql('foreground')), 'row-level security sees the session\'s own settings');
     $server->query("${quiet}SET SESSION AUTHORIZATION analyst; SET app.part = 3; SET search_path = elsewhere, public; " . background('CREATE MODEL authorized'));
@@ -196,7 +196,7 @@ SQL
         . background('CREATE MODEL defined') . " \$f\$; ALTER FUNCTION trains() OWNER TO analyst; GRANT USAGE ON SCHEMA elsewhere TO stranger");
     $server->query("${quiet}SET ROLE stranger; SET app.part = 3; SELECT trains()");
     like(ends('defined', 'finished'), qr/^finished/, 'a security-definer function trains');
-    is($server->query("SELECT owner FROM moe_ml.job_details WHERE model = 'defined'; " . "SELECT owner FROM moe_ml.models WHERE name = 'defined'; $as SELECT " . bits_sql('defined')),
+    is($server->query("SELECT owner FROM moe_ml.job_details WHERE model = 'defined'; " . "SELECT owner FROM moe_ml.model_relations WHERE name = 'defined'; $as SELECT " . bits_sql('defined')),
         "analyst\nanalyst\n" . $server->query($as . 'SELECT ' . bits_sql('theirs')), 'as its owner');
     $server->query("${quiet}SET app.part = 3; " . background('CREATE MODEL others'));
     like(ends('others', 'finished'), qr/^finished/, 'as a superuser does');
