@@ -141,16 +141,31 @@ moe_block_make(const moe_predictor *predictor, const moe_labelled *labelled, int
     return block;
 }
 
+/* Predictions of a block, and more if wanted. */
+static float *
+score(moe_predictor *predictor, const moe_block *block, const bool *disabled, float *lower, float *upper)
+{
+    int width = predictor->info->task == MOE_MULTICLASS ? predictor->info->n_classes : 1;
+    moe_mixture_answer answer = {
+        .prediction = allocate(block->n, mul_size(sizeof(float), width)), .lower = lower, .upper = upper};
+
+    if (block->n > 0)
+        moe_predictor_score(predictor, block->n, block->row, block->time, block->horizon, disabled, &answer);
+    return answer.prediction;
+}
+
 float *
 moe_block_score(moe_predictor *predictor, const moe_block *block, const bool *disabled)
 {
-    int width = predictor->info->task == MOE_MULTICLASS ? predictor->info->n_classes : 1;
-    float *prediction = allocate(block->n, mul_size(sizeof(float), width));
+    return score(predictor, block, disabled, NULL, NULL);
+}
 
-    if (block->n > 0)
-        moe_predictor_score(predictor, block->n, block->row, block->time, block->horizon, disabled, prediction, NULL,
-                            NULL);
-    return prediction;
+float *
+moe_block_score_range(moe_predictor *predictor, const moe_block *block, float **lower, float **upper)
+{
+    *lower = allocate(block->n, sizeof(float));
+    *upper = allocate(block->n, sizeof(float));
+    return score(predictor, block, NULL, *lower, *upper);
 }
 
 int64
@@ -278,17 +293,11 @@ emit_metric(const moe_evaluation *evaluation, const char *split, const char *reg
 /* Emit the share of labels between lower and upper, where the model has such a range. */
 static void
 emit_coverage(const moe_evaluation *evaluation, const char *split, const char *regime, const moe_block *block,
-              const float *prediction)
+              const float *lower, const float *upper)
 {
-    float *lower = allocate(block->n, sizeof(float));
-    float *upper = allocate(block->n, sizeof(float));
-    double figures[3] = {NAN, NAN, NAN};
+    double figures[3] = {moe_number_share(moe_metric_coverage(lower, upper, block->label, block->n)), NAN, NAN};
 
-    moe_mixture_range(evaluation->predictor->mixture, block->n, prediction, lower, upper);
-    figures[0] = moe_number_share(moe_metric_coverage(lower, upper, block->label, block->n));
     emit(evaluation, split, regime, "coverage", block->n, figures);
-    pfree(lower);
-    pfree(upper);
 }
 
 /* Evaluate one block and emit a line a metric. */
@@ -298,10 +307,13 @@ evaluate_metrics(moe_evaluation *evaluation, const char *split, const char *regi
     const moe_model_info *info = evaluation->info;
     moe_job *job = evaluation->predictor->job;
     moe_seeds seeds = {.table = 0, .n = block->n, .row = block->row, .time = block->time, .horizon = block->horizon};
-    float *model, *constant, *entity = NULL;
+    float *model, *constant, *lower = NULL, *upper = NULL, *entity = NULL;
     const float *predictions[3];
 
-    model = moe_block_score(evaluation->predictor, block, NULL);
+    if (info->task == MOE_REGRESSION)
+        model = moe_block_score_range(evaluation->predictor, block, &lower, &upper);
+    else
+        model = moe_block_score(evaluation->predictor, block, NULL);
     constant = allocate(block->n, sizeof(float) * evaluation->width);
     moe_check(job,
               moe_baseline_constant(job, info->task, evaluation->width, &evaluation->training, block->n, constant));
@@ -317,7 +329,7 @@ evaluate_metrics(moe_evaluation *evaluation, const char *split, const char *regi
     for (int metric = 0; metric < moe_metric_count(info->task); metric++)
         emit_metric(evaluation, split, regime, metric, block, predictions);
     if (info->task == MOE_REGRESSION)
-        emit_coverage(evaluation, split, regime, block, model);
+        emit_coverage(evaluation, split, regime, block, lower, upper);
 }
 
 static void

@@ -25,6 +25,8 @@ moe_block *moe_block_make(const moe_predictor *predictor, const moe_labelled *la
 
 /* Predictions of a block: [n] or [n * classes]. disabled: NULL, or a flag a table. */
 float *moe_block_score(moe_predictor *predictor, const moe_block *block, const bool *disabled);
+/* The same of a REGRESSION, with the range around each: lower and upper [n], palloc'd. */
+float *moe_block_score_range(moe_predictor *predictor, const moe_block *block, float **lower, float **upper);
 
 /* Where frozen evaluation cuts: the model's test_from, or else the earliest of the rows. */
 int64 moe_evaluate_cut(const moe_model_info *info, const moe_labelled *labelled);

@@ -219,7 +219,15 @@ score_seeds(moe_scan *scan, int64 n, int32 *rows, const int64 *times)
             read_rest(scan, rows);
     }
     if (!stop)
-        moe_predictor_score(scan->predictor, n, rows, times, NULL, NULL, scan->prediction, scan->gates, NULL);
+    {
+        bool ranges = scan->info->task == MOE_REGRESSION;
+        moe_mixture_answer answer = {.prediction = scan->prediction,
+                                     .gates = scan->gates,
+                                     .lower = ranges ? scan->lower : NULL,
+                                     .upper = ranges ? scan->upper : NULL};
+
+        moe_predictor_score(scan->predictor, n, rows, times, NULL, NULL, &answer);
+    }
 }
 
 /* Score the next chunk of the current time's seeds. */
@@ -243,11 +251,9 @@ score_chunk(moe_scan *scan)
     }
     scan->prediction = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(float) * n * width);
     scan->gates = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(float) * n * Max(experts, 1));
-    score_seeds(scan, n, scan->rows + scan->last, times);
     scan->lower = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(float) * n);
     scan->upper = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(float) * n);
-    if (scan->info->task == MOE_REGRESSION)
-        moe_mixture_range(scan->predictor->mixture, n, scan->prediction, scan->lower, scan->upper);
+    score_seeds(scan, n, scan->rows + scan->last, times);
     for (int64 i = 0; i < n; i++)
         for (int e = 0; e < experts; e++)
             scan->load[e] += scan->gates[i * experts + e];

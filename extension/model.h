@@ -106,13 +106,12 @@ int64 moe_predictor_default_time(moe_predictor *predictor);
 
 /*
  * Score n seeds: rows of the entity table (each visible at its horizon),
- * times, horizons (NULL: the times). out: [n] or [n * n_classes], as
- * moe_mixture_predict gives it, as are gates [n * experts] and each, both of
- * which may be NULL. disabled: NULL or one flag a table and a last one for the
- * label history. Checks for interrupts.
+ * times, horizons (NULL: the times). out: as of moe_mixture_predict. disabled:
+ * NULL or one flag a table and a last one for the label history. Checks for
+ * interrupts.
  */
 void moe_predictor_score(moe_predictor *predictor, int64 n, const int32 *row, const int64 *time, const int64 *horizon,
-                         const bool *disabled, float *out, float *gates, float *const *each);
+                         const bool *disabled, const moe_mixture_answer *out);
 
 /* Score n seeds as far as they stop early: stops [n]; of the others out and gates (or NULL) mean nothing. */
 void moe_predictor_score_early(moe_predictor *predictor, int64 n, const int32 *row, const int64 *time,

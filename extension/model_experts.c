@@ -86,6 +86,44 @@ take_stale_rows(const run *r, moe_input_block *b)
         b->weight[i] = share;
 }
 
+/* The validation rows once more, with the first moment of validation for a horizon. */
+static void
+take_frozen_rows(moe_input_block *b)
+{
+    int64 valid = b->n_stale + b->n_train;
+    int64 at = valid + b->n_valid;
+
+    for (int64 i = 0; i < b->n_frozen; i++)
+    {
+        b->row[at + i] = b->row[valid + i];
+        b->time[at + i] = b->time[valid + i];
+        b->label[at + i] = b->label[valid + i];
+        b->horizon[at + i] = b->time[valid];
+        b->weight[at + i] = 1;
+    }
+}
+
+/* Of those, leave the ones that are stale, if they are enough to learn from. */
+static void
+keep_stale(moe_input_block *b, int width, const bool *stale)
+{
+    int64 at = b->n_stale + b->n_train + b->n_valid;
+    int64 kept = at;
+
+    for (int64 i = at; i < at + b->n_frozen; i++)
+    {
+        if (!stale[i])
+            continue;
+        b->row[kept] = b->row[i];
+        b->time[kept] = b->time[i];
+        b->label[kept] = b->label[i];
+        b->horizon[kept] = b->horizon[i];
+        memmove(b->x + kept * width, b->x + i * width, sizeof(float) * width);
+        kept++;
+    }
+    b->n_frozen = kept - at < MOE_MIXTURE_LEAST_STALE ? 0 : kept - at;
+}
+
 static moe_input_block *
 make_block(run *r)
 {
@@ -95,13 +133,16 @@ make_block(run *r)
     int64 most = most_rows(r, width);
     moe_input_block *b = palloc0(sizeof(moe_input_block));
     int64 room, n;
+    bool *stale;
 
     b->n_valid = Min(labels->validation.n, most / 4);
-    room = most - b->n_valid;
+    b->n_frozen = r->result->record.info.is_static ? 0 : b->n_valid;
+    room = most - b->n_valid - b->n_frozen;
     b->n_train = Min(labels->train.n, draws > 0 ? (room + 1) / 2 : room);
     room -= b->n_train;
     b->n_stale = draws == 0 ? 0 : room < b->n_train ? room : b->n_train * Min(draws, room / b->n_train);
-    n = b->n_stale + b->n_train + b->n_valid;
+    n = b->n_stale + b->n_train + b->n_valid + b->n_frozen;
+    stale = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(bool) * Max(n, 1));
     b->row = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(int32) * Max(n, 1));
     b->time = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(int64) * Max(n, 1));
     b->horizon = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(int64) * Max(n, 1));
@@ -111,11 +152,15 @@ make_block(run *r)
     take_rows(b, b->n_stale, &labels->train, b->n_train);
     take_rows(b, b->n_stale + b->n_train, &labels->validation, b->n_valid);
     take_stale_rows(r, b);
+    take_frozen_rows(b);
     if (b->n_train < labels->train.n)
         moe_notice("the experts over inputs learn from " INT64_FORMAT " of " INT64_FORMAT
                    " training rows; raise moe_ml.memory_limit for more",
                    b->n_train, labels->train.n);
-    moe_check(r->job, moe_inputs_compute(r->inputs, &(moe_seeds){0, n, b->row, b->time, b->horizon}, NULL, b->x, NULL));
+    moe_check(r->job,
+              moe_inputs_compute(r->inputs, &(moe_seeds){0, n, b->row, b->time, b->horizon}, NULL, b->x, stale));
+    keep_stale(b, width, stale);
+    pfree(stale);
     return b;
 }
 
@@ -258,7 +303,7 @@ fit_dense(run *r, const moe_input_block *b, int64 n, const moe_dense_rows *valid
     }
 }
 
-/* A moe_graph_fn for the validation rows, whose predictions are at hand. */
+/* A moe_graph_fn for the validation rows, in time or frozen, whose predictions are at hand. */
 static moe_code
 recall_graph(void *arg, const moe_seeds *seeds, const float *inputs, const bool *disabled, float *prediction)
 {
@@ -266,7 +311,9 @@ recall_graph(void *arg, const moe_seeds *seeds, const float *inputs, const bool 
     int64 n = r->labels->validation.n;
     int outputs = r->labels->n_classes;
 
-    for (int64 i = 0; i < seeds->n; i++)
+    if (seeds->horizon != NULL)
+        memcpy(prediction, r->graph_said_frozen, sizeof(float) * outputs * seeds->n);
+    for (int64 i = 0; seeds->horizon == NULL && i < seeds->n; i++)
         memcpy(prediction + i * outputs, r->graph_said + (i * n / seeds->n) * outputs, sizeof(float) * outputs);
     return MOE_OK;
 }
@@ -324,6 +371,8 @@ moe_train_experts(run *r)
     moe_dense_rows valid = rows_of(r, b, held, b->n_valid);
     moe_dense_rows none = {.width = valid.width};
     moe_samples held_out = {b->n_valid, b->row + held, b->time + held, b->label + held};
+    moe_seeds frozen = {0, b->n_frozen, b->row + held + b->n_valid, b->time + held + b->n_valid,
+                        b->horizon + held + b->n_valid};
     moe_router_config router = r->options->router;
     double seconds[MOE_EXPERT_KINDS] = {0};
     moe_past_labels past;
@@ -345,6 +394,8 @@ moe_train_experts(run *r)
     moe_train_phase(MOE_PHASE_ROUTER, NULL);
     reading = moe_reading_learn(r, b, &held_out);
     moe_check(r->job, moe_mixture_route(r->mixture, &router, &held_out, valid.x, reading, &r->report));
+    moe_check(r->job, moe_mixture_route_stale(r->mixture, &router, &frozen, b->label + held + b->n_valid,
+                                              b->x + (held + b->n_valid) * valid.width));
     if (!moe_mixture_set_budget(r->mixture, r->options->budget))
         elog(ERROR, "there is no curve to choose a budget by");
     if (r->options->refit && b->n_valid > 0)

@@ -81,19 +81,39 @@ note_member(run *r, int ensemble, const moe_progress *progress)
     r->device_seconds += progress->device_seconds;
 }
 
-/* Add a member's share to what the expert says of the validation rows. */
+/* Add a member's share to what the expert says of rows. */
 static void
-note_predictions(run *r, const moe_member *member)
+add_predictions(const run *r, const moe_member *member, const moe_seeds *seeds, float *sum)
+{
+    int64 n = seeds->n * r->labels->n_classes;
+    float *said = moe_check_ptr(r->job, moe_alloc(r->job, n, sizeof(float)));
+
+    if (n > 0)
+        moe_check(r->job, moe_model_predict(member->model, seeds, moe_member_key(member), NULL, said));
+    for (int64 i = 0; i < n; i++)
+        sum[i] += said[i] / (float) r->options->ensembles;
+    moe_free(r->job, said);
+}
+
+/* The frozen rows of a block. */
+static moe_seeds
+frozen_seeds(const moe_input_block *b)
+{
+    int64 at = b->n_stale + b->n_train + b->n_valid;
+
+    return (moe_seeds){0, b->n_frozen, b->row + at, b->time + at, b->horizon + at};
+}
+
+/* What a member says of the validation rows, in time and frozen. */
+static void
+note_predictions(run *r, const moe_member *member, const moe_input_block *b)
 {
     const moe_samples *valid = &r->labels->validation;
-    int64 n = valid->n * r->labels->n_classes;
-    float *said = moe_check_ptr(r->job, moe_alloc(r->job, n, sizeof(float)));
     moe_seeds seeds = {0, valid->n, valid->row, valid->time, NULL};
+    moe_seeds frozen = frozen_seeds(b);
 
-    moe_check(r->job, moe_model_predict(member->model, &seeds, moe_member_key(member), NULL, said));
-    for (int64 i = 0; i < n; i++)
-        r->graph_said[i] += said[i] / (float) r->options->ensembles;
-    moe_free(r->job, said);
+    add_predictions(r, member, &seeds, r->graph_said);
+    add_predictions(r, member, &frozen, r->graph_said_frozen);
 }
 
 /* Where members find the inputs of training and validation rows, which are computed already. */
@@ -122,17 +142,26 @@ find_seed(const int32 *row, const int64 *time, int64 n, int32 wanted_row, int64 
     return low < n && row[low] == wanted_row && time[low] == wanted_time ? low : -1;
 }
 
+/* The place of a seed among n rows of the block, or -1. */
+static int64
+place_among(const moe_input_block *b, int64 first, int64 n, int32 row, int64 time)
+{
+    int64 at = find_seed(b->row + first, b->time + first, n, row, time);
+
+    return at < 0 ? -1 : first + at;
+}
+
 /* The place of a seed in the block, or -1. */
 static int64
-place_of(const moe_input_block *b, int32 row, int64 time)
+place_of(const moe_input_block *b, int32 row, int64 time, bool frozen)
 {
     int64 held = b->n_stale + b->n_train;
-    int64 at = find_seed(b->row + b->n_stale, b->time + b->n_stale, b->n_train, row, time);
+    int64 at = -1;
 
-    if (at >= 0)
-        return at + b->n_stale;
-    at = find_seed(b->row + held, b->time + held, b->n_valid, row, time);
-    return at < 0 ? -1 : at + held;
+    if (frozen)
+        return place_among(b, held + b->n_valid, b->n_frozen, row, time);
+    at = place_among(b, b->n_stale, b->n_train, row, time);
+    return at >= 0 ? at : place_among(b, held, b->n_valid, row, time);
 }
 
 /* A moe_seed_inputs_fn that looks inputs up, and computes those that are not there. */
@@ -148,8 +177,9 @@ look_up_inputs(void *arg, const moe_seeds *seeds, float *out)
 
     for (int64 i = 0; code == MOE_OK && i < seeds->n; i++)
     {
-        int64 at = place_of(source->block, seeds->row[i], seeds->time[i]);
-        moe_seeds one = {0, 1, seeds->row + i, seeds->time + i, NULL};
+        bool frozen = seeds->horizon != NULL && seeds->horizon[i] < seeds->time[i];
+        int64 at = place_of(source->block, seeds->row[i], seeds->time[i], frozen);
+        moe_seeds one = {0, 1, seeds->row + i, seeds->time + i, frozen ? seeds->horizon + i : NULL};
 
         if (at < 0)
             code = moe_inputs_compute(r->inputs, &one, NULL, computed, NULL);
@@ -190,7 +220,7 @@ train_member(run *r, int ensemble, input_source *source)
             note_epoch(r, ensemble, &progress);
     }
     note_member(r, ensemble, &progress);
-    note_predictions(r, &member);
+    note_predictions(r, &member, source->block);
     r->result->record.parameters = moe_params_size(member.params);
     moe_store_member(&r->result->parameters, &member);
     moe_check(r->job, moe_job_code(r->job));
@@ -234,6 +264,8 @@ moe_train_members(run *r, const moe_input_block *block, const moe_past_labels *k
     check_warm_start(r);
     r->graph_said =
         moe_check_ptr(r->job, moe_alloc(r->job, r->labels->validation.n * r->labels->n_classes, sizeof(float)));
+    r->graph_said_frozen =
+        moe_check_ptr(r->job, moe_alloc(r->job, block->n_frozen * r->labels->n_classes, sizeof(float)));
     moe_train_phase(MOE_PHASE_EXPERT, moe_expert_name(MOE_EXPERT_GRAPH));
     for (int i = 1; i <= r->options->ensembles; i++)
         train_member(r, i, &source);

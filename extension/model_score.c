@@ -173,7 +173,7 @@ seeds_from(const moe_seeds *seeds, int64 first)
 
 void
 moe_predictor_score(moe_predictor *predictor, int64 n, const int32 *row, const int64 *time, const int64 *horizon,
-                    const bool *disabled, float *out, float *gates, float *const *each)
+                    const bool *disabled, const moe_mixture_answer *out)
 {
     struct moe_predictor_parts *parts = predictor->parts;
     int experts = moe_mixture_experts(parts->mixture);
@@ -184,16 +184,19 @@ moe_predictor_score(moe_predictor *predictor, int64 n, const int32 *row, const i
 
     for (int64 first = 0; first < n; first += part.n)
     {
+        moe_mixture_answer answer = {.prediction = out->prediction + first * outputs};
         float *said[MOE_EXPERT_KINDS];
 
         part = seeds_from(&seeds, first);
         part.n = moe_predictor_recall(predictor, &part);
-        for (int e = 0; each != NULL && e < experts; e++)
-            said[e] = each[e] + first * outputs;
+        for (int e = 0; out->each != NULL && e < experts; e++)
+            said[e] = out->each[e] + first * outputs;
+        answer.gates = out->gates == NULL ? NULL : out->gates + first * experts;
+        answer.each = out->each == NULL ? NULL : said;
+        answer.lower = out->lower == NULL ? NULL : out->lower + first;
+        answer.upper = out->upper == NULL ? NULL : out->upper + first;
         CHECK_FOR_INTERRUPTS();
-        moe_check(predictor->job,
-                  moe_mixture_predict(parts->mixture, &part, disabled, out + first * outputs,
-                                      gates == NULL ? NULL : gates + first * experts, each == NULL ? NULL : said));
+        moe_check(predictor->job, moe_mixture_predict(parts->mixture, &part, disabled, &answer));
     }
     predictor->score_seconds += moe_seconds() - start;
     predictor->seeds_scored += n;

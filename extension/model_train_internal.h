@@ -32,7 +32,8 @@ typedef struct moe_train_run
     int64 *known_rows;      /* visible then */
     bool warm;              /* members start from these parameters */
     moe_stored stored;
-    float *graph_said; /* of the validation rows: the mean of the members' predictions */
+    float *graph_said;        /* of the validation rows: the mean of the members' predictions */
+    float *graph_said_frozen; /* of the block's frozen ones */
     double read_seconds, label_seconds, graph_seconds, feature_seconds;
     double sample_seconds, encode_seconds, forward_seconds, backward_seconds, evaluate_seconds;
     double input_seconds, expert_seconds;
@@ -50,17 +51,20 @@ void moe_train_phase(moe_phase phase, const char *expert);
 
 /* Train inputs, experts and router, and write them to the store, members included. */
 void moe_train_experts(moe_train_run *run);
-/* Rows with their inputs: training's as they looked when data was stale, training's, then validation's. */
+/*
+ * Rows with their inputs: training's as they looked when data was stale, training's, validation's, and those of
+ * validation that look stale when nothing after its first moment is seen, as they look then.
+ */
 typedef struct moe_input_block
 {
     int64 n_stale; /* a multiple of n_train, or less */
-    int64 n_train, n_valid;
+    int64 n_train, n_valid, n_frozen;
     int32 *row;
     int64 *time;
     int64 *horizon;
     float *label;
     float *weight;
-    float *x; /* [n_stale + n_train + n_valid, width] */
+    float *x; /* [all of them, width] */
 } moe_input_block;
 
 /*

@@ -93,7 +93,8 @@ score(const moe_seed *seed)
     const moe_model_info *info = seed->predictor->info;
     float *scores = palloc(sizeof(float) * (info->task == MOE_MULTICLASS ? info->n_classes : 1));
 
-    moe_predictor_score(seed->predictor, 1, &seed->row, &seed->time, NULL, NULL, scores, NULL, NULL);
+    moe_predictor_score(seed->predictor, 1, &seed->row, &seed->time, NULL, NULL,
+                        &(moe_mixture_answer){.prediction = scores});
     return scores;
 }
 

@@ -147,8 +147,8 @@ moe_expert_predictions(PG_FUNCTION_ARGS)
     gates = floats(a.block->n, experts);
     for (int e = 0; e < experts; e++)
         said[e] = floats(a.block->n, a.width);
-    moe_predictor_score(a.predictor, a.block->n, a.block->row, a.block->time, a.block->horizon, NULL, mixed, gates,
-                        said);
+    moe_predictor_score(a.predictor, a.block->n, a.block->row, a.block->time, a.block->horizon, NULL,
+                        &(moe_mixture_answer){.prediction = mixed, .gates = gates, .each = said});
     each = AllocSetContextCreate(CurrentMemoryContext, "moe_ml predictions", ALLOCSET_DEFAULT_SIZES);
     old = MemoryContextSwitchTo(each);
     for (int64 i = 0; i < a.block->n * experts; i++)

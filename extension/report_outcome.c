@@ -246,6 +246,12 @@ put_residuals(const moe_report *report, const float *predicted)
     pfree(sorted);
 }
 
+/* What the model says of the rows held out; a range of a REGRESSION alone. */
+typedef struct said
+{
+    float *prediction, *lower, *upper;
+} said;
+
 typedef struct ranged
 {
     float predicted, label, lower, upper;
@@ -263,30 +269,26 @@ compare_ranged(const void *a, const void *b)
 
 /* The rows that have a range, by prediction; palloc'd. */
 static int64
-rows_with_range(const moe_report *report, const float *predicted, ranged **out)
+rows_with_range(const moe_report *report, const said *s, ranged **out)
 {
     const moe_block *block = report->held_out;
-    float *lower = palloc_array(float, block->n), *upper = palloc_array(float, block->n);
     ranged *rows = palloc_array(ranged, block->n);
     int64 n = 0;
 
-    moe_mixture_range(report->predictor->mixture, block->n, predicted, lower, upper);
     for (int64 i = 0; i < block->n; i++)
-        if (!isnan(lower[i]) && !isnan(upper[i]))
-            rows[n++] = (ranged){predicted[i], block->label[i], lower[i], upper[i]};
+        if (!isnan(s->lower[i]) && !isnan(s->upper[i]))
+            rows[n++] = (ranged){s->prediction[i], block->label[i], s->lower[i], s->upper[i]};
     qsort(rows, n, sizeof(ranged), compare_ranged);
-    pfree(lower);
-    pfree(upper);
     *out = rows;
     return n;
 }
 
 /* How often the range holds the label, by tenths of the prediction. */
 static void
-put_coverage(const moe_report *report, const float *predicted)
+put_coverage(const moe_report *report, const said *s)
 {
     ranged *rows;
-    int64 n = rows_with_range(report, predicted, &rows), held = 0;
+    int64 n = rows_with_range(report, s, &rows), held = 0;
     moe_axis x = {.label = "rows by predicted value, percent", .low = 0, .high = 100, .whole = true};
     moe_axis y = {.label = "share within the range", .low = 0, .high = 1};
     double ends[2] = {0, 100}, level[2] = {0.8, 0.8}, wide = 0;
@@ -357,31 +359,33 @@ own_labels(const moe_labelled *labelled)
     return (moe_past_labels){n, row, time, label};
 }
 
-/* What the model says of the rows held out. */
-static float *
+static said
 predict_held_out(const moe_report *report)
 {
     moe_past_labels labels = {0};
-    float *prediction;
+    said s = {0};
 
     if (report->info->history_query == NULL)
         labels = own_labels(report->labelled);
     moe_predictor_tell(report->predictor, &labels);
-    prediction = moe_block_score(report->predictor, report->held_out, NULL);
+    if (report->info->task == MOE_REGRESSION)
+        s.prediction = moe_block_score_range(report->predictor, report->held_out, &s.lower, &s.upper);
+    else
+        s.prediction = moe_block_score(report->predictor, report->held_out, NULL);
     moe_predictor_tell(report->predictor, &(moe_past_labels){0}); /* it may be asked again in this statement */
-    return prediction;
+    return s;
 }
 
 void
 moe_report_outcome(const moe_report *report)
 {
     StringInfo out = report->out;
-    float *prediction;
+    said s;
 
     if (report->held_out == NULL)
         return;
     moe_html_section(out, "What predictions came to");
-    prediction = predict_held_out(report);
+    s = predict_held_out(report);
     appendStringInfoString(out, "<p class=\"soft\">");
     if (report->held_out->n < report->held_out_all)
     {
@@ -393,15 +397,15 @@ moe_report_outcome(const moe_report *report)
     switch (report->info->task)
     {
         case MOE_BINARY:
-            put_binary(report, prediction);
+            put_binary(report, s.prediction);
             break;
         case MOE_REGRESSION:
-            put_scatter(report, prediction);
-            put_residuals(report, prediction);
-            put_coverage(report, prediction);
+            put_scatter(report, s.prediction);
+            put_residuals(report, s.prediction);
+            put_coverage(report, &s);
             break;
         case MOE_MULTICLASS:
-            put_classes(report, prediction);
+            put_classes(report, s.prediction);
             break;
     }
     appendStringInfoString(out, "</div>\n");

@@ -18,7 +18,8 @@
 
 #include "gnn/metrics.h"
 
-#define BATCH 4096
+#define BATCH             4096
+#define STALE_EVEN_WEIGHT 0.03f /* chosen on rel-f1 before 2005, whose stale rows are few: see docs/accuracy.md */
 
 static const char *const expert_names[MOE_EXPERT_KINDS] = {"history", "linear", "tabular", "retrieval",
                                                            "arm",     "trees",  "graph",   "glance"};
@@ -87,6 +88,8 @@ moe_mixture_destroy(moe_mixture *m)
     }
     if (m->router != NULL)
         moe_router_destroy(m->router);
+    if (m->stale_router != NULL)
+        moe_router_destroy(m->stale_router);
     if (m->reading != NULL)
         moe_dense_expert_destroy(m->reading);
     moe_free(m->job, m->role);
@@ -274,8 +277,9 @@ metric_of(const moe_mixture *m, const float *prediction, const float *label, int
     }
 }
 
-moe_code
-moe_mixture_gates(const moe_mixture *m, int64_t n, const float *x, float *gates)
+/* Gates of seeds that are not stale. */
+static moe_code
+fresh_gates(const moe_mixture *m, int64_t n, const float *x, float *gates)
 {
     if (m->router == NULL)
     {
@@ -290,6 +294,26 @@ moe_mixture_gates(const moe_mixture *m, int64_t n, const float *x, float *gates)
     moe_code code = moe_router_gates(m->router, n, cheap, gates);
     moe_free(m->job, cheap);
     return code;
+}
+
+moe_code
+moe_mixture_gates(const moe_mixture *m, int64_t n, const float *x, const bool *stale, float *gates)
+{
+    float own[MOE_EXPERT_KINDS];
+    moe_code code = fresh_gates(m, n, x, gates);
+    if (code != MOE_OK || m->stale_router == NULL)
+        return code;
+    code = moe_router_gates(m->stale_router, 1, NULL, own);
+    for (int64_t i = 0; code == MOE_OK && i < n; i++)
+        if (stale[i])
+            memcpy(gates + i * m->n, own, m->n * sizeof *gates);
+    return code;
+}
+
+const moe_calibration *
+moe_mixture_calibration(const moe_mixture *m, bool stale)
+{
+    return stale && m->stale_router != NULL ? &m->stale_calibration : &m->calibration;
 }
 
 /* Router, calibration and report from what every expert says of the held-out rows. */
@@ -336,11 +360,33 @@ fit_router(moe_mixture *m, const moe_router_config *config, const moe_samples *h
     return code;
 }
 
+/* What every expert says of n seeds. */
+static moe_code
+ask_all(const moe_mixture *m, bool stale, const moe_seeds *seeds, const float *x, float **each)
+{
+    moe_code code = MOE_OK;
+    for (int e = 0; e < m->n && code == MOE_OK; e++)
+    {
+        each[e] = moe_alloc(m->job, seeds->n * m->outputs, sizeof *each[e]);
+        code = each[e] == NULL ? moe_job_code(m->job) : moe_mixture_ask(m, e, stale, seeds, NULL, x, each[e]);
+    }
+    return code;
+}
+
 static void
 free_each(const moe_mixture *m, float **each)
 {
     for (int e = 0; e < m->n; e++)
         moe_free(m->job, each[e]);
+}
+
+static void
+forget_stale_route(moe_mixture *m)
+{
+    if (m->stale_router != NULL)
+        moe_router_destroy(m->stale_router);
+    m->stale_router = NULL;
+    m->stale_calibration = (moe_calibration){.task = m->task.task};
 }
 
 moe_code
@@ -353,6 +399,7 @@ moe_mixture_route(moe_mixture *m, const moe_router_config *config, const moe_sam
     if (m->router != NULL)
         moe_router_destroy(m->router);
     m->router = NULL;
+    forget_stale_route(m);
     m->calibration = m->early = (moe_calibration){.task = m->task.task};
     m->curve.points = 0;
     m->threshold = -1;
@@ -364,13 +411,54 @@ moe_mixture_route(moe_mixture *m, const moe_router_config *config, const moe_sam
     }
     if (held_out->n == 0)
         return MOE_OK;
-    for (int e = 0; e < m->n && code == MOE_OK; e++)
-    {
-        each[e] = moe_alloc(m->job, held_out->n * m->outputs, sizeof *each[e]);
-        code = each[e] == NULL ? moe_job_code(m->job) : moe_mixture_ask(m, e, false, &seeds, NULL, x, each[e]);
-    }
+    code = ask_all(m, false, &seeds, x, each);
     if (code == MOE_OK)
         code = fit_router(m, config, held_out, x, reading, each, report);
+    free_each(m, each);
+    return code;
+}
+
+/* Weights and calibration of stale seeds from what every expert says of such. */
+static moe_code
+fit_stale_router(moe_mixture *m, const moe_router_config *config, const moe_seeds *seeds, const float *label,
+                 float *const *each)
+{
+    int64_t n = seeds->n;
+    moe_router_rows rows = {.n = n, .time = seeds->time, .label = label};
+    moe_router_config own = *config;
+    float *gates = moe_alloc(m->job, n * m->n, sizeof *gates);
+    float *mixed = moe_alloc(m->job, n * m->outputs, sizeof *mixed);
+    moe_code code = moe_job_check(m->job);
+    own.experts = m->n;
+    own.top_k = own.top_k < m->n ? own.top_k : m->n;
+    own.even_weight = STALE_EVEN_WEIGHT;
+    for (int e = 0; e < m->n; e++)
+        rows.prediction[e] = each[e];
+    if (code == MOE_OK)
+        code = moe_router_fit(m->job, &own, m->task.task, m->task.n_classes, &rows, &m->stale_router, NULL);
+    if (code == MOE_OK)
+        code = moe_router_gates(m->stale_router, n, NULL, gates);
+    if (code == MOE_OK)
+    {
+        moe_router_mix(m->n, m->outputs, n, rows.prediction, gates, mixed);
+        code = moe_calibration_fit(m->job, m->task.task, m->task.n_classes, n, mixed, label, &m->stale_calibration);
+    }
+    moe_free(m->job, gates);
+    moe_free(m->job, mixed);
+    return code;
+}
+
+moe_code
+moe_mixture_route_stale(moe_mixture *m, const moe_router_config *config, const moe_seeds *seeds, const float *label,
+                        const float *x)
+{
+    float *each[MOE_EXPERT_KINDS] = {NULL};
+    forget_stale_route(m);
+    if (seeds->n < MOE_MIXTURE_LEAST_STALE)
+        return MOE_OK;
+    moe_code code = ask_all(m, true, seeds, x, each);
+    if (code == MOE_OK)
+        code = fit_stale_router(m, config, seeds, label, each);
     free_each(m, each);
     return code;
 }
@@ -483,9 +571,13 @@ predict_batch(moe_mixture *m, const moe_seeds *seeds, const bool *disabled, bool
 {
     const float *said[MOE_EXPERT_KINDS];
     bool early = moe_mixture_stops_early(m);
-    moe_code code = m->width > 0 ? m->inputs(m->inputs_arg, seeds, disabled, b->x, b->stale) : MOE_OK;
+    moe_code code = MOE_OK;
+    if (m->width > 0)
+        code = m->inputs(m->inputs_arg, seeds, disabled, b->x, b->stale);
+    else
+        memset(b->stale, 0, seeds->n * sizeof *b->stale);
     if (code == MOE_OK)
-        code = moe_mixture_gates(m, seeds->n, b->x, b->gates);
+        code = moe_mixture_gates(m, seeds->n, b->x, b->stale, b->gates);
     if (code == MOE_OK && early)
         code = stop_early(m, seeds, disabled, b);
     for (int e = 0; e < m->n && code == MOE_OK; e++)
@@ -495,7 +587,9 @@ predict_batch(moe_mixture *m, const moe_seeds *seeds, const bool *disabled, bool
     for (int e = 0; e < m->n; e++)
         said[e] = b->each[e];
     moe_router_mix(m->n, m->outputs, seeds->n, said, b->gates, prediction);
-    moe_calibration_apply(&m->calibration, m->task.n_classes, seeds->n, prediction);
+    for (int64_t i = 0; i < seeds->n; i++)
+        moe_calibration_apply(moe_mixture_calibration(m, b->stale[i]), m->task.n_classes, 1,
+                              prediction + i * m->outputs);
     for (int64_t i = 0; early && i < seeds->n; i++)
         if (b->stops[i])
             memcpy(prediction + i * m->outputs, b->early + i * m->outputs, m->outputs * sizeof *prediction);
@@ -513,49 +607,52 @@ predict_batch_early(moe_mixture *m, const moe_seeds *seeds, const bool *disabled
     return code;
 }
 
+/* The ranges of a batch's rows. */
+static void
+give_ranges(const moe_mixture *m, int64_t n, const bool *stale, const float *prediction, float *lower, float *upper)
+{
+    for (int64_t i = 0; i < n; i++)
+        moe_calibration_range(moe_mixture_calibration(m, stale[i]), 1, prediction + i, lower + i, upper + i);
+}
+
 /* Batch by batch; stops: NULL, or [n]: of those that stop early alone. */
 static moe_code
-predict(moe_mixture *m, const moe_seeds *seeds, const bool *disabled, float *prediction, float *gates,
-        float *const *each, bool *stops)
+predict(moe_mixture *m, const moe_seeds *seeds, const bool *disabled, const moe_mixture_answer *out, bool *stops)
 {
     batch b;
     moe_code code = allocate_batch(m, seeds->n < BATCH ? seeds->n : BATCH, &b);
     for (int64_t first = 0; first < seeds->n && code == MOE_OK; first += BATCH)
     {
         moe_seeds part = *seeds;
+        float *prediction = out->prediction + first * m->outputs;
         part.n = seeds->n - first < BATCH ? seeds->n - first : BATCH;
         part.row += first;
         part.time += first;
         part.horizon = seeds->horizon == NULL ? NULL : seeds->horizon + first;
-        code = stops != NULL ? predict_batch_early(m, &part, disabled, &b, prediction + first * m->outputs)
-                             : predict_batch(m, &part, disabled, each != NULL, &b, prediction + first * m->outputs);
+        code = stops != NULL ? predict_batch_early(m, &part, disabled, &b, prediction)
+                             : predict_batch(m, &part, disabled, out->each != NULL, &b, prediction);
         if (code == MOE_OK && stops != NULL)
             memcpy(stops + first, b.stops, part.n * sizeof *stops);
-        if (code == MOE_OK && gates != NULL)
-            memcpy(gates + first * m->n, b.gates, part.n * m->n * sizeof *gates);
-        for (int e = 0; code == MOE_OK && each != NULL && e < m->n; e++)
-            memcpy(each[e] + first * m->outputs, b.each[e], part.n * m->outputs * sizeof *prediction);
+        if (code == MOE_OK && out->gates != NULL)
+            memcpy(out->gates + first * m->n, b.gates, part.n * m->n * sizeof *b.gates);
+        for (int e = 0; code == MOE_OK && out->each != NULL && e < m->n; e++)
+            memcpy(out->each[e] + first * m->outputs, b.each[e], part.n * m->outputs * sizeof *prediction);
+        if (code == MOE_OK && out->lower != NULL)
+            give_ranges(m, part.n, b.stale, prediction, out->lower + first, out->upper + first);
     }
     free_batch(m, &b);
     return code;
 }
 
 moe_code
-moe_mixture_predict(moe_mixture *m, const moe_seeds *seeds, const bool *disabled, float *prediction, float *gates,
-                    float *const *each)
+moe_mixture_predict(moe_mixture *m, const moe_seeds *seeds, const bool *disabled, const moe_mixture_answer *out)
 {
-    return predict(m, seeds, disabled, prediction, gates, each, NULL);
+    return predict(m, seeds, disabled, out, NULL);
 }
 
 moe_code
 moe_mixture_predict_early(moe_mixture *m, const moe_seeds *seeds, const bool *disabled, float *prediction, float *gates,
                           bool *stops)
 {
-    return predict(m, seeds, disabled, prediction, gates, NULL, stops);
-}
-
-void
-moe_mixture_range(const moe_mixture *m, int64_t n, const float *prediction, float *lower, float *upper)
-{
-    moe_calibration_range(&m->calibration, n, prediction, lower, upper);
+    return predict(m, seeds, disabled, &(moe_mixture_answer){.prediction = prediction, .gates = gates}, stops);
 }

@@ -11,6 +11,9 @@
  * rows that no expert was trained on. Inputs come from a callback, so that
  * gnn/ does not know what a column is.
  *
+ * Seeds whose data is staler than any that was learned from may have versions of
+ * experts, weights and a calibration of their own.
+ *
  * With a budget, the glance expert, which needs the rows themselves and past
  * labels alone, answers for the rows for which the rest is worth least; only for
  * the others is anything else computed, or need it be read (cascade.h).
@@ -103,12 +106,27 @@ typedef struct moe_mixture_report
 moe_code moe_mixture_route(moe_mixture *mixture, const moe_router_config *config, const moe_samples *held_out,
                            const float *inputs, const float *reading, moe_mixture_report *report);
 
+#define MOE_MIXTURE_LEAST_STALE 200 /* stale held-out rows to route stale seeds by */
 /*
- * Predict for seeds: BINARY [n] probabilities, REGRESSION [n] values, MULTICLASS [n * K] probabilities. gates: NULL, or
- * [n * experts]. each: NULL, or for every expert [n] or [n * K] what it says alone (then all are computed).
+ * Fit weights and calibration of stale seeds on held-out rows as they look when data is stale: seeds with horizons, all
+ * of them stale, their inputs and labels. Weights are the same for all: what tells rows apart is of another moment.
+ * With fewer rows than that there are none, and stale seeds are routed as others; seeds that are not stale always are.
+ * After moe_mixture_route, which takes these away.
  */
-moe_code moe_mixture_predict(moe_mixture *mixture, const moe_seeds *seeds, const bool *disabled, float *prediction,
-                             float *gates, float *const *each);
+moe_code moe_mixture_route_stale(moe_mixture *mixture, const moe_router_config *config, const moe_seeds *seeds,
+                                 const float *label, const float *inputs);
+
+/* What is predicted for n seeds; all but the first may be NULL. */
+typedef struct moe_mixture_answer
+{
+    float *prediction;    /* BINARY [n] probabilities, REGRESSION [n] values, MULTICLASS [n * K] probabilities */
+    float *gates;         /* [n * experts] */
+    float *const *each;   /* for every expert [n] or [n * K] what it says alone (then all are computed) */
+    float *lower, *upper; /* REGRESSION [n]: the range around the prediction; NaN where there is none */
+} moe_mixture_answer;
+
+moe_code moe_mixture_predict(moe_mixture *mixture, const moe_seeds *seeds, const bool *disabled,
+                             const moe_mixture_answer *out);
 
 /* How a row is answered: by which experts, in which version, and how their mean is calibrated. */
 typedef struct moe_mixture_path
@@ -152,8 +170,6 @@ bool moe_mixture_stops_early(const moe_mixture *mixture);
  */
 moe_code moe_mixture_predict_early(moe_mixture *mixture, const moe_seeds *seeds, const bool *disabled,
                                    float *prediction, float *gates, bool *stops);
-/* The range around predictions of a REGRESSION; NaN where there is none. */
-void moe_mixture_range(const moe_mixture *mixture, int64_t n, const float *prediction, float *lower, float *upper);
 
 void moe_mixture_write(const moe_mixture *mixture, moe_buffer *buffer);
 /* Hostile input is refused with MOE_CORRUPT. */

@@ -29,7 +29,7 @@ moe_mixture_find_path(moe_mixture *m, const moe_seeds *seed, moe_mixture_path *p
     *path = (moe_mixture_path){.stale = false};
     moe_code code = m->width > 0 ? m->inputs(m->inputs_arg, seed, NULL, x, &path->stale) : MOE_OK;
     if (code == MOE_OK)
-        code = moe_mixture_gates(m, 1, x, path->gate);
+        code = moe_mixture_gates(m, 1, x, &path->stale, path->gate);
     if (code == MOE_OK && moe_mixture_stops_early(m))
         code = find_stop(m, seed, x, path);
     return code;
@@ -48,7 +48,8 @@ moe_mixture_follow(const moe_mixture *m, const moe_mixture_path *path, int64_t n
         memcpy(prediction, said[moe_mixture_find(m, MOE_EXPERT_GLANCE)], n * m->outputs * sizeof *prediction);
     else
         moe_router_mix(m->n, m->outputs, n, said, gates, prediction);
-    moe_calibration_apply(path->stops ? &m->early : &m->calibration, m->task.n_classes, n, prediction);
+    moe_calibration_apply(path->stops ? &m->early : moe_mixture_calibration(m, path->stale), m->task.n_classes, n,
+                          prediction);
     moe_free(m->job, gates);
     return moe_job_check(m->job);
 }

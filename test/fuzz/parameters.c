@@ -172,11 +172,11 @@ ask_mixture(moe_job *job, moe_mixture *mixture)
     if (out == NULL)
         return moe_job_code(job);
     moe_mixture_connect(mixture, give_inputs, &width, say_half, &numbers);
-    moe_code code = moe_mixture_predict(mixture, &seeds, NULL, out, gates, NULL);
+    bool ranges = task->task == MOE_REGRESSION;
+    moe_mixture_answer answer = {out, gates, NULL, ranges ? low : NULL, ranges ? high : NULL};
+    moe_code code = moe_mixture_predict(mixture, &seeds, NULL, &answer);
     for (int i = 0; code == MOE_OK && i < ROWS * numbers; i++)
         must(isfinite(out[i]) && (task->task == MOE_REGRESSION || (out[i] >= 0 && out[i] <= 1)));
-    if (code == MOE_OK && task->task == MOE_REGRESSION)
-        moe_mixture_range(mixture, ROWS, out, low, high);
     return code;
 }
 
