@@ -1,7 +1,7 @@
 # The server is stopped at once, or the session's process killed, at random moments of CREATE, REFRESH, REPLACE and DROP
 # MODEL. Afterwards each model is as it was before or as it was to be: whole, and predicting the same, bit for bit.
 #
-# MOE_ML_CRASHES says how often (8), MOE_ML_SEED where the random moments start from.
+# MOE_ML_CRASHES says how often (20), MOE_ML_SEED where the random moments start from.
 use strict;
 use warnings;
 use List::Util qw(max);
@@ -10,7 +10,7 @@ use Time::HiRes qw(sleep time);
 use MoeServer;
 use MoeShop;
 
-my $crashes = $ENV{MOE_ML_CRASHES} // 8;
+my $crashes = $ENV{MOE_ML_CRASHES} // 20;
 my $seed = $ENV{MOE_ML_SEED} // 1;
 srand $seed;
 note("seed $seed");
