@@ -103,7 +103,7 @@ take_frozen_rows(moe_input_block *b)
     }
 }
 
-/* Of those, leave the ones that are stale, if they are enough to learn from. */
+/* Of those, leave the ones that are stale. */
 static void
 keep_stale(moe_input_block *b, int width, const bool *stale)
 {
@@ -121,7 +121,7 @@ keep_stale(moe_input_block *b, int width, const bool *stale)
         memmove(b->x + kept * width, b->x + i * width, sizeof(float) * width);
         kept++;
     }
-    b->n_frozen = kept - at < MOE_MIXTURE_LEAST_STALE ? 0 : kept - at;
+    b->n_frozen = kept - at;
 }
 
 static moe_input_block *
@@ -394,8 +394,8 @@ moe_train_experts(run *r)
     moe_train_phase(MOE_PHASE_ROUTER, NULL);
     reading = moe_reading_learn(r, b, &held_out);
     moe_check(r->job, moe_mixture_route(r->mixture, &router, &held_out, valid.x, reading, &r->report));
-    moe_check(r->job, moe_mixture_route_stale(r->mixture, &router, &frozen, b->label + held + b->n_valid,
-                                              b->x + (held + b->n_valid) * valid.width));
+    moe_check(r->job, moe_mixture_calibrate_stale(r->mixture, &frozen, b->label + held + b->n_valid,
+                                                  b->x + (held + b->n_valid) * valid.width));
     if (!moe_mixture_set_budget(r->mixture, r->options->budget))
         elog(ERROR, "there is no curve to choose a budget by");
     if (r->options->refit && b->n_valid > 0)

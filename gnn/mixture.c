@@ -18,8 +18,7 @@
 
 #include "gnn/metrics.h"
 
-#define BATCH             4096
-#define STALE_EVEN_WEIGHT 0.03f /* chosen on rel-f1 before 2005, whose stale rows are few: see docs/accuracy.md */
+#define BATCH 4096
 
 static const char *const expert_names[MOE_EXPERT_KINDS] = {"history", "linear", "tabular", "retrieval",
                                                            "arm",     "trees",  "graph",   "glance"};
@@ -58,7 +57,7 @@ moe_mixture_create(moe_job *job, const moe_dense_task *task, double shift, doubl
     m->outputs = task->task == MOE_MULTICLASS ? task->n_classes : 1;
     m->width = width;
     m->role = roles;
-    m->calibration.task = m->early.task = task->task;
+    m->calibration.task = m->stale_calibration.task = m->early.task = task->task;
     m->threshold = -1;
     for (int i = 0; i < width; i++)
     {
@@ -88,8 +87,6 @@ moe_mixture_destroy(moe_mixture *m)
     }
     if (m->router != NULL)
         moe_router_destroy(m->router);
-    if (m->stale_router != NULL)
-        moe_router_destroy(m->stale_router);
     if (m->reading != NULL)
         moe_dense_expert_destroy(m->reading);
     moe_free(m->job, m->role);
@@ -277,9 +274,8 @@ metric_of(const moe_mixture *m, const float *prediction, const float *label, int
     }
 }
 
-/* Gates of seeds that are not stale. */
-static moe_code
-fresh_gates(const moe_mixture *m, int64_t n, const float *x, float *gates)
+moe_code
+moe_mixture_gates(const moe_mixture *m, int64_t n, const float *x, float *gates)
 {
     if (m->router == NULL)
     {
@@ -296,24 +292,10 @@ fresh_gates(const moe_mixture *m, int64_t n, const float *x, float *gates)
     return code;
 }
 
-moe_code
-moe_mixture_gates(const moe_mixture *m, int64_t n, const float *x, const bool *stale, float *gates)
-{
-    float own[MOE_EXPERT_KINDS];
-    moe_code code = fresh_gates(m, n, x, gates);
-    if (code != MOE_OK || m->stale_router == NULL)
-        return code;
-    code = moe_router_gates(m->stale_router, 1, NULL, own);
-    for (int64_t i = 0; code == MOE_OK && i < n; i++)
-        if (stale[i])
-            memcpy(gates + i * m->n, own, m->n * sizeof *gates);
-    return code;
-}
-
 const moe_calibration *
 moe_mixture_calibration(const moe_mixture *m, bool stale)
 {
-    return stale && m->stale_router != NULL ? &m->stale_calibration : &m->calibration;
+    return stale && m->stale_calibration.fitted ? &m->stale_calibration : &m->calibration;
 }
 
 /* Router, calibration and report from what every expert says of the held-out rows. */
@@ -380,15 +362,6 @@ free_each(const moe_mixture *m, float **each)
         moe_free(m->job, each[e]);
 }
 
-static void
-forget_stale_route(moe_mixture *m)
-{
-    if (m->stale_router != NULL)
-        moe_router_destroy(m->stale_router);
-    m->stale_router = NULL;
-    m->stale_calibration = (moe_calibration){.task = m->task.task};
-}
-
 moe_code
 moe_mixture_route(moe_mixture *m, const moe_router_config *config, const moe_samples *held_out, const float *x,
                   const float *reading, moe_mixture_report *report)
@@ -399,8 +372,7 @@ moe_mixture_route(moe_mixture *m, const moe_router_config *config, const moe_sam
     if (m->router != NULL)
         moe_router_destroy(m->router);
     m->router = NULL;
-    forget_stale_route(m);
-    m->calibration = m->early = (moe_calibration){.task = m->task.task};
+    m->calibration = m->stale_calibration = m->early = (moe_calibration){.task = m->task.task};
     m->curve.points = 0;
     m->threshold = -1;
     *report = (moe_mixture_report){.mixed = NAN, .router = {.equal_loss = NAN, .learned_loss = NAN, .error = NAN}};
@@ -418,48 +390,27 @@ moe_mixture_route(moe_mixture *m, const moe_router_config *config, const moe_sam
     return code;
 }
 
-/* Weights and calibration of stale seeds from what every expert says of such. */
-static moe_code
-fit_stale_router(moe_mixture *m, const moe_router_config *config, const moe_seeds *seeds, const float *label,
-                 float *const *each)
-{
-    int64_t n = seeds->n;
-    moe_router_rows rows = {.n = n, .time = seeds->time, .label = label};
-    moe_router_config own = *config;
-    float *gates = moe_alloc(m->job, n * m->n, sizeof *gates);
-    float *mixed = moe_alloc(m->job, n * m->outputs, sizeof *mixed);
-    moe_code code = moe_job_check(m->job);
-    own.experts = m->n;
-    own.top_k = own.top_k < m->n ? own.top_k : m->n;
-    own.even_weight = STALE_EVEN_WEIGHT;
-    for (int e = 0; e < m->n; e++)
-        rows.prediction[e] = each[e];
-    if (code == MOE_OK)
-        code = moe_router_fit(m->job, &own, m->task.task, m->task.n_classes, &rows, &m->stale_router, NULL);
-    if (code == MOE_OK)
-        code = moe_router_gates(m->stale_router, n, NULL, gates);
-    if (code == MOE_OK)
-    {
-        moe_router_mix(m->n, m->outputs, n, rows.prediction, gates, mixed);
-        code = moe_calibration_fit(m->job, m->task.task, m->task.n_classes, n, mixed, label, &m->stale_calibration);
-    }
-    moe_free(m->job, gates);
-    moe_free(m->job, mixed);
-    return code;
-}
-
 moe_code
-moe_mixture_route_stale(moe_mixture *m, const moe_router_config *config, const moe_seeds *seeds, const float *label,
-                        const float *x)
+moe_mixture_calibrate_stale(moe_mixture *m, const moe_seeds *seeds, const float *label, const float *x)
 {
     float *each[MOE_EXPERT_KINDS] = {NULL};
-    forget_stale_route(m);
-    if (seeds->n < MOE_MIXTURE_LEAST_STALE)
-        return MOE_OK;
-    moe_code code = ask_all(m, true, seeds, x, each);
+    float *gates = moe_alloc(m->job, seeds->n * m->n, sizeof *gates);
+    float *mixed = moe_alloc(m->job, seeds->n * m->outputs, sizeof *mixed);
+    moe_code code = moe_job_check(m->job);
+    m->stale_calibration = (moe_calibration){.task = m->task.task};
+    if (code == MOE_OK && seeds->n > 0)
+        code = ask_all(m, true, seeds, x, each);
     if (code == MOE_OK)
-        code = fit_stale_router(m, config, seeds, label, each);
+        code = moe_mixture_gates(m, seeds->n, x, gates);
+    if (code == MOE_OK)
+    {
+        moe_router_mix(m->n, m->outputs, seeds->n, (const float *const *) each, gates, mixed);
+        code =
+            moe_calibration_fit(m->job, m->task.task, m->task.n_classes, seeds->n, mixed, label, &m->stale_calibration);
+    }
     free_each(m, each);
+    moe_free(m->job, gates);
+    moe_free(m->job, mixed);
     return code;
 }
 
@@ -577,7 +528,7 @@ predict_batch(moe_mixture *m, const moe_seeds *seeds, const bool *disabled, bool
     else
         memset(b->stale, 0, seeds->n * sizeof *b->stale);
     if (code == MOE_OK)
-        code = moe_mixture_gates(m, seeds->n, b->x, b->stale, b->gates);
+        code = moe_mixture_gates(m, seeds->n, b->x, b->gates);
     if (code == MOE_OK && early)
         code = stop_early(m, seeds, disabled, b);
     for (int e = 0; e < m->n && code == MOE_OK; e++)

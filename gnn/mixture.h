@@ -12,7 +12,7 @@
  * gnn/ does not know what a column is.
  *
  * Seeds whose data is staler than any that was learned from may have versions of
- * experts, weights and a calibration of their own.
+ * experts and a calibration of their own.
  *
  * With a budget, the glance expert, which needs the rows themselves and past
  * labels alone, answers for the rows for which the rest is worth least; only for
@@ -106,15 +106,13 @@ typedef struct moe_mixture_report
 moe_code moe_mixture_route(moe_mixture *mixture, const moe_router_config *config, const moe_samples *held_out,
                            const float *inputs, const float *reading, moe_mixture_report *report);
 
-#define MOE_MIXTURE_LEAST_STALE 200 /* stale held-out rows to route stale seeds by */
 /*
- * Fit weights and calibration of stale seeds on held-out rows as they look when data is stale: seeds with horizons, all
- * of them stale, their inputs and labels. Weights are the same for all: what tells rows apart is of another moment.
- * With fewer rows than that there are none, and stale seeds are routed as others; seeds that are not stale always are.
- * After moe_mixture_route, which takes these away.
+ * Fit the calibration of stale seeds on held-out rows as they look when data is stale: seeds with horizons, all of them
+ * stale, their inputs and labels. With too few of them stale seeds are calibrated as others; seeds that are not stale
+ * always are. After moe_mixture_route, which takes it away.
  */
-moe_code moe_mixture_route_stale(moe_mixture *mixture, const moe_router_config *config, const moe_seeds *seeds,
-                                 const float *label, const float *inputs);
+moe_code moe_mixture_calibrate_stale(moe_mixture *mixture, const moe_seeds *seeds, const float *label,
+                                     const float *inputs);
 
 /* What is predicted for n seeds; all but the first may be NULL. */
 typedef struct moe_mixture_answer

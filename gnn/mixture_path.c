@@ -29,7 +29,7 @@ moe_mixture_find_path(moe_mixture *m, const moe_seeds *seed, moe_mixture_path *p
     *path = (moe_mixture_path){.stale = false};
     moe_code code = m->width > 0 ? m->inputs(m->inputs_arg, seed, NULL, x, &path->stale) : MOE_OK;
     if (code == MOE_OK)
-        code = moe_mixture_gates(m, 1, x, &path->stale, path->gate);
+        code = moe_mixture_gates(m, 1, x, path->gate);
     if (code == MOE_OK && moe_mixture_stops_early(m))
         code = find_stop(m, seed, x, path);
     return code;

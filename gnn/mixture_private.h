@@ -35,8 +35,7 @@ struct moe_mixture
     moe_mixture_expert experts[MOE_EXPERT_KINDS];
     moe_router *router; /* NULL until fitted: equal weights */
     moe_calibration calibration;
-    moe_router *stale_router;          /* of stale seeds, the same weights for all; NULL: they are routed as others */
-    moe_calibration stale_calibration; /* where there is one */
+    moe_calibration stale_calibration; /* of stale seeds; not fitted: they have that of others */
 
     moe_calibration early; /* of the glance expert alone */
     moe_cascade_curve curve;
@@ -54,8 +53,8 @@ uint8_t moe_mixture_sees(moe_expert_kind kind);
 int moe_mixture_seen(const moe_mixture *mixture, moe_expert_kind kind);
 /* The number of an expert of this kind, or -1. */
 int moe_mixture_find(const moe_mixture *mixture, moe_expert_kind kind);
-/* Gates of n rows with inputs x, stale or not: [n, experts]. */
-moe_code moe_mixture_gates(const moe_mixture *mixture, int64_t n, const float *x, const bool *stale, float *gates);
+/* Gates of n rows with inputs x: [n, experts]. */
+moe_code moe_mixture_gates(const moe_mixture *mixture, int64_t n, const float *x, float *gates);
 /* The calibration of a seed's mixed prediction. */
 const moe_calibration *moe_mixture_calibration(const moe_mixture *mixture, bool stale);
 /*

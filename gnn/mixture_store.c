@@ -3,7 +3,7 @@
  *
  * Layout: format (u8), task, the bending, kinds and roles, then each dense
  * expert and its version for stale seeds, the router if there is one, the
- * calibration, the same for stale seeds, what stops early. What is read must fit
+ * calibration, that of stale seeds, what stops early. What is read must fit
  * together.
  */
 #include "gnn/mixture_private.h"
@@ -43,12 +43,7 @@ moe_mixture_write(const moe_mixture *m, moe_buffer *buffer)
     if (m->router != NULL)
         moe_router_write(m->router, buffer);
     moe_calibration_write(&m->calibration, buffer);
-    moe_put_u8(buffer, m->stale_router != NULL);
-    if (m->stale_router != NULL)
-    {
-        moe_router_write(m->stale_router, buffer);
-        moe_calibration_write(&m->stale_calibration, buffer);
-    }
+    moe_calibration_write(&m->stale_calibration, buffer);
     moe_calibration_write(&m->early, buffer);
     moe_cascade_write(&m->curve, buffer);
     moe_put_f64(buffer, m->threshold);
@@ -107,21 +102,6 @@ read_version(moe_reader *reader, const moe_mixture *m, const moe_mixture_expert 
     return moe_fail(m->job, MOE_CORRUPT, "a stored expert does not fit its mixture");
 }
 
-/* How stale seeds are routed, if they are by themselves. */
-static moe_code
-read_stale_route(moe_reader *reader, moe_mixture *m)
-{
-    if (moe_get_u8(reader) == 0)
-        return moe_reader_code(reader);
-    moe_code code = moe_router_read(m->job, reader, &m->stale_router);
-    if (code == MOE_OK)
-        code = moe_calibration_read(reader, &m->stale_calibration);
-    if (code == MOE_OK && (moe_router_experts(m->stale_router) != m->n || moe_router_width(m->stale_router) != 0 ||
-                           m->stale_calibration.task != m->task.task))
-        code = moe_fail(m->job, MOE_CORRUPT, "what is stored for stale seeds does not fit its mixture");
-    return code;
-}
-
 /* Read the experts, the router and the calibration of a mixture whose shape is known. */
 static moe_code
 read_parts(moe_reader *reader, moe_mixture *m)
@@ -143,10 +123,10 @@ read_parts(moe_reader *reader, moe_mixture *m)
         code = moe_fail(m->job, MOE_CORRUPT, "the stored router does not fit its mixture");
     if (code == MOE_OK)
         code = moe_calibration_read(reader, &m->calibration);
-    if (code == MOE_OK && m->calibration.task != m->task.task)
-        code = moe_fail(m->job, MOE_CORRUPT, "the stored calibration is of another task");
     if (code == MOE_OK)
-        code = read_stale_route(reader, m);
+        code = moe_calibration_read(reader, &m->stale_calibration);
+    if (code == MOE_OK && (m->calibration.task != m->task.task || m->stale_calibration.task != m->task.task))
+        code = moe_fail(m->job, MOE_CORRUPT, "the stored calibration is of another task");
     return code == MOE_OK ? read_early(reader, m) : code;
 }
 

@@ -50,8 +50,7 @@ config_problem(const moe_router_config *c)
         return "unknown way of routing";
     if (!(c->temperature >= 0.001f && c->temperature <= 1000))
         return "temperature must be between 0.001 and 1000";
-    if (!(c->balance_weight >= 0 && c->balance_weight <= 1000) || !(c->z_weight >= 0 && c->z_weight <= 1000) ||
-        !(c->even_weight >= 0 && c->even_weight <= 1000))
+    if (!(c->balance_weight >= 0 && c->balance_weight <= 1000) || !(c->z_weight >= 0 && c->z_weight <= 1000))
         return "weights of the router losses must be between 0 and 1000";
     return NULL;
 }
@@ -306,8 +305,7 @@ make(fit *f, moe_router_kind kind, const int64_t *row, int64_t n, moe_router **o
     moe_code code = moe_router_create(f->job, f->config, kind, f->evidence.width, out);
     if (code == MOE_OK && kind != MOE_ROUTER_EQUAL)
         code = moe_router_train(*out, &f->evidence, row, n);
-    if (code == MOE_OK && kind == MOE_ROUTER_CONSTANT && f->config->routing == MOE_ROUTE_TOP_K &&
-        f->config->even_weight == 0)
+    if (code == MOE_OK && kind == MOE_ROUTER_CONSTANT && f->config->routing == MOE_ROUTE_TOP_K)
         drop_experts(f, *out, row, n);
     if (code == MOE_OK)
         return MOE_OK;

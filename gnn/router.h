@@ -43,8 +43,6 @@ typedef struct moe_router_config
     float temperature; /* of the gates' softmax, .001..1000 */
     float balance_weight;
     float z_weight;
-    float even_weight; /* pulls constant weights w of E experts to equal ones: times E sum_e (w_e - 1/E)^2; if above 0,
-                        * no expert is dropped. Of fitting alone, and not stored */
     uint64_t seed;
 } moe_router_config;
 

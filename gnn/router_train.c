@@ -77,7 +77,7 @@ count_shares(batch *b)
 
 /*
  * balance_weight E sum_e share_e P_e + z_weight lse^2 of one row, P its scores; adds the derivative by its logits.
- * Constant weights cannot be balanced: they have even_weight E sum_e (P_e - 1/E)^2 instead.
+ * Constant weights cannot be balanced.
  */
 static double
 penalties(const batch *b, const double *logits, const double *scores, double *derivative)
@@ -85,22 +85,17 @@ penalties(const batch *b, const double *logits, const double *scores, double *de
     const moe_router_config *config = &b->router->config;
     int experts = config->experts;
     double balance = b->router->inputs > 0 ? config->balance_weight * experts : 0;
-    double even = b->router->inputs > 0 ? 0 : config->even_weight * experts;
-    double expected = 0, uneven = 0, pull = 0;
+    double expected = 0;
     int best = 0;
     for (int e = 0; e < experts; e++)
     {
-        double excess = scores[e] - 1.0 / experts;
         expected += b->share[e] * scores[e];
-        uneven += excess * excess;
-        pull += excess * scores[e];
         best = logits[e] > logits[best] ? e : best;
     }
     double lse = logits[best] - log(scores[best]); /* log sum exp; the best one's score cannot be 0 */
     for (int e = 0; e < experts; e++)
-        derivative[e] += scores[e] * (balance * (b->share[e] - expected) + config->z_weight * 2 * lse +
-                                      2 * even * (scores[e] - 1.0 / experts - pull));
-    return balance * expected + even * uneven + config->z_weight * lse * lse;
+        derivative[e] += scores[e] * (balance * (b->share[e] - expected) + config->z_weight * 2 * lse);
+    return balance * expected + config->z_weight * lse * lse;
 }
 
 /* The loss of place i in the batch, and its derivative by the logits. */

@@ -11,7 +11,7 @@ my %models = (
     retrieval => { query => $tiny, experts => "'retrieval'" },
     classes => { query => 'PREDICT customers.kind FOR EACH customers', experts => "'linear'" },
     history => { experts => "'history, linear, glance'" },
-    # So many validation rows that stale ones are routed by themselves.
+    # So many validation rows that stale ones have a calibration.
     graph => { query => 'PREDICT count(orders.*, 0, 2, days) = 0 FOR EACH customers', experts => "'linear, graph'", channels => 4, hops => 1,
         validation_from => "'2020-03-10'", test_from => "'2020-04-15'" });
 

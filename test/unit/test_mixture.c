@@ -403,96 +403,100 @@ bytes_of(moe_job *job, const moe_mixture *m)
     return bytes;
 }
 
-/* Of stale rows the graph, which knows the truth of others, tells the opposite. */
+/* Of most stale rows the graph, which knows the truth of others, tells nothing. */
 static moe_code
-lie_of_stale(void *arg, const moe_seeds *seeds, const float *inputs, const bool *disabled, float *prediction)
+forget_of_stale(void *arg, const moe_seeds *seeds, const float *inputs, const bool *disabled, float *prediction)
 {
-    moe_code code = tell_truth(arg, seeds, inputs, disabled, prediction);
     const world *w = arg;
+    moe_seeds other = {0};
+    moe_code code = tell_truth(arg, seeds, inputs, disabled, prediction);
     for (int64_t i = 0; i < seeds->n; i++)
-        if (seeds->horizon != NULL && seeds->horizon[i] < seeds->time[i])
-            prediction[i] = w->task == MOE_BINARY ? 1 - prediction[i] : 40 - prediction[i];
+        if (seeds->horizon != NULL && seeds->horizon[i] < seeds->time[i] && seeds->row[i] % 4 > 0)
+        {
+            int32_t row = (seeds->row[i] * 7 + 1) % ROWS;
+            other = (moe_seeds){0, 1, &row, seeds->time + i, NULL};
+            code = tell_truth(arg, &other, NULL, NULL, prediction + i);
+        }
+    assert_true(w->n == ROWS);
     return code;
 }
 
+/* How far probabilities are from what came true, or how many labels the range holds. */
+static double
+told(world *w, moe_mixture *m, float *out)
+{
+    moe_seeds seeds = {0, ROWS, w->row, w->time, w->horizon};
+    bool ranges = w->task == MOE_REGRESSION;
+    float lower[ROWS], upper[ROWS];
+    double sum = 0;
+    moe_mixture_answer answer = {out, NULL, NULL, ranges ? lower : NULL, ranges ? upper : NULL};
+    assert_int_equal(moe_mixture_predict(m, &seeds, NULL, &answer), MOE_OK);
+    for (int i = 0; i < ROWS; i++)
+        sum += ranges ? lower[i] <= w->label[i] && w->label[i] <= upper[i]
+                      : -log(fmax(w->label[i] > 0.5f ? out[i] : 1 - out[i], 1e-7));
+    return sum / ROWS;
+}
+
 static void
-check_stale_route(moe_task_type task)
+check_stale_calibration(moe_task_type task)
 {
     moe_job *job = open_job(2);
     world *w = moe_alloc(job, 1, sizeof *w);
     make_world(w, job, task);
-    moe_mixture *m = make_mixture(w, HISTORY | LINEAR | GRAPH, NULL);
-    moe_mixture_connect(m, give_inputs, w, lie_of_stale, w);
-    float before[ROWS], fresh[ROWS], stale[ROWS], gates[3 * ROWS], lower[ROWS], upper[ROWS];
-    predict(w, m, 0, ROWS, before, gates, NULL);
-    assert_true(gates[2] > 0.5f); /* the graph's */
-    moe_router_config config;
-    moe_router_config_defaults(&config, 3);
+    moe_mixture *m = make_mixture(w, HISTORY | GRAPH, NULL);
+    moe_mixture_connect(m, give_inputs, w, forget_of_stale, w);
+    float before[ROWS], fresh[ROWS], stale[ROWS], again[ROWS];
+    told(w, m, before);
     for (int i = 0; i < ROWS; i++)
         w->horizon[i] = w->time[i] - 1;
+    double without = told(w, m, stale);
     moe_seeds held_out = {0, ROWS / 2, w->row + ROWS / 2, w->time + ROWS / 2, w->horizon + ROWS / 2};
-    assert_int_equal(moe_mixture_route_stale(m, &config, &held_out, w->label + ROWS / 2, w->x + ROWS / 2 * WIDTH),
-                     MOE_OK);
+    assert_int_equal(moe_mixture_calibrate_stale(m, &held_out, w->label + ROWS / 2, w->x + ROWS / 2 * WIDTH), MOE_OK);
 
-    /* Stale seeds are answered by others, and their calibration is their own. */
-    moe_seeds seeds = {0, ROWS, w->row, w->time, w->horizon};
-    bool ranges = task == MOE_REGRESSION;
-    moe_mixture_answer answer = {stale, gates, NULL, ranges ? lower : NULL, ranges ? upper : NULL};
-    int right = 0;
-    assert_int_equal(moe_mixture_predict(m, &seeds, NULL, &answer), MOE_OK);
-    for (int i = 0; i < ROWS; i++)
-    {
-        assert_true(gates[3 * i + 2] < gates[3 * i + 1] && gates[3 * i + 2] < gates[3 * i]);
-        right +=
-            ranges ? lower[i] <= w->label[i] && w->label[i] <= upper[i] : (stale[i] > 0.5f) == (w->label[i] > 0.5f);
-    }
-    assert_true(right > 0.75 * ROWS);
+    /* Stale seeds are told of as surely as they can be. */
+    double with = told(w, m, stale);
+    if (task == MOE_REGRESSION)
+        assert_true(without < 0.5 && with > 0.75 && with < 0.95);
+    else
+        assert_true(without > 2 && with < 0.75);
 
-    /* One seed's way is the same, and what is stored routes alike. */
+    /* One seed's way is the same, and what is stored says the same. */
     moe_mixture_path path;
-    float x[WIDTH], one[3], mixed;
-    const float *said[] = {&one[0], &one[1], &one[2]};
+    float x[WIDTH], one[2], mixed;
+    const float *said[] = {&one[0], &one[1]};
     moe_seeds first = {0, 1, w->row, w->time, w->horizon};
     assert_int_equal(moe_mixture_find_path(m, &first, &path, x), MOE_OK);
-    for (int e = 0; e < 3; e++)
+    for (int e = 0; e < 2; e++)
         assert_int_equal(moe_mixture_ask(m, e, path.stale, &first, NULL, x, &one[e]), MOE_OK);
     assert_int_equal(moe_mixture_follow(m, &path, 1, said, &mixed), MOE_OK);
     assert_true(mixed == stale[0]);
     moe_buffer buffer = bytes_of(job, m);
     moe_reader reader;
     moe_mixture *back;
-    float again[ROWS];
     moe_reader_init(&reader, job, buffer.data, buffer.length);
     assert_int_equal(moe_mixture_read(job, &reader, &back), MOE_OK);
-    moe_mixture_connect(back, give_inputs, w, lie_of_stale, w);
-    assert_int_equal(moe_mixture_predict(back, &seeds, NULL, &(moe_mixture_answer){.prediction = again}), MOE_OK);
+    moe_mixture_connect(back, give_inputs, w, forget_of_stale, w);
+    assert_true(told(w, back, again) == with);
     assert_memory_equal(again, stale, sizeof again);
     moe_mixture_destroy(back);
-    moe_free(job, buffer.data);
+    moe_buffer_free(&buffer);
 
-    /* Others are answered as they were, to the bit. */
+    /* Others are answered as they were, to the bit; so are stale ones without enough of them to learn from. */
+    held_out.n = 10;
+    assert_int_equal(moe_mixture_calibrate_stale(m, &held_out, w->label + ROWS / 2, w->x + ROWS / 2 * WIDTH), MOE_OK);
+    assert_true(told(w, m, again) == without);
     memcpy(w->horizon, w->time, sizeof w->horizon);
-    predict(w, m, 0, ROWS, fresh, gates, NULL);
+    told(w, m, fresh);
     assert_memory_equal(fresh, before, sizeof fresh);
-
-    /* Too few to learn from: stale seeds go the way of others. */
-    held_out.n = MOE_MIXTURE_LEAST_STALE - 1;
-    assert_int_equal(moe_mixture_route_stale(m, &config, &held_out, w->label + ROWS / 2, w->x + ROWS / 2 * WIDTH),
-                     MOE_OK);
-    for (int i = 0; i < ROWS; i++)
-        w->horizon[i] = w->time[i] - 1;
-    assert_int_equal(moe_mixture_predict(m, &seeds, NULL, &(moe_mixture_answer){.prediction = stale, .gates = gates}),
-                     MOE_OK);
-    assert_true(gates[2] > 0.5f);
     moe_mixture_destroy(m);
     moe_job_destroy(job);
 }
 
 static void
-stale_seeds_have_weights_and_a_calibration_of_their_own(void **state)
+stale_seeds_have_a_calibration_of_their_own(void **state)
 {
-    check_stale_route(MOE_REGRESSION);
-    check_stale_route(MOE_BINARY);
+    check_stale_calibration(MOE_REGRESSION);
+    check_stale_calibration(MOE_BINARY);
 }
 
 static void
@@ -596,7 +600,7 @@ main(void)
         cmocka_unit_test(a_path_followed_with_a_seeds_own_inputs_gives_its_prediction),
         cmocka_unit_test(a_budget_leaves_rows_with_much_to_read_to_the_glance_expert),
         cmocka_unit_test(numbers_far_out_are_learned_and_kept_within_the_labels_range),
-        cmocka_unit_test(stale_seeds_have_weights_and_a_calibration_of_their_own),
+        cmocka_unit_test(stale_seeds_have_a_calibration_of_their_own),
         cmocka_unit_test(without_held_out_rows_weights_are_equal_and_there_is_no_range),
         cmocka_unit_test(what_is_read_back_predicts_the_same_bits),
         cmocka_unit_test(damaged_bytes_are_refused_or_give_numbers),

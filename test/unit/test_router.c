@@ -285,7 +285,7 @@ rows_of_one_time_count_as_one_piece_of_evidence(void **state)
 
 /* The analytic gradient of the objective against central differences, at weights away from zero. */
 static void
-check_gradient(moe_router_kind kind, bool probabilities, moe_routing routing, int shared, bool dense)
+check_gradient(bool probabilities, moe_routing routing, int shared, bool dense)
 {
     enum
     {
@@ -301,25 +301,23 @@ check_gradient(moe_router_kind kind, bool probabilities, moe_routing routing, in
     config.temperature = 0.7f;
     config.balance_weight = 0.3f;
     config.z_weight = 0.2f;
-    config.even_weight = 0.4f;
     moe_router *router;
     int64_t row[ROWS];
     float *said = normal_floats(job, ROWS * EXPERTS, 1);
-    assert_int_equal(moe_router_create(job, &config, kind, WIDTH, &router), MOE_OK);
-    int weights = (router->inputs + 1) * EXPERTS;
+    assert_int_equal(moe_router_create(job, &config, MOE_ROUTER_INPUTS, WIDTH, &router), MOE_OK);
     for (int i = 0; i < ROWS * EXPERTS && probabilities; i++)
         said[i] = (float) data_sigmoid(said[i]);
     for (int i = 0; i < ROWS; i++)
         row[i] = (i * 7) % ROWS;
-    for (int j = 0; j < router->inputs; j++)
+    for (int j = 0; j < WIDTH; j++)
         router->scale[j] = 0.8;
-    for (int k = 0; k < weights; k++)
+    for (int k = 0; k < (WIDTH + 1) * EXPERTS; k++)
         router->weight[k] = moe_random_normal(2, k);
     moe_router_evidence evidence = {
         probabilities, EXPERTS, WIDTH, normal_floats(job, ROWS * WIDTH, 3), said, normal_floats(job, ROWS, 4)};
     double loss, gradient[(WIDTH + 1) * EXPERTS], unused[(WIDTH + 1) * EXPERTS];
     assert_int_equal(moe_router_objective(router, &evidence, row, ROWS, 50, dense, &loss, gradient), MOE_OK);
-    for (int k = 0; k < weights; k++)
+    for (int k = 0; k < (WIDTH + 1) * EXPERTS; k++)
     {
         double weight = router->weight[k], above, below, h = 1e-6;
         router->weight[k] = weight + h;
@@ -339,35 +337,9 @@ gradients_equal_finite_differences(void **state)
         for (int dense = 0; dense < 2; dense++)
             for (int shared = -1; shared < 2; shared += 2)
             {
-                check_gradient(MOE_ROUTER_INPUTS, probabilities, MOE_ROUTE_TOP_K, shared, dense);
-                check_gradient(MOE_ROUTER_INPUTS, probabilities, MOE_ROUTE_EXPERT_CHOICE, shared, dense);
-                check_gradient(MOE_ROUTER_CONSTANT, probabilities, MOE_ROUTE_TOP_K, shared, dense);
+                check_gradient(probabilities, MOE_ROUTE_TOP_K, shared, dense);
+                check_gradient(probabilities, MOE_ROUTE_EXPERT_CHOICE, shared, dense);
             }
-}
-
-/* A pull towards equal weights: the stronger, the more even; no expert is dropped. */
-static void
-constant_weights_are_as_even_as_they_are_told_to_be(void **state)
-{
-    static const float pull[] = {0, 0.03f, 1000};
-    double best[3];
-    router_data d;
-    make_router_data(&d, ONE_GOOD, MOE_REGRESSION, 4, 1000, 0, TIMES, 7);
-    for (int p = 0; p < 3; p++)
-    {
-        moe_job *job = start_job(1);
-        moe_router_config config = defaults(4);
-        moe_router_report report;
-        config.even_weight = pull[p];
-        fit_or_fail(job, &config, MOE_REGRESSION, &d, &report);
-        best[p] = report.load[0];
-        for (int e = 1; e < 4; e++)
-            assert_true(report.load[e] < best[p] + 1e-3 && (p == 0 || report.load[e] > 0));
-        moe_job_destroy(job);
-    }
-    assert_true(best[0] > best[1] && best[1] > best[2]);
-    assert_float_equal(best[2], 0.25, 1e-2);
-    free_router_data(&d);
 }
 
 static void
@@ -613,7 +585,6 @@ main(void)
         cmocka_unit_test(too_few_rows_are_equal_weights_and_one_seed_time_is_cut),
         cmocka_unit_test(rows_of_one_time_count_as_one_piece_of_evidence),
         cmocka_unit_test(gradients_equal_finite_differences),
-        cmocka_unit_test(constant_weights_are_as_even_as_they_are_told_to_be),
         cmocka_unit_test(any_number_of_threads_learns_the_same),
         cmocka_unit_test(gates_of_a_row_are_the_same_in_any_company),
         cmocka_unit_test(a_stored_router_reads_back_the_same),
