@@ -407,15 +407,8 @@ evaluate(moe_evaluation *evaluation, const text *query)
     past =
         (moe_past_labels){evaluation->known.n, evaluation->known.row, evaluation->known.time, evaluation->known.label};
     moe_predictor_tell(evaluation->predictor, &past);
-    PG_TRY();
-    {
-        evaluate_rows(evaluation, own, given);
-    }
-    PG_FINALLY();
-    {
-        moe_predictor_tell(evaluation->predictor, &(moe_past_labels){0}); /* it may be asked again in this statement */
-    }
-    PG_END_TRY();
+    evaluate_rows(evaluation, own, given);
+    moe_predictor_tell(evaluation->predictor, &(moe_past_labels){0}); /* it may be asked again in this statement */
 }
 
 /* The model (first argument) is opened, and the result. */

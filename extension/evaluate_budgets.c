@@ -2,8 +2,9 @@
  * evaluate_budgets.c: metrics along the curve of what is read: one line a budget.
  *
  * Each budget is set for as long as its predictions take, so that they are
- * those of a model that has it, and what is read for them is counted as it is
- * in training (model_reading.h).
+ * those of a model that has it: of rows that stop early, its glance's; of
+ * others, all experts', which are asked once. What is read is counted as it is in
+ * training (model_reading.h).
  */
 #include "postgres.h"
 
@@ -84,26 +85,86 @@ share_read(const moe_block *block, const float *reading, const bool *stops)
     return counted > 0 ? (double) asked / (double) counted : NAN;
 }
 
-/* Predictions of a block by a budget, and which of its rows stop early; what the model does by itself stays. */
-static float *
-score_by(moe_predictor *predictor, const moe_block *block, double budget, bool *stops)
+/* A block as all experts answer it, and as the glance expert does alone where it may. */
+typedef struct scored
 {
-    const moe_mixture *mixture = predictor->mixture;
-    int own = moe_mixture_curve_point(mixture);
-    float *prediction = NULL;
+    const moe_block *block;
+    const float *full; /* [n] or [n * classes] */
+    float *mixed;      /* by the budget of the moment */
+    float *early;
+    bool *stops; /* [n] */
+    const float *reading;
+} scored;
 
-    moe_predictor_use_point(predictor, budget < 1 ? moe_cascade_choose(moe_mixture_curve(mixture), budget) : 0);
+/* The predictions by one point of the curve. */
+static void
+score_by(const moe_evaluation *evaluation, int point, scored *s)
+{
+    const moe_block *block = s->block;
+    size_t size = sizeof(float) * evaluation->width;
+
+    moe_predictor_use_point(evaluation->predictor, point);
+    memcpy(s->mixed, s->full, size * block->n);
+    memset(s->stops, false, sizeof(bool) * block->n);
+    if (!moe_mixture_stops_early(evaluation->predictor->mixture))
+        return;
+    moe_predictor_score_early(evaluation->predictor, block->n, block->row, block->time, block->horizon, s->early, NULL,
+                              s->stops);
+    for (int64 i = 0; i < block->n; i++)
+        if (s->stops[i])
+            memcpy(s->mixed + i * evaluation->width, s->early + i * evaluation->width, size);
+}
+
+/* A line a metric of one budget. */
+static void
+emit_budget(const moe_evaluation *evaluation, const char *split, const char *regime, double budget, const scored *s)
+{
+    moe_task_type task = evaluation->info->task;
+    double reads = share_read(s->block, s->reading, s->stops);
+    int64 n = s->block->n, asked = 0;
+
+    for (int64 i = 0; i < n; i++)
+        asked += !s->stops[i];
+    for (int metric = 0; metric < moe_metric_count(task); metric++)
+    {
+        double value =
+            moe_metric_value(evaluation->predictor->job, task, metric, s->mixed, s->block->label, n, evaluation->width);
+        Datum values[7] = {Float8GetDatum(budget),
+                           CStringGetTextDatum(split),
+                           CStringGetTextDatum(regime),
+                           CStringGetTextDatum(moe_metric_name(task, metric)),
+                           Float8GetDatum(moe_metric_rounded(task, metric, value)),
+                           Float8GetDatum(moe_number_share((double) asked / (double) n)),
+                           Float8GetDatum(moe_number_share(reads))};
+        bool nulls[7] = {[4] = isnan(value), [6] = isnan(reads)};
+
+        tuplestore_putvalues(evaluation->result->setResult, evaluation->result->setDesc, values, nulls);
+    }
+}
+
+void
+moe_evaluate_each_budget(moe_evaluation *evaluation, const char *split, const char *regime, const moe_block *block)
+{
+    moe_predictor *predictor = evaluation->predictor;
+    const moe_cascade_curve *curve = moe_mixture_curve(predictor->mixture);
+    int own = moe_mixture_curve_point(predictor->mixture);
+    size_t size = mul_size(sizeof(float) * evaluation->width, block->n);
+    scored s = {.block = block,
+                .mixed = palloc_extended(size, MCXT_ALLOC_HUGE),
+                .early = palloc_extended(size, MCXT_ALLOC_HUGE),
+                .stops = palloc_extended(block->n, MCXT_ALLOC_HUGE),
+                .reading = count_reading(predictor, block)};
+
     PG_TRY();
     {
-        prediction = moe_block_score(predictor, block, NULL);
-        memset(stops, false, sizeof(bool) * block->n);
-        if (moe_mixture_stops_early(mixture))
+        moe_predictor_use_point(predictor, 0);
+        s.full = moe_block_score(predictor, block, NULL);
+        for (int b = 0; b < evaluation->budgets->n; b++)
         {
-            float *early =
-                palloc_extended(mul_size(sizeof(float) * block->n, predictor->info->n_classes), MCXT_ALLOC_HUGE);
+            double budget = evaluation->budgets->budget[b];
 
-            moe_predictor_score_early(predictor, block->n, block->row, block->time, block->horizon, early, NULL, stops);
-            pfree(early);
+            score_by(evaluation, budget < 1 ? moe_cascade_choose(curve, budget) : 0, &s);
+            emit_budget(evaluation, split, regime, budget, &s);
         }
     }
     PG_FINALLY();
@@ -111,42 +172,4 @@ score_by(moe_predictor *predictor, const moe_block *block, double budget, bool *
         moe_predictor_use_point(predictor, own);
     }
     PG_END_TRY();
-    return prediction;
-}
-
-void
-moe_evaluate_each_budget(moe_evaluation *evaluation, const char *split, const char *regime, const moe_block *block)
-{
-    moe_task_type task = evaluation->info->task;
-    float *reading = count_reading(evaluation->predictor, block);
-    bool *stops = palloc_extended(sizeof(bool) * block->n, MCXT_ALLOC_HUGE);
-
-    for (int b = 0; b < evaluation->budgets->n; b++)
-    {
-        double budget = evaluation->budgets->budget[b];
-        float *prediction = score_by(evaluation->predictor, block, budget, stops);
-        double reads = share_read(block, reading, stops);
-        int64 asked = 0;
-
-        for (int64 i = 0; i < block->n; i++)
-            asked += !stops[i];
-        for (int metric = 0; metric < moe_metric_count(task); metric++)
-        {
-            double value = moe_metric_value(evaluation->predictor->job, task, metric, prediction, block->label,
-                                            block->n, evaluation->width);
-            Datum values[7] = {Float8GetDatum(budget),
-                               CStringGetTextDatum(split),
-                               CStringGetTextDatum(regime),
-                               CStringGetTextDatum(moe_metric_name(task, metric)),
-                               Float8GetDatum(moe_metric_rounded(task, metric, value)),
-                               Float8GetDatum(moe_number_share((double) asked / (double) block->n)),
-                               Float8GetDatum(moe_number_share(reads))};
-            bool nulls[7] = {[4] = isnan(value), [6] = isnan(reads)};
-
-            tuplestore_putvalues(evaluation->result->setResult, evaluation->result->setDesc, values, nulls);
-        }
-        pfree(prediction);
-    }
-    pfree(reading);
-    pfree(stops);
 }

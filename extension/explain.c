@@ -38,7 +38,7 @@ typedef struct contribution
 {
     int table;  /* -1: none */
     int source; /* a column of it; -1: how many rows there are, and when */
-    double with, without, difference;
+    double without, difference;
 } contribution;
 
 /* Largest difference first, in either direction; ties by table order. */
@@ -100,8 +100,8 @@ emit(ReturnSetInfo *result, const line *line)
     values[PART] = CStringGetTextDatum(line->part);
     values[NAME] = line->name == NULL ? (Datum) 0 : CStringGetTextDatum(line->name);
     values[ROWS] = Int64GetDatum(line->rows);
-    values[PREDICTION] = moe_number((float) line->prediction);
-    values[CONTRIBUTION] = moe_number((float) line->contribution);
+    values[PREDICTION] = moe_number_datum((float) line->prediction);
+    values[CONTRIBUTION] = moe_number_datum((float) line->contribution);
     values[SHARE] = Float8GetDatum(moe_number_share(line->share));
     tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
@@ -447,22 +447,21 @@ moe_importance(PG_FUNCTION_ARGS)
     for (int i = 0; i < n; i++)
     {
         items[i].table = i + 1;
-        items[i].with = with;
         items[i].without = metric_without(predictor, block, i + 1);
         items[i].difference = lower_is_better ? items[i].without - with : with - items[i].without;
     }
     qsort(items, n, sizeof(contribution), compare_drop);
-    with = moe_metric_rounded(predictor->info->task, 0, with);
     for (int i = 0; i < n; i++)
     {
+        double shown = moe_metric_rounded(predictor->info->task, 0, with);
         double without = moe_metric_rounded(predictor->info->task, 0, items[i].without);
-        double drop = lower_is_better ? without - with : with - without;
+        double drop = lower_is_better ? without - shown : shown - without;
         Datum values[5];
         bool nulls[5] = {false, false, isnan(with), isnan(without), isnan(drop)};
 
         values[0] = CStringGetTextDatum(moe_subject_table(predictor->schema, items[i].table));
         values[1] = CStringGetTextDatum(moe_metric_name(predictor->info->task, 0));
-        values[2] = Float8GetDatum(with);
+        values[2] = Float8GetDatum(shown);
         values[3] = Float8GetDatum(without);
         values[4] = Float8GetDatum(moe_number_digits(drop, 5));
         tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);

@@ -285,7 +285,7 @@ static void
 fill_bound(float bound, Datum *value, bool *null)
 {
     *null = isnan(bound);
-    *value = moe_number(bound);
+    *value = moe_number_datum(bound);
 }
 
 /* Fill a slot's output columns from the scores of the next seed. */
@@ -302,17 +302,17 @@ fill_outputs(const moe_scan *scan, Datum *values, bool *nulls)
     {
         case MOE_BINARY:
             values[output] = BoolGetDatum(scores[0] >= 0.5f);
-            values[output + 1] = moe_number(scores[0]);
+            values[output + 1] = moe_number_datum(scores[0]);
             break;
         case MOE_REGRESSION:
-            values[output] = moe_number(scores[0]);
+            values[output] = moe_number_datum(scores[0]);
             fill_bound(scan->lower[at], &values[output + 1], &nulls[output + 1]);
             fill_bound(scan->upper[at], &values[output + 2], &nulls[output + 2]);
             break;
         case MOE_MULTICLASS:
             best = moe_best_class(scores, scan->info->n_classes);
             values[output] = CStringGetTextDatum(scan->info->classes[best]);
-            values[output + 1] = moe_number(scores[best]);
+            values[output + 1] = moe_number_datum(scores[best]);
             break;
     }
     if (scan->shape->experts)

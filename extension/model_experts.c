@@ -1,7 +1,8 @@
 /*
  * model_experts.c: inputs, experts and router of one training.
  *
- * Inputs are computed once for all training and validation rows. Each expert
+ * Inputs are computed once for all training and validation rows, in time and as
+ * they look when data is stale. Each expert
  * learns from the training rows; what it then says of the validation rows, which
  * it has not seen, is what the router and the calibration learn from. With
  * `refit`, the dense experts finally learn from both blocks: closer to the
@@ -24,6 +25,7 @@ typedef moe_train_run run;
 
 /* Share of the job's memory that inputs may take; where rows are more, evenly spaced ones stand for them. */
 #define INPUT_SHARE 4
+#define MOST_FROZEN 10000 /* validation rows to calibrate stale seeds by */
 #define STALE_KEY   UINT64CONST(0x7374616c65)
 
 static int64
@@ -62,13 +64,14 @@ longest_gap(const run *r)
 
 /*
  * Training rows once more, as they looked when data was stale: each `draws` times (or as many as there is room for),
- * with a horizon that lies before the seed time by a gap drawn evenly up to the longest. Together they weigh as much as
- * the rows as they were.
+ * with a horizon that lies before the seed time by a gap drawn evenly up to the longest, but not before the entity was
+ * there. Together they weigh as much as the rows as they were.
  */
 static void
 take_stale_rows(const run *r, moe_input_block *b)
 {
     uint64 key = moe_key((uint64) r->options->seed, STALE_KEY);
+    const int64 *row_time = r->data->graph_tables[0].time;
     float share = b->n_stale > 0 ? 0.5f : 1;
 
     for (int64 i = 0; i < b->n_stale; i++)
@@ -80,48 +83,38 @@ take_stale_rows(const run *r, moe_input_block *b)
         b->time[i] = b->time[from];
         b->label[i] = b->label[from];
         b->horizon[i] = b->time[from] - (int64) gap;
+        if (row_time != NULL)
+            b->horizon[i] = Max(b->horizon[i], row_time[b->row[i]]);
         b->weight[i] = share * (float) b->n_train / (float) b->n_stale;
     }
     for (int64 i = b->n_stale; i < b->n_stale + b->n_train; i++)
         b->weight[i] = share;
 }
 
-/* The validation rows once more, with the first moment of validation for a horizon. */
+/*
+ * Validation rows once more, at most `most` of them, as they look with the first moment of validation for a horizon:
+ * the later ones, of entities that are there by then.
+ */
 static void
-take_frozen_rows(moe_input_block *b)
+take_frozen_rows(const run *r, moe_input_block *b, int64 most)
 {
-    int64 valid = b->n_stale + b->n_train;
-    int64 at = valid + b->n_valid;
-
-    for (int64 i = 0; i < b->n_frozen; i++)
-    {
-        b->row[at + i] = b->row[valid + i];
-        b->time[at + i] = b->time[valid + i];
-        b->label[at + i] = b->label[valid + i];
-        b->horizon[at + i] = b->time[valid];
-        b->weight[at + i] = 1;
-    }
-}
-
-/* Of those, leave the ones that are stale. */
-static void
-keep_stale(moe_input_block *b, int width, const bool *stale)
-{
+    const int64 *row_time = r->data->graph_tables[0].time;
+    const moe_samples *valid = &r->labels->validation;
     int64 at = b->n_stale + b->n_train + b->n_valid;
-    int64 kept = at;
 
-    for (int64 i = at; i < at + b->n_frozen; i++)
+    for (int64 k = 0; k < most; k++)
     {
-        if (!stale[i])
+        int64 i = k * valid->n / most;
+
+        if (valid->time[i] == valid->time[0] || (row_time != NULL && row_time[valid->row[i]] > valid->time[0]))
             continue;
-        b->row[kept] = b->row[i];
-        b->time[kept] = b->time[i];
-        b->label[kept] = b->label[i];
-        b->horizon[kept] = b->horizon[i];
-        memmove(b->x + kept * width, b->x + i * width, sizeof(float) * width);
-        kept++;
+        b->row[at] = valid->row[i];
+        b->time[at] = valid->time[i];
+        b->label[at] = valid->label[i];
+        b->horizon[at] = valid->time[0];
+        b->weight[at++] = 1;
+        b->n_frozen++;
     }
-    b->n_frozen = kept - at;
 }
 
 static moe_input_block *
@@ -132,17 +125,15 @@ make_block(run *r)
     int64 draws = longest_gap(r) > 0 ? r->options->stale_draws : 0;
     int64 most = most_rows(r, width);
     moe_input_block *b = palloc0(sizeof(moe_input_block));
-    int64 room, n;
-    bool *stale;
+    int64 frozen, room, n;
 
     b->n_valid = Min(labels->validation.n, most / 4);
-    b->n_frozen = r->result->record.info.is_static ? 0 : b->n_valid;
-    room = most - b->n_valid - b->n_frozen;
+    frozen = width == 0 || r->result->record.info.is_static ? 0 : Min(b->n_valid, MOST_FROZEN);
+    room = most - b->n_valid - frozen;
     b->n_train = Min(labels->train.n, draws > 0 ? (room + 1) / 2 : room);
     room -= b->n_train;
     b->n_stale = draws == 0 ? 0 : room < b->n_train ? room : b->n_train * Min(draws, room / b->n_train);
-    n = b->n_stale + b->n_train + b->n_valid + b->n_frozen;
-    stale = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(bool) * Max(n, 1));
+    n = b->n_stale + b->n_train + b->n_valid + frozen;
     b->row = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(int32) * Max(n, 1));
     b->time = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(int64) * Max(n, 1));
     b->horizon = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(int64) * Max(n, 1));
@@ -152,15 +143,13 @@ make_block(run *r)
     take_rows(b, b->n_stale, &labels->train, b->n_train);
     take_rows(b, b->n_stale + b->n_train, &labels->validation, b->n_valid);
     take_stale_rows(r, b);
-    take_frozen_rows(b);
+    take_frozen_rows(r, b, frozen);
     if (b->n_train < labels->train.n)
         moe_notice("the experts over inputs learn from " INT64_FORMAT " of " INT64_FORMAT
                    " training rows; raise moe_ml.memory_limit for more",
                    b->n_train, labels->train.n);
-    moe_check(r->job,
-              moe_inputs_compute(r->inputs, &(moe_seeds){0, n, b->row, b->time, b->horizon}, NULL, b->x, stale));
-    keep_stale(b, width, stale);
-    pfree(stale);
+    n += b->n_frozen - frozen;
+    moe_check(r->job, moe_inputs_compute(r->inputs, &(moe_seeds){0, n, b->row, b->time, b->horizon}, NULL, b->x, NULL));
     return b;
 }
 
@@ -311,6 +300,7 @@ recall_graph(void *arg, const moe_seeds *seeds, const float *inputs, const bool 
     int64 n = r->labels->validation.n;
     int outputs = r->labels->n_classes;
 
+    Assert(seeds->horizon == NULL || seeds->n == r->n_frozen);
     if (seeds->horizon != NULL)
         memcpy(prediction, r->graph_said_frozen, sizeof(float) * outputs * seeds->n);
     for (int64 i = 0; seeds->horizon == NULL && i < seeds->n; i++)

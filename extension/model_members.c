@@ -2,8 +2,8 @@
  * model_members.c: training the graph expert's members, one short step at a time.
  *
  * The members differ by their seed and, in turn, by how far they look
- * (model_store.h). What they say of the validation rows is kept as their mean;
- * their parameters go to the store.
+ * (model_store.h). What they say of the validation rows, in time and frozen, is
+ * kept as their mean; their parameters go to the store.
  */
 #include "postgres.h"
 
@@ -264,6 +264,7 @@ moe_train_members(run *r, const moe_input_block *block, const moe_past_labels *k
     check_warm_start(r);
     r->graph_said =
         moe_check_ptr(r->job, moe_alloc(r->job, r->labels->validation.n * r->labels->n_classes, sizeof(float)));
+    r->n_frozen = block->n_frozen;
     r->graph_said_frozen =
         moe_check_ptr(r->job, moe_alloc(r->job, block->n_frozen * r->labels->n_classes, sizeof(float)));
     moe_train_phase(MOE_PHASE_EXPERT, moe_expert_name(MOE_EXPERT_GRAPH));

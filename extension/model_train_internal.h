@@ -33,7 +33,8 @@ typedef struct moe_train_run
     bool warm;              /* members start from these parameters */
     moe_stored stored;
     float *graph_said;        /* of the validation rows: the mean of the members' predictions */
-    float *graph_said_frozen; /* of the block's frozen ones */
+    float *graph_said_frozen; /* of the block's frozen ones, [n_frozen] */
+    int64 n_frozen;
     double read_seconds, label_seconds, graph_seconds, feature_seconds;
     double sample_seconds, encode_seconds, forward_seconds, backward_seconds, evaluate_seconds;
     double input_seconds, expert_seconds;
@@ -52,8 +53,8 @@ void moe_train_phase(moe_phase phase, const char *expert);
 /* Train inputs, experts and router, and write them to the store, members included. */
 void moe_train_experts(moe_train_run *run);
 /*
- * Rows with their inputs: training's as they looked when data was stale, training's, validation's, and those of
- * validation that look stale when nothing after its first moment is seen, as they look then.
+ * Rows with their inputs: training's as they looked when data was stale, training's, validation's, and later ones of
+ * validation as they look when nothing after its first moment is seen.
  */
 typedef struct moe_input_block
 {

@@ -10,7 +10,7 @@
 #include "extension/number.h"
 
 Datum
-moe_number(float x)
+moe_number_datum(float x)
 {
     char text[FLOAT_SHORTEST_DECIMAL_LEN];
 
@@ -23,7 +23,7 @@ moe_number(float x)
 double
 moe_number_share(double x)
 {
-    return rint(x * 1e4) / 1e4;
+    return rint(x * 1e4) / 1e4 + 0.0; /* never -0 */
 }
 
 double

@@ -8,7 +8,7 @@
 
 /* A float as the float8 whose text is the float's own, the shortest that reads back as it: 0.1 and not 0.10000000149.
  */
-Datum moe_number(float x);
+Datum moe_number_datum(float x);
 /* A share or a metric of classes: four decimals. */
 double moe_number_share(double x);
 /* Anything else: so many significant digits. */

@@ -115,7 +115,7 @@ predict(FunctionCallInfo fcinfo, bool as_text)
         PG_RETURN_NULL();
     if (seed.predictor->info->task == MOE_MULTICLASS)
         wrong_task(&seed, "model \"%s\" predicts a class, not a number", "Use moe_ml.predict_class().");
-    PG_RETURN_DATUM(moe_number(score(&seed)[0]));
+    PG_RETURN_DATUM(moe_number_datum(score(&seed)[0]));
 }
 
 static Datum

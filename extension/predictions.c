@@ -95,7 +95,7 @@ fill_scores(const asked *a, const float *scores, Datum *values, bool *nulls)
     int best = info->task == MOE_MULTICLASS ? moe_best_class(scores, info->n_classes) : 0;
     const char *class = info->task == MOE_MULTICLASS ? info->classes[best] : scores[0] >= 0.5f ? "true" : "false";
 
-    values[0] = moe_number(scores[best]);
+    values[0] = moe_number_datum(scores[best]);
     nulls[1] = info->task == MOE_REGRESSION;
     values[1] = CStringGetTextDatum(class);
 }
@@ -160,7 +160,7 @@ moe_expert_predictions(PG_FUNCTION_ARGS)
 
         fill_seed(&a, seed, values, nulls);
         values[3] = CStringGetTextDatum(moe_expert_name(moe_mixture_kind(a.predictor->mixture, e)));
-        values[4] = moe_number(gates[i]);
+        values[4] = moe_number_datum(gates[i]);
         fill_scores(&a, said[e] + seed * a.width, values + 5, nulls + 5);
         tuplestore_putvalues(a.result->setResult, a.result->setDesc, values, nulls);
         MemoryContextReset(each);

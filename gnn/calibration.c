@@ -119,8 +119,16 @@ fit_platt(moe_job *job, int64_t n, const float *prediction, const float *label, 
     platt p = {.n = n, .f = f, .label = label, .target = {1.0 / (negatives + 2), (positives + 1.0) / (positives + 2)}};
     double slope = 1, offset = 0;
     moe_code code = minimise_platt(job, &p, &slope, &offset);
+    if (slope < LEAST_SLOPE) /* what ranks backwards says nothing: as flat as may be, at the share */
+    {
+        double mean = 0;
+        for (int64_t i = 0; i < n; i++)
+            mean += f[i] / n;
+        slope = LEAST_SLOPE;
+        offset = log((positives + 1.0) / (negatives + 1.0)) - slope * mean;
+    }
     moe_free(job, f);
-    if (code != MOE_OK || !(slope >= LEAST_SLOPE && slope <= LARGEST_SLOPE) || !isfinite(offset))
+    if (code != MOE_OK || !(slope <= LARGEST_SLOPE) || !isfinite(offset))
         return code;
     out->fitted = true;
     out->slope = slope;

@@ -7,8 +7,8 @@
  * residuals, in bins of the prediction, as lower and upper (split conformal
  * prediction, Vovk et al. 2005; finite-sample corrected); a range holds its
  * prediction. Fitted on held-out predictions; with too few of them (100; 20
- * numbers), one class, or probabilities that rank backwards it
- * is the identity, and there is no range.
+ * numbers) or one class it is the identity, and there is no range. Probabilities
+ * that rank backwards come to the share of the positives.
  */
 #ifndef MOE_CALIBRATION_H
 #define MOE_CALIBRATION_H

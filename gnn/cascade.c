@@ -158,7 +158,8 @@ moe_cascade_read(moe_reader *reader, moe_cascade_curve *out)
         point->loss = moe_get_f64(reader);
         if (moe_reader_code(reader) != MOE_OK)
             return moe_reader_code(reader);
-        if (!isfinite(point->threshold) || !isfinite(point->loss) || !(point->asked >= 0 && point->asked <= 1) ||
+        if (!(p == 0 ? point->threshold == -1 : point->threshold >= 0 && point->threshold <= FLT_MAX) ||
+            !isfinite(point->loss) || !(point->asked >= 0 && point->asked <= 1) ||
             !(point->reads >= 0 && point->reads <= 1) ||
             (p > 0 && !(point->threshold > point[-1].threshold && point->asked <= point[-1].asked &&
                         point->reads <= point[-1].reads)))

@@ -120,7 +120,7 @@ typedef struct moe_mixture_answer
     float *prediction;    /* BINARY [n] probabilities, REGRESSION [n] values, MULTICLASS [n * K] probabilities */
     float *gates;         /* [n * experts] */
     float *const *each;   /* for every expert [n] or [n * K] what it says alone (then all are computed) */
-    float *lower, *upper; /* REGRESSION [n]: the range around the prediction; NaN where there is none */
+    float *lower, *upper; /* both or neither; REGRESSION [n]: the range around each, NaN where there is none */
 } moe_mixture_answer;
 
 moe_code moe_mixture_predict(moe_mixture *mixture, const moe_seeds *seeds, const bool *disabled,

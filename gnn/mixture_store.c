@@ -81,8 +81,10 @@ read_early(moe_reader *reader, moe_mixture *m)
     if (code != MOE_OK)
         return code;
     bool able = moe_mixture_find(m, MOE_EXPERT_GLANCE) >= 0 && m->n > 1 && m->task.task != MOE_REGRESSION;
-    if (m->early.task != m->task.task || (m->curve.points > 0 && !able) ||
-        !(m->threshold == -1 || (m->threshold >= 0 && m->threshold <= FLT_MAX && m->curve.points > 0)))
+    bool on_curve = m->threshold == -1;
+    for (int p = 0; p < m->curve.points; p++)
+        on_curve = on_curve || m->threshold == m->curve.point[p].threshold;
+    if (m->early.task != m->task.task || (m->curve.points > 0 && !able) || !on_curve)
         return moe_fail(m->job, MOE_CORRUPT, "what is stored of stopping early does not fit its mixture");
     return read_reading(reader, m);
 }

@@ -174,9 +174,15 @@ ask_mixture(moe_job *job, moe_mixture *mixture)
     moe_mixture_connect(mixture, give_inputs, &width, say_half, &numbers);
     bool ranges = task->task == MOE_REGRESSION;
     moe_mixture_answer answer = {out, gates, NULL, ranges ? low : NULL, ranges ? high : NULL};
-    moe_code code = moe_mixture_predict(mixture, &seeds, NULL, &answer);
-    for (int i = 0; code == MOE_OK && i < ROWS * numbers; i++)
-        must(isfinite(out[i]) && (task->task == MOE_REGRESSION || (out[i] >= 0 && out[i] <= 1)));
+    moe_code code = MOE_OK;
+    for (int p = -1; code == MOE_OK && p < moe_mixture_curve(mixture)->points; p++)
+    {
+        if (p >= 0)
+            moe_mixture_use_point(mixture, p);
+        code = moe_mixture_predict(mixture, &seeds, NULL, &answer);
+        for (int i = 0; code == MOE_OK && i < ROWS * numbers; i++)
+            must(isfinite(out[i]) && (task->task == MOE_REGRESSION || (out[i] >= 0 && out[i] <= 1)));
+    }
     return code;
 }
 

@@ -1,5 +1,5 @@
 # A statement that is cancelled at random moments, by its time limit, leaves its session as it was: what it asks next is what it
-# asked before. Each round is a seed of random moments: MOE_ML_ROUNDS says how many (1), MOE_ML_SEED where to start.
+# asked before. MOE_ML_ROUNDS says how many times six moments (1), MOE_ML_SEED which.
 use strict;
 use warnings;
 use Test::More;

@@ -1,4 +1,5 @@
-# What one sees in psql: every object of the extension says what it is for, and answers fit a terminal of 80 columns.
+# What one sees in psql: every object of the extension says what it is for, and answers to what is typed most fit a terminal of
+# 80 columns; rows of what has more columns fit it upright (\gx).
 use strict;
 use warnings;
 use Test::More;
@@ -37,7 +38,7 @@ sub shown
     return $out;
 }
 my $query = "\$\$SELECT customer_id, timestamp '2020-04-10 09:00' AS as_of, customer_id % 2 = 0 AS label FROM customers\$\$";
-for my $command ((map { "SELECT * FROM $_;" } 'churn', 'spend', 'moe_ml.models', 'moe_ml.jobs', "moe_ml.graph('customers')", "moe_ml.experts('churn')", 
+for my $command ((map { "SELECT * FROM $_;" } 'churn', 'spend', 'moe_ml.models', 'moe_ml.jobs', "moe_ml.graph('customers')", "moe_ml.experts('churn')",
         "moe_ml.evaluate('churn')", "moe_ml.evaluate('spend')", "moe_ml.evaluate('churn', $query)", "moe_ml.evaluate('busy', budgets => '{1, 0.5}')", "moe_ml.budget('busy')", "moe_ml.importance('churn')",
         "moe_ml.importance('spend')", "moe_ml.explain('churn', 7)", "moe_ml.explain('spend', 7)", "moe_ml.observatory('churn')", "moe_ml.predictions('churn', $query)", "moe_ml.input_names('churn') LIMIT 40"),
     'EXPLAIN (COSTS OFF) SELECT * FROM churn;', 'EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) SELECT * FROM churn;', 'EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) SELECT * FROM spend WHERE customer_id = 7;')
@@ -48,7 +49,8 @@ for my $command ((map { "SELECT * FROM $_;" } 'churn', 'spend', 'moe_ml.models',
     cmp_ok(length $widest, '<=', 80, '80 columns are enough') or diag($widest);
 }
 # Where there are more, each row fits when it stands upright.
-for my $command ("SELECT * FROM moe_ml.device_info()", "SELECT * FROM moe_ml.graph_check('customers')", "SELECT * FROM moe_ml.expert_predictions('churn', $query)")
+for my $command ("SELECT * FROM moe_ml.device_info()", "SELECT * FROM moe_ml.graph_check('customers')", "SELECT * FROM moe_ml.expert_predictions('churn', $query)",
+    map { "SELECT * FROM moe_ml.$_ LIMIT 3" } 'training_history', 'training_progress', 'job_details', 'graph_tables', 'graph_edges', 'graph_columns')
 {
     my $out = shown("$command \\gx") =~ s/^(detail |-\[ RECORD).*//mgr; # a file's path, and a line as long as that
     my ($widest) = sort { length $b <=> length $a } split /\n/, $out;

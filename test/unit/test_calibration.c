@@ -169,7 +169,7 @@ platt_maps_are_increasing_in_floats(void **state)
 }
 
 static void
-too_little_or_misleading_evidence_is_the_identity(void **state)
+too_little_evidence_is_the_identity_and_misleading_the_share(void **state)
 {
     moe_job *job = start_job(1);
     float p[400], label[400], kept[400];
@@ -181,7 +181,16 @@ too_little_or_misleading_evidence_is_the_identity(void **state)
     for (int i = 0; i < 400; i++)
         label[i] = 1 - label[i]; /* now the probabilities rank backwards */
     assert_int_equal(moe_calibration_fit(job, MOE_BINARY, 1, 400, p, label, &map), MOE_OK);
-    assert_false(map.fitted);
+    double share = 0;
+    for (int i = 0; i < 400; i++)
+        share += label[i] / 400;
+    moe_calibration_apply(&map, 1, 400, p);
+    for (int i = 0; i < 400; i++)
+    {
+        assert_float_equal(p[i], share, 0.01);
+        assert_true(i == 0 || (p[i] > p[0]) == (kept[i] > kept[0]) || kept[i] == kept[0]);
+    }
+    memcpy(p, kept, sizeof p);
     for (int i = 0; i < 400; i++)
         label[i] = 1;
     assert_int_equal(moe_calibration_fit(job, MOE_BINARY, 1, 400, p, label, &map), MOE_OK);
@@ -425,7 +434,7 @@ main(void)
         cmocka_unit_test(a_temperature_is_found_and_keeps_the_order_of_classes),
         cmocka_unit_test(classes_told_apart_perfectly_stay_short_of_certainty),
         cmocka_unit_test(platt_maps_are_increasing_in_floats),
-        cmocka_unit_test(too_little_or_misleading_evidence_is_the_identity),
+        cmocka_unit_test(too_little_evidence_is_the_identity_and_misleading_the_share),
         cmocka_unit_test(ranges_hold_eighty_percent_everywhere),
         cmocka_unit_test(ranges_of_few_rows_hold_on_average),
         cmocka_unit_test(equal_predictions_share_a_bin),
