@@ -117,6 +117,14 @@ take_frozen_rows(const run *r, moe_input_block *b, int64 most)
     }
 }
 
+moe_seeds
+moe_frozen_seeds(const moe_input_block *b)
+{
+    int64 at = b->n_stale + b->n_train + b->n_valid;
+
+    return (moe_seeds){0, b->n_frozen, b->row + at, b->time + at, b->horizon + at};
+}
+
 static moe_input_block *
 make_block(run *r)
 {
@@ -361,8 +369,7 @@ moe_train_experts(run *r)
     moe_dense_rows valid = rows_of(r, b, held, b->n_valid);
     moe_dense_rows none = {.width = valid.width};
     moe_samples held_out = {b->n_valid, b->row + held, b->time + held, b->label + held};
-    moe_seeds frozen = {0, b->n_frozen, b->row + held + b->n_valid, b->time + held + b->n_valid,
-                        b->horizon + held + b->n_valid};
+    moe_seeds frozen = moe_frozen_seeds(b);
     moe_router_config router = r->options->router;
     double seconds[MOE_EXPERT_KINDS] = {0};
     moe_past_labels past;

@@ -95,22 +95,13 @@ add_predictions(const run *r, const moe_member *member, const moe_seeds *seeds, 
     moe_free(r->job, said);
 }
 
-/* The frozen rows of a block. */
-static moe_seeds
-frozen_seeds(const moe_input_block *b)
-{
-    int64 at = b->n_stale + b->n_train + b->n_valid;
-
-    return (moe_seeds){0, b->n_frozen, b->row + at, b->time + at, b->horizon + at};
-}
-
 /* What a member says of the validation rows, in time and frozen. */
 static void
 note_predictions(run *r, const moe_member *member, const moe_input_block *b)
 {
     const moe_samples *valid = &r->labels->validation;
     moe_seeds seeds = {0, valid->n, valid->row, valid->time, NULL};
-    moe_seeds frozen = frozen_seeds(b);
+    moe_seeds frozen = moe_frozen_seeds(b);
 
     add_predictions(r, member, &seeds, r->graph_said);
     add_predictions(r, member, &frozen, r->graph_said_frozen);

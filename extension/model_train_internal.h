@@ -68,6 +68,9 @@ typedef struct moe_input_block
     float *x; /* [all of them, width] */
 } moe_input_block;
 
+/* The last of these. */
+moe_seeds moe_frozen_seeds(const moe_input_block *block);
+
 /*
  * Train the graph expert's members, write them to the store, beginning it, and note what they say of the validation
  * rows. kept: the past labels to store, or NULL.
