@@ -82,6 +82,7 @@ sub is_in
 sub DESTROY
 {
     my ($self) = @_;
+    return if ${^GLOBAL_PHASE} eq 'DESTRUCT'; # what it is made of may be gone before it
     local ($?, $@);
     $self->{in} = '';
     eval { $self->{psql}->kill_kill; };
