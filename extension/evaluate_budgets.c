@@ -64,27 +64,6 @@ count_reading(const moe_predictor *predictor, const moe_block *block)
     return moe_reading_count(&source, &seen);
 }
 
-/* What is read of what could be: a share, or NaN; where nothing is to be read, a row counts as one, as in training. */
-static double
-share_read(const moe_block *block, const float *reading, const bool *stops)
-{
-    double all = 0, read = 0;
-    int64 counted = 0, asked = 0;
-
-    for (int64 i = 0; i < block->n; i++)
-    {
-        if (isnan(reading[i]))
-            continue;
-        counted++;
-        all += reading[i];
-        asked += !stops[i];
-        read += stops[i] ? 0 : reading[i];
-    }
-    if (all > 0)
-        return read / all;
-    return counted > 0 ? (double) asked / (double) counted : NAN;
-}
-
 /* A block as all experts answer it, and as the glance expert does alone where it may. */
 typedef struct scored
 {
@@ -120,8 +99,8 @@ static void
 emit_budget(const moe_evaluation *evaluation, const char *split, const char *regime, double budget, const scored *s)
 {
     moe_task_type task = evaluation->info->task;
-    double reads = share_read(s->block, s->reading, s->stops);
     int64 n = s->block->n, asked = 0;
+    double reads = moe_cascade_reads(n, s->reading, s->stops);
 
     for (int64 i = 0; i < n; i++)
         asked += !s->stops[i];

@@ -300,7 +300,7 @@ fit_dense(run *r, const moe_input_block *b, int64 n, const moe_dense_rows *valid
     }
 }
 
-/* A moe_graph_fn for the validation rows, in time or frozen, whose predictions are at hand. */
+/* A moe_graph_fn for the validation rows in time, or for all frozen ones, whose predictions are at hand. */
 static moe_code
 recall_graph(void *arg, const moe_seeds *seeds, const float *inputs, const bool *disabled, float *prediction)
 {
@@ -308,7 +308,6 @@ recall_graph(void *arg, const moe_seeds *seeds, const float *inputs, const bool 
     int64 n = r->labels->validation.n;
     int outputs = r->labels->n_classes;
 
-    Assert(seeds->horizon == NULL || seeds->n == r->n_frozen);
     if (seeds->horizon != NULL)
         memcpy(prediction, r->graph_said_frozen, sizeof(float) * outputs * seeds->n);
     for (int64 i = 0; seeds->horizon == NULL && i < seeds->n; i++)

@@ -255,7 +255,6 @@ moe_train_members(run *r, const moe_input_block *block, const moe_past_labels *k
     check_warm_start(r);
     r->graph_said =
         moe_check_ptr(r->job, moe_alloc(r->job, r->labels->validation.n * r->labels->n_classes, sizeof(float)));
-    r->n_frozen = block->n_frozen;
     r->graph_said_frozen =
         moe_check_ptr(r->job, moe_alloc(r->job, block->n_frozen * r->labels->n_classes, sizeof(float)));
     moe_train_phase(MOE_PHASE_EXPERT, moe_expert_name(MOE_EXPERT_GRAPH));

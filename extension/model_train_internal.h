@@ -33,8 +33,7 @@ typedef struct moe_train_run
     bool warm;              /* members start from these parameters */
     moe_stored stored;
     float *graph_said;        /* of the validation rows: the mean of the members' predictions */
-    float *graph_said_frozen; /* of the block's frozen ones, [n_frozen] */
-    int64 n_frozen;
+    float *graph_said_frozen; /* of the block's frozen ones */
     double read_seconds, label_seconds, graph_seconds, feature_seconds;
     double sample_seconds, encode_seconds, forward_seconds, backward_seconds, evaluate_seconds;
     double input_seconds, expert_seconds;

@@ -128,6 +128,25 @@ moe_cascade_choose(const moe_cascade_curve *curve, double budget)
     return p;
 }
 
+double
+moe_cascade_reads(int64_t n, const float *reading, const bool *stops)
+{
+    double all = 0, read = 0;
+    int64_t known = 0, asked = 0;
+    for (int64_t i = 0; i < n; i++)
+    {
+        if (isnan(reading[i]))
+            continue;
+        known++;
+        all += reading[i];
+        asked += !stops[i];
+        read += stops[i] ? 0 : reading[i];
+    }
+    if (all > 0)
+        return read / all;
+    return known > 0 ? (double) asked / (double) known : NAN;
+}
+
 void
 moe_cascade_write(const moe_cascade_curve *curve, moe_buffer *buffer)
 {

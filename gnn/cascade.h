@@ -51,6 +51,12 @@ moe_code moe_cascade_measure(moe_job *job, moe_task_type task, int n_classes, co
 /* The point by which the fewest rows stop early of those that read at most a share `budget`. */
 int moe_cascade_choose(const moe_cascade_curve *curve, double budget);
 
+/*
+ * The share of their reading that n rows do of which some stop early: stops [n]; reading [n] as of moe_cascade_rows.
+ * NaN where none is known.
+ */
+double moe_cascade_reads(int64_t n, const float *reading, const bool *stops);
+
 void moe_cascade_write(const moe_cascade_curve *curve, moe_buffer *buffer);
 /* Hostile input is refused with MOE_CORRUPT. */
 moe_code moe_cascade_read(moe_reader *reader, moe_cascade_curve *out);

@@ -1,10 +1,11 @@
 /*
  * mixture_private.h: what the files of a mixture share.
  *
- * mixture.c        experts, router and calibration fitted and asked
- * mixture_early.c  rows that the glance expert answers alone
- * mixture_path.c   one row's way through it, followed with other inputs
- * mixture_store.c  all of it as bytes
+ * mixture.c          experts, router and calibration fitted
+ * mixture_predict.c  seeds answered, batch by batch
+ * mixture_early.c    rows that the glance expert answers alone
+ * mixture_path.c     one row's way through it, followed with other inputs
+ * mixture_store.c    all of it as bytes
  */
 #ifndef MOE_MIXTURE_PRIVATE_H
 #define MOE_MIXTURE_PRIVATE_H

@@ -33,6 +33,7 @@ INSERT INTO pool SELECT 'regclass[]', v FROM unnest(ARRAY['NULL::regclass[]', ''
     '''[-5:-4]={orders,customers}''::regclass[]', 'ARRAY[0]::regclass[]']) AS v;
 INSERT INTO pool SELECT 'text[]', v FROM unnest(ARRAY['NULL::text[]', '''{}''::text[]', '''{NULL}''::text[]', '''{orders.placed_at}''::text[]', '''{orders.none,orders.placed_at}''::text[]', '''{{a,b},{c,d}}''::text[]', '''{"","."}''::text[]',
     '''{model=00000000-0000-0000-0000-000000000000}''::text[]', '''{model=x}''::text[]', '''{model}''::text[]', '''{colour=red}''::text[]']) AS v;
+INSERT INTO pool SELECT 'float8[]', v FROM unnest(ARRAY['NULL::float8[]', '''{}''::float8[]', '''{NULL}''::float8[]', '''{0,0.5,1}''::float8[]', '''{{0},{1}}''::float8[]', '''{NaN}''::float8[]', '''{-0.1,2}''::float8[]', '''{infinity}''::float8[]', 'array_fill(0.5::float8, ARRAY[101])']) AS v;
 INSERT INTO pool SELECT 'bigint', v FROM unnest(ARRAY['NULL::bigint', '0', '1', '-1', '9223372036854775807']) AS v;
 INSERT INTO pool SELECT 'boolean', v FROM unnest(ARRAY['NULL::bool', 'true', 'false']) AS v;
 INSERT INTO pool SELECT 'oid', v FROM unnest(ARRAY['NULL::oid', '0::oid', '4294967295::oid', '''pg_foreign_table''::regclass::oid', '''pg_foreign_server''::regclass::oid', '''m''::regclass::oid', '''moe_ml.predict(text,text,timestamptz)''::regprocedure::oid']) AS v;
@@ -61,7 +62,7 @@ BEGIN
 END $f$;
 CREATE FUNCTION drawn(wanted regtype) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
-    IF wanted::text ~ '\[\]|name|timestamp' AND random() < 0.6 THEN -- what may be left out
+    IF wanted <> 'float8[]'::regtype AND wanted::text ~ '\[\]|name|timestamp' AND random() < 0.6 THEN -- what may be left out
         RETURN 'NULL::' || wanted;
     END IF;
     RETURN coalesce((SELECT value FROM pool WHERE type = wanted ORDER BY random() LIMIT 1), 'NULL::' || wanted);

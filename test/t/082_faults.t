@@ -2,7 +2,7 @@
 # statement ends in an error that says so, or does without; nothing is lost, and nothing half-made stays.
 #
 # The library is linked for the test so that a call fails on request (test/faults). MOE_ML_FAULTS says how many moments
-# of each kind are tried (60), MOE_ML_SEED which; 2000 are all.
+# of each kind are tried (2000, which are all), MOE_ML_SEED which.
 use strict;
 use warnings;
 use Test::More;
@@ -10,7 +10,7 @@ use File::Copy;
 use MoeServer;
 use MoeShop;
 
-my $moments = $ENV{MOE_ML_FAULTS} // 60;
+my $moments = $ENV{MOE_ML_FAULTS} // 2000;
 my $seed = $ENV{MOE_ML_SEED} // 1;
 srand($seed);
 note("seed $seed");

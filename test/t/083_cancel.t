@@ -62,8 +62,7 @@ for my $name (sort keys %ask)
         if ($err =~ /canceling statement due to statement timeout/)
         {
             $cancelled++;
-            # A question of several statements may be cancelled in the last as well as in the first.
-            $longest = max($longest, $took - $limit) if $ask{$name} !~ /;/;
+            $longest = max($longest, $took - $limit);
         }
         elsif ($err ne '' || $out ne $answer)
         {
@@ -78,7 +77,8 @@ for my $name (sort keys %ask)
     is($changed, 0, 'and the session predicts as before');
     is($session->query($ask{$name}), $answer, 'and answers as before');
 }
-note sprintf 'the longest time from a limit to the end of its statement: %d ms', $longest;
+# Meant to be 100 ms (bench/cancel); a machine under load takes longer to wake a process.
+cmp_ok($longest, '<', 1000, sprintf 'none takes long to end: %d ms at most', $longest);
 is($server->query('SELECT ' . stored_sql()), $stored, 'nothing stored has changed');
 is($server->query(broken_sql()), '', 'and every model is whole');
 unlike($server->log, qr/PANIC|TRAP|terminated by signal|leak/, 'nothing to worry about is in the log');

@@ -65,9 +65,11 @@ check_point(const made *m, int classes, const moe_cascade_point *point)
     moe_task_type task = classes > 1 ? MOE_MULTICLASS : MOE_BINARY;
     int k = classes > 1 ? classes : 1;
     double loss = 0, asked = 0, read = 0, all = 0;
+    bool stopped[N];
     for (int i = 0; i < N; i++)
     {
-        bool stops = moe_cascade_worth(task, classes, m->early + i * k, m->expected[i]) <= (float) point->threshold;
+        bool stops = stopped[i] =
+            moe_cascade_worth(task, classes, m->early + i * k, m->expected[i]) <= (float) point->threshold;
         const float *said = (stops ? m->early : m->full) + i * k;
         double p = k > 1 ? said[(int) m->label[i]] : m->label[i] > 0.5f ? said[0] : 1 - (double) said[0];
         loss -= log(p) / N;
@@ -78,6 +80,17 @@ check_point(const made *m, int classes, const moe_cascade_point *point)
     assert_float_equal(point->loss, loss, 1e-6);
     assert_float_equal(point->asked, asked, 1e-9);
     assert_float_equal(point->reads, read / all, 1e-9);
+    assert_float_equal(moe_cascade_reads(N, m->reading, stopped), read / all, 1e-9);
+}
+
+static void
+reading_that_is_not_known_or_nothing_is_left_out_of_its_share(void **state)
+{
+    bool stops[] = {true, false, false, true};
+    float some[] = {3, NAN, 1, 0}, nothing[] = {0, 0, NAN, 0}, unknown[] = {NAN, NAN, NAN, NAN};
+    assert_float_equal(moe_cascade_reads(4, some, stops), 0.25, 0);
+    assert_float_equal(moe_cascade_reads(4, nothing, stops), 1.0 / 3, 1e-12);
+    assert_true(isnan(moe_cascade_reads(4, unknown, stops)) && isnan(moe_cascade_reads(0, NULL, NULL)));
 }
 
 static void
@@ -232,6 +245,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_point_is_what_its_threshold_gives),
+        cmocka_unit_test(reading_that_is_not_known_or_nothing_is_left_out_of_its_share),
         cmocka_unit_test(easy_rows_are_saved_for_nothing),
         cmocka_unit_test(rows_with_much_to_read_stop_first),
         cmocka_unit_test(where_there_is_nothing_to_read_rows_count),
