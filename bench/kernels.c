@@ -2,8 +2,10 @@
  * kernels.c: measures the cases of kernel_cases.c; built and described by bench/kernels.
  *
  * A call is repeated in batches long enough for the clock, ending with a
- * download, which waits for a device; the best batch counts, as whatever else
- * runs on the machine can only add to it.
+ * download, which waits for a device. What the machine can do is measured in
+ * turn with it, batch by batch: what memory gives changes from second to
+ * second on a shared machine, by a factor of two, and only what was measured
+ * side by side can be compared. Medians of the rounds count.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,10 +32,24 @@ typedef struct options
     const char *module;
 } options;
 
+#define ROUNDS_LEAST 7
+#define ROUNDS_MOST  400
+#define SECONDS_EACH 0.3 /* of one of those measured in turn */
+
+/* One of those that are measured in turn. */
+typedef struct timed
+{
+    bench b;
+    bench_fn run;
+    int count;                   /* calls a batch */
+    double seconds[ROUNDS_MOST]; /* of one call, round by round */
+} timed;
+
+/* What the machine can do: measured in turn with each operation. */
 typedef struct ceilings
 {
-    double copy[2]; /* bytes a second: in the cache, beyond it */
-    double product; /* operations a second */
+    timed copy[2]; /* in the cache, beyond it */
+    timed product;
 } ceilings;
 
 void
@@ -66,25 +82,56 @@ batch_seconds(bench *b, bench_fn run, int count)
     return (now(b->clock) - start) / (b->clock == CLOCK_MONOTONIC ? 1 : moe_job_threads(b->job));
 }
 
-/* Seconds of one call. */
-static double
-call_seconds(bench *b, bench_fn run)
+/* Make the arrays, and find how many calls a batch takes. */
+static void
+prepare(timed *t, const bench *start, bench_size size, bench_fn run)
 {
-    double least = moe_job_device(b->job) == NULL ? 1e-3 : 2e-2;
+    bench *b = &t->b;
+    double least = moe_job_device(start->job) == NULL ? 1e-3 : 2e-2;
+    *b = *start;
+    b->size = size;
+    t->run = run;
     b->first = true;
     batch_seconds(b, run, 1);
     b->first = false;
     bench_check(b);
     double once = batch_seconds(b, run, 1);
-    int count = once > least ? 1 : (int) (least / (once + 1e-9)) + 1;
-    double best = once, start = now(CLOCK_MONOTONIC);
-    for (int i = 0; (i < 5 || now(CLOCK_MONOTONIC) - start < 0.3) && (i < 1 || now(CLOCK_MONOTONIC) - start < 5); i++)
+    t->count = once > least ? 1 : (int) (least / (once + 1e-9)) + 1;
+}
+
+/* Take turns; the number of rounds. */
+static int
+take_turns(timed *const *turns, int n)
+{
+    double start = now(CLOCK_MONOTONIC);
+    int rounds = 0;
+    while (rounds < ROUNDS_MOST && (rounds < ROUNDS_LEAST || now(CLOCK_MONOTONIC) - start < n * SECONDS_EACH))
     {
-        double seconds = batch_seconds(b, run, count) / count;
-        best = seconds < best ? seconds : best;
+        for (int i = 0; i < n; i++)
+            turns[i]->seconds[rounds] = batch_seconds(&turns[i]->b, turns[i]->run, turns[i]->count) / turns[i]->count;
+        rounds++;
     }
-    bench_check(b);
-    return best;
+    for (int i = 0; i < n; i++)
+        bench_check(&turns[i]->b);
+    return rounds;
+}
+
+static int
+compare_doubles(const void *a, const void *b)
+{
+    double x = *(const double *) a, y = *(const double *) b;
+    return (x > y) - (x < y);
+}
+
+/* Of x[i] / y[i], or of x where y is NULL. */
+static double
+median(const double *x, const double *y, int n)
+{
+    double sorted[ROUNDS_MOST];
+    for (int i = 0; i < n; i++)
+        sorted[i] = y == NULL ? x[i] : x[i] / y[i];
+    qsort(sorted, (size_t) n, sizeof *sorted, compare_doubles);
+    return n % 2 == 1 ? sorted[n / 2] : (sorted[n / 2 - 1] + sorted[n / 2]) / 2;
 }
 
 static void
@@ -135,6 +182,9 @@ copy(bench *b)
         moe_device_copy(b->job, b->slot[1], b->slot[0], (size_t) n * sizeof(float));
         return;
     }
+    /* Memory that was never written is one page of zeros, which the cache holds. */
+    if (b->first)
+        memset(b->slot[0], 1, (size_t) n * sizeof(float));
     copied c = {b->slot[0], b->slot[1]};
     moe_parallel(b->job, n, 32768, copy_range, &c);
 }
@@ -167,7 +217,6 @@ random_rows(bench *b)
         b->slot[i] = moe_device_alloc(b->job, i == 1 ? rows : rows * RANDOM_COLS, sizeof(float));
     bench_check(b);
     int32_t *index = b->slot[1];
-    /* Memory that was never written is one page of zeros. */
     if (b->first)
         memset(b->slot[0], 1, (size_t) (rows * RANDOM_COLS) * sizeof(float));
     for (int64_t i = 0; b->first && i < rows; i++)
@@ -184,6 +233,9 @@ product(bench *b)
     for (int i = 0; b->first && i < 3; i++)
         b->slot[i] = moe_device_alloc(b->job, n * n, sizeof(float));
     bench_check(b);
+    for (int i = 0; b->first && moe_job_device(b->job) == NULL && i < 2; i++)
+        for (int64_t j = 0; j < n * n; j++)
+            ((float *) b->slot[i])[j] = (float) (j % 7);
     b->bytes = 12.0 * (double) (n * n);
     b->operations = 2.0 * (double) (n * n * n);
     if (moe_job_device(b->job) != NULL)
@@ -192,16 +244,24 @@ product(bench *b)
         moe_gemm(b->job, false, false, n, n, n, b->slot[0], n, b->slot[1], n, 0, b->slot[2], n);
 }
 
-/* Print a line; a rate that does not apply is 0, a ceiling that is not there is 0. */
+/*
+ * Print a line of what was measured in `rounds` turns. Shares are those of the same rounds; NULL: there is no such
+ * ceiling.
+ */
 static void
-report(const options *o, const bench *b, const char *name, double seconds, double copied, double multiplied)
+report(const options *o, const char *name, const timed *t, const timed *copied, const timed *multiplied, int rounds)
 {
     char size[64];
-    double bytes = b->bytes / seconds, operations = b->operations / seconds;
+    const bench *b = &t->b;
+    double seconds = median(t->seconds, NULL, rounds);
+    double bytes = b->bytes / seconds, operations = b->operations / seconds, of_copy = 0, of_sgemm = 0;
     int length = snprintf(size, sizeof size, "%lld x %lld", (long long) b->size.rows, (long long) b->size.cols);
     if (b->size.other > 0)
         snprintf(size + length, sizeof size - (size_t) length, " x %lld", (long long) b->size.other);
-    double of_copy = copied > 0 ? bytes / copied : 0, of_sgemm = multiplied > 0 ? operations / multiplied : 0;
+    if (copied != NULL)
+        of_copy = median(copied->seconds, t->seconds, rounds) * b->bytes / copied->b.bytes;
+    if (multiplied != NULL)
+        of_sgemm = median(multiplied->seconds, t->seconds, rounds) * b->operations / multiplied->b.operations;
     if (o->json)
         printf("{\"benchmark\": \"kernels\", \"operation\": \"%s\", \"size\": \"%s\", \"backend\": \"%s\", "
                "\"threads\": %d, \"ms\": %.5f, \"gb_s\": %.3f, \"of_copy\": %.3f, \"gflop_s\": %.3f, "
@@ -214,34 +274,49 @@ report(const options *o, const bench *b, const char *name, double seconds, doubl
     fflush(stdout);
 }
 
+/* `run` in turn with a copy, and with `against` or, where it counts operations, the product of all. */
 static void
-measure_ceilings(const options *o, const bench *start, ceilings *c)
+measure(const options *o, const bench *start, ceilings *c, const char *name, bench_size size, bench_fn run,
+        bench_fn against)
 {
-    const struct
-    {
-        const char *name;
-        bench_fn run;
-        bench_size size;
-    } ceiling[] = {{"copy", copy, {COPIED_IN_CACHE, 1}},
-                   {"copy", copy, {COPIED_BEYOND, 1, 0, true}},
-                   {"sgemm", product, {PRODUCT, PRODUCT, PRODUCT}},
-                   {"random_rows", random_rows, {COPIED_BEYOND / RANDOM_COLS, RANDOM_COLS, 0, true}}};
-    for (int i = 0; i < (moe_job_device(start->job) == NULL ? 4 : 3); i++)
-    {
-        bench b = *start;
-        b.size = ceiling[i].size;
-        double seconds = call_seconds(&b, ceiling[i].run);
-        if (ceiling[i].run == copy)
-            c->copy[i] = b.bytes / seconds;
-        if (ceiling[i].run == product)
-            c->product = b.operations / seconds;
-        report(o, &b, ceiling[i].name, seconds, c->copy[b.size.beyond], c->product);
-        release(&b);
-    }
+    static timed t, dense;
+    timed *copied = &c->copy[size.beyond], *multiplied = NULL;
+    prepare(&t, start, size, run);
+    if (against != NULL)
+        prepare(multiplied = &dense, start, size, against);
+    else if (t.b.operations > 0)
+        multiplied = &c->product;
+    timed *turns[] = {&t, copied, multiplied};
+    int rounds = take_turns(turns, multiplied == NULL ? 2 : 3);
+    report(o, name, &t, copied, multiplied, rounds);
+    release(&t.b);
+    if (against != NULL)
+        release(&dense.b);
 }
 
 static void
-measure_case(const options *o, const bench *start, const ceilings *c, const bench_case *k)
+prepare_ceilings(const bench *start, ceilings *c)
+{
+    prepare(&c->copy[0], start, (bench_size){COPIED_IN_CACHE, 1}, copy);
+    prepare(&c->copy[1], start, (bench_size){COPIED_BEYOND, 1, 0, true}, copy);
+    prepare(&c->product, start, (bench_size){PRODUCT, PRODUCT, PRODUCT}, product);
+}
+
+static void
+measure_ceilings(const options *o, const bench *start, ceilings *c)
+{
+    timed *turns[] = {&c->copy[0], &c->copy[1], &c->product};
+    int rounds = take_turns(turns, 3);
+    for (int i = 0; i < 2; i++)
+        report(o, "copy", &c->copy[i], &c->copy[i], NULL, rounds);
+    report(o, "sgemm", &c->product, NULL, &c->product, rounds);
+    if (moe_job_device(start->job) == NULL)
+        measure(o, start, c, "random_rows", (bench_size){COPIED_BEYOND / RANDOM_COLS, RANDOM_COLS, 0, true},
+                random_rows, NULL);
+}
+
+static void
+measure_case(const options *o, const bench *start, ceilings *c, const bench_case *k)
 {
     bool naive = strcmp(start->backend->name, "reference") == 0;
     if (*(void *const *) ((const char *) start->backend + k->operation) == NULL)
@@ -250,24 +325,8 @@ measure_case(const options *o, const bench *start, const ceilings *c, const benc
         return;
     }
     for (const bench_size *size = k->sizes; size->rows > 0; size++)
-    {
-        if (naive && size->beyond)
-            continue;
-        double multiplied = c->product;
-        if (k->against != NULL)
-        {
-            bench dense = *start;
-            dense.size = *size;
-            double seconds = call_seconds(&dense, k->against);
-            multiplied = dense.operations / seconds;
-            release(&dense);
-        }
-        bench b = *start;
-        b.size = *size;
-        double seconds = call_seconds(&b, k->run);
-        report(o, &b, k->name, seconds, c->copy[size->beyond], multiplied);
-        release(&b);
-    }
+        if (!naive || !size->beyond)
+            measure(o, start, c, k->name, *size, k->run, k->against);
 }
 
 static bool
@@ -327,7 +386,7 @@ main(int argc, char **argv)
     options o = {.threads = 1, .device = "cpu", .module = "."};
     char reason[512];
     bench b = {0};
-    ceilings c = {0};
+    static ceilings c;
     if (!parse(argc, argv, &o))
     {
         fprintf(stderr,
@@ -356,10 +415,14 @@ main(int argc, char **argv)
                o.threads == 1 ? "" : "s", moe_blas_version() == NULL ? "" : ", ",
                moe_blas_version() == NULL ? "" : moe_blas_version(), "operation", "size", "ms", "GB/s", "of copy",
                "GFLOP/s", "of sgemm");
+    prepare_ceilings(&b, &c);
     measure_ceilings(&o, &b, &c);
     for (int i = 0; i < bench_case_count; i++)
         if (o.only == NULL || strcmp(o.only, bench_cases[i].name) == 0)
             measure_case(&o, &b, &c, &bench_cases[i]);
+    release(&c.copy[0].b);
+    release(&c.copy[1].b);
+    release(&c.product.b);
     moe_job_destroy(b.job);
     return 0;
 }
