@@ -8,7 +8,8 @@ from statistics import median
 import numpy as np
 
 ROUNDS = (5, 40)  # at least, at most
-SECONDS = 2.0     # between them: for so long
+SECONDS = 4.0     # between them: for so long
+BATCH = 30.0      # milliseconds that the calls of a turn take, at least
 
 
 class Program:
@@ -21,9 +22,9 @@ class Program:
         command = [args.binary, benchmark, self.work, str(args.threads), *map(str, parameters)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    def run(self, command):
-        """Milliseconds that the command took: (wall, processor)."""
-        self.process.stdin.write(command + "\n")
+    def run(self, command, calls=0):
+        """Milliseconds of one of so many calls, after one that does not count: (wall, processor)."""
+        self.process.stdin.write(f"{command} {calls}\n")
         self.process.stdin.flush()
         line = self.process.stdout.readline()
         if not line:
@@ -41,20 +42,23 @@ class Program:
         self.process.wait()
 
 
-def timed(call):
-    began, worked = time.perf_counter(), time.process_time()
+def timed(call, calls):
+    """The same of a call of Python's."""
     call()
-    return 1e3 * (time.perf_counter() - began), 1e3 * (time.process_time() - worked)
+    began, worked = time.perf_counter(), time.process_time()
+    for _ in range(calls):
+        call()
+    return 1e3 * (time.perf_counter() - began) / calls, 1e3 * (time.process_time() - worked) / calls
 
 
 def measure(args, program, command, peers):
-    """Milliseconds of moe_ml and of each peer {name: call}, each called once beforehand.
+    """Milliseconds of moe_ml and of each peer {name: call}, in turns of some calls each, the first of which does not count.
 
     Of wall time the median; on a busy machine the least of processor time, which a thread that waits does not spend.
     """
-    sides = {"moe_ml": lambda: program.run(command), **{name: lambda c=call: timed(c) for name, call in peers.items()}}
-    for side in sides.values():
-        side()
+    sides = {"moe_ml": lambda calls: program.run(command, calls),
+             **{name: lambda calls, c=call: timed(c, calls) for name, call in peers.items()}}
+    calls = {name: max(1, int(BATCH / side(1)[0] + 1)) for name, side in sides.items()}
     times = {name: [] for name in sides}
     began = time.perf_counter()
     for turn in range(ROUNDS[1]):
@@ -62,7 +66,7 @@ def measure(args, program, command, peers):
             break
         for name, side in sides.items():
             time.sleep(0.003)  # until the other side's threads have stopped spinning
-            times[name].append(side())
+            times[name].append(side(calls[name]))
     return {name: min(cpu for _, cpu in t) if args.busy else median(wall for wall, _ in t) for name, t in times.items()}
 
 
