@@ -161,8 +161,8 @@ typedef struct moe_backend
                             float *out);
     /*
      * out [s->rows, cols]: the largest of each row's x[index[k]] times weight, column by column; 0 where a row has
-     * no entry but -1. argmax [s->rows, cols]: the entry k it came from, the first of equals, -1 for none. NaN counts
-     * as smaller than any number.
+     * no entry but -1. argmax [s->rows, cols]: the entry k it came from, the first of equals, -1 for none; NULL:
+     * not asked for. NaN counts as smaller than any number.
      */
     void (*aggregate_max)(moe_job *job, const moe_sparse *s, int64_t cols, const float *x, float *out, int32_t *argmax);
     /*

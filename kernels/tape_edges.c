@@ -83,6 +83,19 @@ typedef struct edges_op
     int32_t *argmax;
 } edges_op;
 
+/* The maxima, and where they came from if that is wanted; false: out of memory. */
+static bool
+find_maxima(moe_tape *tape, edges_op *max, bool wanted)
+{
+    const moe_var *x = max->op.in[0];
+    if (wanted)
+        max->argmax = moe_tape_array(tape, moe_size(max->op.out), sizeof *max->argmax);
+    if (wanted && max->argmax == NULL)
+        return false;
+    tape->backend->aggregate_max(tape->job, &max->s, x->cols, x->value, max->op.out->value, max->argmax);
+    return true;
+}
+
 static void
 max_backward(moe_tape *tape, moe_op *op)
 {
@@ -92,6 +105,9 @@ max_backward(moe_tape *tape, moe_op *op)
     int32_t *entry;
     bool add;
     float *g = moe_gradient(tape, x, &add);
+    /* Outside training there is seldom a way back, and nothing was kept for it. */
+    if (g != NULL && max->argmax == NULL && !find_maxima(tape, max, true))
+        return;
     if (g != NULL && moe_transpose_sparse(tape, &max->s, 1, max->present, x->rows, &entry, &transposed))
         tape->backend->aggregate_max_backward(tape->job, &transposed, entry, x->cols, max->argmax, op->out->gradient,
                                               add, g);
@@ -110,10 +126,8 @@ moe_aggregate_max(moe_tape *tape, moe_var *x, const int64_t *offset, const int32
         return NULL;
     max->present = present;
     max->s = (moe_sparse){.rows = n, .entries = offset[n], .offset = offset, .index = index, .weight = weight};
-    max->argmax = moe_tape_array(tape, moe_size(max->op.out), sizeof *max->argmax);
-    if (max->argmax == NULL || !moe_upload_sparse(tape, &max->s, 1))
+    if (!moe_upload_sparse(tape, &max->s, 1) || !find_maxima(tape, max, tape->training && x->needs_gradient))
         return NULL;
-    tape->backend->aggregate_max(tape->job, &max->s, x->cols, x->value, max->op.out->value, max->argmax);
     return moe_finish(tape, max);
 }
 

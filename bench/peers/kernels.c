@@ -135,7 +135,7 @@ aggregate_run(bool both)
     const moe_sparse *s = &sum.matrix;
     bool weighted = s->weight != NULL || s->reduce == MOE_MEAN || sum.max;
     if (sum.max)
-        backend->aggregate_max(job, s, sum.cols, sum.x, sum.out, sum.argmax);
+        backend->aggregate_max(job, s, sum.cols, sum.x, sum.out, both ? sum.argmax : NULL);
     else
         backend->aggregate(job, s, sum.cols, sum.x, false, sum.out);
     if (!both)

@@ -4,13 +4,12 @@
  * of each entry.
  *
  * Walked as in aggregate.c. The maximum keeps, in registers, the largest value
- * and the entry's number side by side, and takes both under one mask.
+ * and, where it is asked for, the entry's number beside it, and takes both
+ * under one mask.
  */
 #include "kernels/cpu/sparse.h"
 
 #define MAX_VECTORS 4 /* of values, as many of entry numbers */
-
-typedef int32_t mask_lanes __attribute__((vector_size(MOE_LANES * sizeof(int32_t)), aligned(4), may_alias));
 
 typedef struct max_product
 {
@@ -28,58 +27,63 @@ typedef struct max_strip
     int32_t entry[MOE_STRIP];
 } max_strip;
 
-/* `vectors` (a constant) lanes of columns; without `more`, the first row is the first candidate. */
+/*
+ * `vectors` lanes of columns; without `more`, the first row is the first candidate. vectors and numbered, whether there
+ * is an argmax, are constants.
+ */
 MOE_INLINE void
-max_block(int vectors, const max_strip *strip, bool more, float *out, int32_t *argmax, int64_t j)
+max_block(int vectors, bool numbered, const max_strip *strip, bool more, float *out, int32_t *argmax, int64_t j)
 {
     moe_lanes best[MAX_VECTORS];
-    mask_lanes from[MAX_VECTORS] = {{0}};
+    moe_whole_lanes from[MAX_VECTORS] = {{0}};
     for (int v = 0; v < vectors; v++)
     {
         int64_t at = j + v * MOE_LANES;
         if (more)
         {
             best[v] = MOE_LANES_AT(out + at);
-            from[v] = *(const mask_lanes *) (argmax + at);
+            if (numbered)
+                from[v] = *(const moe_whole_lanes *) (argmax + at);
         }
         else
         {
             best[v] = strip->rows.weight[0] * MOE_LANES_AT(strip->rows.row[0] + at);
-            from[v] = (mask_lanes){0} + strip->entry[0];
+            from[v] = (moe_whole_lanes){0} + strip->entry[0];
         }
     }
     for (int i = more ? 0 : 1; i < strip->rows.n; i++)
     {
         const float *row = strip->rows.row[i] + j;
-        mask_lanes entry = (mask_lanes){0} + strip->entry[i];
+        moe_whole_lanes entry = (moe_whole_lanes){0} + strip->entry[i];
         for (int v = 0; v < vectors; v++)
         {
             moe_lanes value = strip->rows.weight[i] * MOE_LANES_AT(row + v * MOE_LANES);
-            /* Not "greater": what is compared with a NaN at hand wins, unless it is one itself. */
-            mask_lanes wins = ~(value <= best[v]) & (value == value);
-            best[v] = (moe_lanes) ((wins & (mask_lanes) value) | (~wins & (mask_lanes) best[v]));
-            from[v] = (wins & entry) | (~wins & from[v]);
+            if (numbered)
+                moe_keep_larger(value, entry, &best[v], &from[v]);
+            else
+                best[v] = MOE_LARGER_NUMBER(value, best[v]);
         }
     }
     for (int v = 0; v < vectors; v++)
     {
         MOE_LANES_AT(out + j + v * MOE_LANES) = best[v];
-        *(mask_lanes *) (argmax + j + v * MOE_LANES) = from[v];
+        if (numbered)
+            *(moe_whole_lanes *) (argmax + j + v * MOE_LANES) = from[v];
     }
 }
 
 MOE_INLINE void
-max_strip_into(const max_strip *strip, int64_t cols, bool more, float *out, int32_t *argmax)
+max_strip_into(bool numbered, const max_strip *strip, int64_t cols, bool more, float *out, int32_t *argmax)
 {
     int64_t j = 0;
     for (; j + MAX_VECTORS * MOE_LANES <= cols; j += MAX_VECTORS * MOE_LANES)
-        max_block(MAX_VECTORS, strip, more, out, argmax, j);
+        max_block(MAX_VECTORS, numbered, strip, more, out, argmax, j);
     for (; j + MOE_LANES <= cols; j += MOE_LANES)
-        max_block(1, strip, more, out, argmax, j);
+        max_block(1, numbered, strip, more, out, argmax, j);
     for (; j < cols; j++)
     {
         float best = more ? out[j] : strip->rows.weight[0] * strip->rows.row[0][j];
-        int32_t from = more ? argmax[j] : strip->entry[0];
+        int32_t from = more && numbered ? argmax[j] : strip->entry[0];
         for (int i = more ? 0 : 1; i < strip->rows.n; i++)
         {
             float value = strip->rows.weight[i] * strip->rows.row[i][j];
@@ -88,25 +92,24 @@ max_strip_into(const max_strip *strip, int64_t cols, bool more, float *out, int3
             from = wins ? strip->entry[i] : from;
         }
         out[j] = best;
-        argmax[j] = from;
+        if (numbered)
+            argmax[j] = from;
     }
 }
 
-static void
-aggregate_max_range(int64_t begin, int64_t end, void *arg)
+/* The work [begin, end); numbered is a constant. */
+MOE_INLINE void
+max_range(bool numbered, const max_product *m, int64_t begin, int64_t end)
 {
-    const max_product *m = arg;
     const moe_sparse *s = m->s;
     int64_t cols = m->cols;
     int64_t known = moe_sparse_begin(s, s->rows) - MOE_AHEAD;
     max_strip strip;
-    if (moe_job_cancelled(m->job))
-        return;
     int64_t last = moe_row_at(s->rows, s->offset, s->width, end);
     for (int64_t i = moe_row_at(s->rows, s->offset, s->width, begin); i < last; i++)
     {
         float *out = m->out + i * cols;
-        int32_t *argmax = m->argmax + i * cols;
+        int32_t *argmax = numbered ? m->argmax + i * cols : NULL;
         bool more = false;
         int64_t to = moe_sparse_begin(s, i + 1);
         strip.rows.n = 0;
@@ -118,7 +121,7 @@ aggregate_max_range(int64_t begin, int64_t end, void *arg)
                 continue;
             if (strip.rows.n == MOE_STRIP)
             {
-                max_strip_into(&strip, cols, more, out, argmax);
+                max_strip_into(numbered, &strip, cols, more, out, argmax);
                 more = true;
                 strip.rows.n = 0;
             }
@@ -127,13 +130,26 @@ aggregate_max_range(int64_t begin, int64_t end, void *arg)
             strip.rows.weight[strip.rows.n++] = s->weight == NULL ? 1 : s->weight[k];
         }
         if (strip.rows.n > 0)
-            max_strip_into(&strip, cols, more, out, argmax);
+            max_strip_into(numbered, &strip, cols, more, out, argmax);
         else
         {
             memset(out, 0, (size_t) cols * sizeof(float));
-            memset(argmax, 0xff, (size_t) cols * sizeof(int32_t));
+            if (numbered)
+                memset(argmax, 0xff, (size_t) cols * sizeof(int32_t));
         }
     }
+}
+
+static void
+aggregate_max_range(int64_t begin, int64_t end, void *arg)
+{
+    const max_product *m = arg;
+    if (moe_job_cancelled(m->job))
+        return;
+    if (m->argmax != NULL)
+        max_range(true, m, begin, end);
+    else
+        max_range(false, m, begin, end);
 }
 
 void
@@ -169,9 +185,9 @@ max_gradient_block(int vectors, const max_gradient *m, int64_t from, int64_t to,
         const int32_t *argmax = m->argmax + m->t->index[k] * m->cols + j;
         for (int v = 0; v < vectors; v++)
         {
-            mask_lanes mask = *(const mask_lanes *) (argmax + v * MOE_LANES) == m->entry[k];
+            moe_whole_lanes mask = *(const moe_whole_lanes *) (argmax + v * MOE_LANES) == m->entry[k];
             moe_lanes part = weight * MOE_LANES_AT(gy + v * MOE_LANES);
-            sum[v] += (moe_lanes) (mask & (mask_lanes) part);
+            sum[v] += (moe_lanes) (mask & (moe_whole_lanes) part);
         }
     }
     for (int v = 0; v < vectors; v++)

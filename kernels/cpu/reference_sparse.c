@@ -78,7 +78,8 @@ moe_reference_aggregate_max(moe_job *job, const moe_sparse *s, int64_t cols, con
                 }
             }
             out[i * cols + j] = best;
-            argmax[i * cols + j] = from;
+            if (argmax != NULL)
+                argmax[i * cols + j] = from;
         }
     }
 }

@@ -26,6 +26,7 @@ moe_choose(moe_whole_lanes mask, moe_lanes a, moe_lanes b)
 #include <immintrin.h>
 #define MOE_STORE_PAST(to, value) _mm512_stream_ps(to, (__m512) (value))
 #define MOE_LARGER(a, b)          ((moe_lanes) _mm512_max_ps((__m512) (a), (__m512) (b)))
+#define MOE_LARGER_NUMBER(a, b)   ((moe_lanes) _mm512_range_ps((__m512) (a), (__m512) (b), 5))
 #elif defined(__AVX__) && MOE_LANES == 8
 #include <immintrin.h>
 #define MOE_STORE_PAST(to, value) _mm256_stream_ps(to, (__m256) (value))
@@ -36,6 +37,30 @@ moe_choose(moe_whole_lanes mask, moe_lanes a, moe_lanes b)
 #define MOE_LARGER(a, b)          ((moe_lanes) _mm_max_ps((__m128) (a), (__m128) (b)))
 #else
 #define MOE_LARGER(a, b) moe_choose((a) > (b), a, b)
+#endif
+
+/*
+ * best becomes the larger of itself and value, lane by lane, and `from` the number where that is value: where value is
+ * a number and best is not, or is smaller.
+ */
+MOE_INLINE void
+moe_keep_larger(moe_lanes value, moe_whole_lanes number, moe_lanes *best, moe_whole_lanes *from)
+{
+#ifdef MOE_LARGER_NUMBER
+    __m512 a = (__m512) value, b = (__m512) *best;
+    __mmask16 larger = _mm512_mask_cmp_ps_mask(_mm512_cmp_ps_mask(a, a, _CMP_ORD_Q), a, b, _CMP_NLE_UQ);
+    *best = (moe_lanes) _mm512_mask_mov_ps(b, larger, a);
+    *from = (moe_whole_lanes) _mm512_mask_mov_epi32((__m512i) *from, larger, (__m512i) number);
+#else
+    moe_whole_lanes larger = ~(value <= *best) & (value == value);
+    *best = moe_choose(larger, value, *best);
+    *from = (larger & number) | (~larger & *from);
+#endif
+}
+
+/* The same without numbers. Which zero is the larger, of two of different sign, is not said. */
+#ifndef MOE_LARGER_NUMBER
+#define MOE_LARGER_NUMBER(a, b) moe_choose(~((a) <= (b)) & ((a) == (a)), a, b)
 #endif
 
 /*

@@ -29,7 +29,8 @@ max_rows(moe_sparse s, int64_t cols, const float *__restrict__ x, float *__restr
             }
         }
         out[item] = best;
-        argmax[item] = from;
+        if (argmax != NULL)
+            argmax[item] = from;
     }
 }
 
