@@ -6,6 +6,8 @@
  * in registers while the sources of a row pass, and the result is written
  * once. A row of more than MOE_STRIP sources is summed a strip at a time, so
  * that each source is read from memory once though it takes several blocks.
+ * Where a row is one block there is no need to note which sources make a
+ * strip, which costs as much as to add them.
  */
 #include "kernels/cpu/sparse.h"
 
@@ -43,6 +45,67 @@ typed_row_at(const typed_product *p, int64_t work)
     return low;
 }
 
+/* out = or += sum, which begins anew. */
+MOE_INLINE void
+put_block(int vectors, moe_lanes *sum, bool add, float *out)
+{
+    for (int v = 0; v < vectors; v++)
+    {
+        if (add)
+            sum[v] += MOE_LANES_AT(out + v * MOE_LANES);
+        MOE_LANES_AT(out + v * MOE_LANES) = sum[v];
+        sum[v] = (moe_lanes){0};
+    }
+}
+
+/* The work [begin, end) where rows are `vectors` (a constant) lanes; to the bit what strips give. */
+MOE_INLINE void
+aggregate_blocks(int vectors, const typed_product *p, int64_t begin, int64_t end)
+{
+    const int64_t cols = vectors * MOE_LANES;
+    int64_t last = typed_row_at(p, end);
+    for (int64_t i = typed_row_at(p, begin); i < last; i++)
+    {
+        float *out = p->out + i * cols;
+        bool add = p->add;
+        moe_lanes sum[MOE_BLOCK_VECTORS];
+        int n = 0;
+        for (int v = 0; v < vectors; v++)
+            sum[v] = (moe_lanes){0};
+        for (int t = 0; t < p->terms; t++)
+        {
+            const moe_sparse s = p->s[t];
+            const float *x = p->x[t];
+            int64_t from = moe_sparse_begin(&s, i);
+            int64_t to = moe_sparse_begin(&s, i + 1);
+            int64_t known = moe_sparse_begin(&s, s.rows) - MOE_AHEAD;
+            float share = s.reduce == MOE_MEAN && to > from ? 1.0f / (float) (to - from) : 1.0f;
+            for (int64_t k = from; k < to; k++)
+            {
+                /* An address that is none does no harm. */
+                const float *ahead = x + s.index[k < known ? k + MOE_AHEAD : k] * cols;
+                for (int v = 0; v < vectors; v += MOE_LINE_FLOATS / MOE_LANES)
+                    __builtin_prefetch(ahead + v * MOE_LANES);
+                if (s.index[k] < 0)
+                    continue;
+                if (n == MOE_STRIP)
+                {
+                    put_block(vectors, sum, add, out);
+                    add = true;
+                    n = 0;
+                }
+                n++;
+                const float *row = x + s.index[k] * cols;
+                float weight = s.weight == NULL ? share : share * s.weight[k];
+                for (int v = 0; v < vectors; v++)
+                    sum[v] += weight * MOE_LANES_AT(row + v * MOE_LANES);
+            }
+        }
+        if (n > 0 || !add)
+            put_block(vectors, sum, add, out);
+    }
+}
+
 static void
 aggregate_range(int64_t begin, int64_t end, void *arg)
 {
@@ -51,6 +114,16 @@ aggregate_range(int64_t begin, int64_t end, void *arg)
     moe_strip strip;
     if (moe_job_cancelled(p->job))
         return;
+    if (cols == 8 * MOE_LANES)
+    {
+        aggregate_blocks(8, p, begin, end);
+        return;
+    }
+    if (cols == 4 * MOE_LANES)
+    {
+        aggregate_blocks(4, p, begin, end);
+        return;
+    }
     int64_t last = typed_row_at(p, end);
     for (int64_t i = typed_row_at(p, begin); i < last; i++)
     {
