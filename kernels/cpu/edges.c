@@ -97,7 +97,61 @@ max_strip_into(bool numbered, const max_strip *strip, int64_t cols, bool more, f
     }
 }
 
-/* The work [begin, end); numbered is a constant. */
+/*
+ * The work [begin, end) where rows are `vectors` lanes: there is no need to note which sources make a strip. vectors
+ * and numbered are constants.
+ */
+MOE_INLINE void
+max_blocks(int vectors, bool numbered, const max_product *m, int64_t begin, int64_t end)
+{
+    const int64_t cols = vectors * MOE_LANES;
+    const moe_sparse s = *m->s;
+    int64_t known = moe_sparse_begin(&s, s.rows) - MOE_AHEAD;
+    int64_t last = moe_row_at(s.rows, s.offset, s.width, end);
+    for (int64_t i = moe_row_at(s.rows, s.offset, s.width, begin); i < last; i++)
+    {
+        moe_lanes best[MOE_BLOCK_VECTORS] = {{0}};
+        moe_whole_lanes from[MOE_BLOCK_VECTORS];
+        bool any = false;
+        int64_t to = moe_sparse_begin(&s, i + 1);
+        for (int v = 0; v < vectors; v++)
+            from[v] = (moe_whole_lanes){0} - 1;
+        for (int64_t k = moe_sparse_begin(&s, i); k < to; k++)
+        {
+            /* An address that is none does no harm. */
+            const float *ahead = m->x + s.index[k < known ? k + MOE_AHEAD : k] * cols;
+            for (int v = 0; v < vectors; v += MOE_LINE_FLOATS / MOE_LANES)
+                __builtin_prefetch(ahead + v * MOE_LANES);
+            if (s.index[k] < 0)
+                continue;
+            const float *row = m->x + s.index[k] * cols;
+            float weight = s.weight == NULL ? 1 : s.weight[k];
+            moe_whole_lanes entry = (moe_whole_lanes){0} + (int32_t) k;
+            for (int v = 0; v < vectors; v++)
+            {
+                moe_lanes value = weight * MOE_LANES_AT(row + v * MOE_LANES);
+                if (!any)
+                {
+                    best[v] = value;
+                    from[v] = entry;
+                }
+                else if (numbered)
+                    moe_keep_larger(value, entry, &best[v], &from[v]);
+                else
+                    best[v] = MOE_LARGER_NUMBER(value, best[v]);
+            }
+            any = true;
+        }
+        for (int v = 0; v < vectors; v++)
+        {
+            MOE_LANES_AT(m->out + i * cols + v * MOE_LANES) = best[v];
+            if (numbered)
+                *(moe_whole_lanes *) (m->argmax + i * cols + v * MOE_LANES) = from[v];
+        }
+    }
+}
+
+/* The same for any number of columns. */
 MOE_INLINE void
 max_range(bool numbered, const max_product *m, int64_t begin, int64_t end)
 {
@@ -146,7 +200,16 @@ aggregate_max_range(int64_t begin, int64_t end, void *arg)
     const max_product *m = arg;
     if (moe_job_cancelled(m->job))
         return;
-    if (m->argmax != NULL)
+    /* Of one register of values and one of numbers each, sixteen of narrower ones are too many. */
+    if (m->cols == 8 * MOE_LANES && MOE_LANES == 16 && m->argmax != NULL)
+        max_blocks(8, true, m, begin, end);
+    else if (m->cols == 8 * MOE_LANES && m->argmax == NULL)
+        max_blocks(8, false, m, begin, end);
+    else if (m->cols == 4 * MOE_LANES && m->argmax != NULL)
+        max_blocks(4, true, m, begin, end);
+    else if (m->cols == 4 * MOE_LANES)
+        max_blocks(4, false, m, begin, end);
+    else if (m->argmax != NULL)
         max_range(true, m, begin, end);
     else
         max_range(false, m, begin, end);
