@@ -87,7 +87,6 @@ moe_code moe_router_gates(moe_router *router, int64_t n, const float *x, float *
 void moe_router_destroy(moe_router *router);
 int moe_router_experts(const moe_router *router);
 int moe_router_width(const moe_router *router);
-bool moe_router_learned(const moe_router *router);
 moe_router_kind moe_router_kind_of(const moe_router *router);
 
 /*

@@ -39,6 +39,10 @@ typedef struct moe_router_evidence
     float *truth;   /* [n]; numbers only */
 } moe_router_evidence;
 
+#define MOE_ROUTER_WEIGHT 1e6 /* the largest; its opposite drops an expert */
+
+/* What is wrong with a configuration, or NULL. */
+const char *moe_router_config_problem(const moe_router_config *config);
 moe_code moe_router_create(moe_job *job, const moe_router_config *config, moe_router_kind kind, int width,
                            moe_router **out);
 /* Every row uses every expert. */
