@@ -1,6 +1,6 @@
 """moe_ml's side of bench/peers/rel_f1_pyg: the same work as rdl_run.py, in the server.
 
-CREATE MODEL with the reference's sizes (channels, blocks, hops, neighbours, batch, epochs, one network, no early stop),
+CREATE MODEL of the graph expert alone with the reference's sizes (channels, blocks, hops, neighbours, batch, epochs, one network, no early stop),
 predictions into a table by INSERT ... SELECT, and the same metric over that table. Prints one JSON object.
 """
 import json
@@ -23,7 +23,7 @@ def main():
     connection, clock = connect(args.socket), Clock()
     connection.execute("SET client_min_messages = warning")
     connection.execute(f"SET moe_ml.threads = {args.threads}")
-    options = ["channels = 128", "blocks = 4", "hops = 2", "neighbors = (128, 64)", "batch_size = 512",
+    options = ["experts = 'graph'", "channels = 128", "blocks = 4", "hops = 2", "neighbors = (128, 64)", "batch_size = 512",
                "max_steps = 2000", "learning_rate = 0.005", "dropout = 0.2", "ensembles = 1",
                f"epochs = {args.epochs}", "patience = 0", f"seed = {args.seed}",
                f"validation_from = '2005-01-01', test_from = '{CUT}'"] + ([args.options] if args.options else [])
