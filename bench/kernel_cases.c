@@ -769,8 +769,8 @@ adam(bench *b)
     moves(b, 8 * F * (double) n);
 }
 
-static const bench_size products[] = {{16384, 128, 128}, {4096, 64, 64},   {65536, 64, 32},
-                                      {16384, 128, 1},   {4096, 512, 512}, {0}};
+static const bench_size products[] = {
+    {16384, 128, 128}, {16384, 256, 256}, {4096, 64, 64}, {65536, 64, 32}, {16384, 128, 1}, {4096, 512, 512}, {0}};
 static const bench_size grouped_products[] = {{16384, 128, 128}, {16384, 256, 256}, {4096, 64, 64}, {0}};
 static const bench_size matrices[] = {{64, 128}, {8192, 128}, {262144, 128, 0, true}, {0}};
 static const bench_size narrow_matrices[] = {{1024, 8}, {131072, 8}, {4194304, 8, 0, true}, {0}};

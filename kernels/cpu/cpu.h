@@ -297,6 +297,8 @@ bool moe_narrow_weight_fits(int64_t k, int64_t m) MOE_IN_SET(moe_narrow_weight_f
 /* out = x w [n, k][k, m], plus the row where one is given, or (then without a row) added. */
 void moe_narrow_multiply(moe_job *job, int64_t n, int64_t k, int64_t m, const float *x, const float *w,
                          const float *row, bool add, float *out) MOE_IN_SET(moe_narrow_multiply);
+/* turned [m, k]: the transpose of w [k, m]. */
+void moe_narrow_turn(int64_t k, int64_t m, const float *w, float *turned) MOE_IN_SET(moe_narrow_turn);
 /* gw += x^T gy: [n, k]^T [n, m]. */
 void moe_narrow_weight(moe_job *job, int64_t n, int64_t k, int64_t m, const float *x, const float *gy, float *gw)
     MOE_IN_SET(moe_narrow_weight);

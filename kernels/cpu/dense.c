@@ -28,9 +28,7 @@ moe_cpu_linear_input(moe_job *job, int64_t n, int64_t k, int64_t m, const float 
     float *transposed = moe_alloc(job, m * k, sizeof(float));
     if (transposed == NULL)
         return;
-    for (int64_t i = 0; i < k; i++)
-        for (int64_t j = 0; j < m; j++)
-            transposed[j * k + i] = w[i * m + j];
+    moe_narrow_turn(k, m, w, transposed);
     moe_narrow_multiply(job, n, m, k, gy, transposed, NULL, add, gx);
     moe_free(job, transposed);
 }

@@ -15,10 +15,10 @@
 #include "kernels/cpu/tile.h"
 
 #define LARGEST     65536               /* floats of a weight: 256 kB */
-#define LARGEST_SUM 8192                /* of a weight's gradient, which is read and written: 32 kB */
 #define LEAST_ROWS  (8 * MOE_TILE_ROWS) /* of a chunk, so that a column of tiles is used often enough */
 #define CHUNK_WORK  ((int64_t) 1 << 20) /* multiply-adds worth one chunk */
-#define WEIGHT_ROWS 64
+#define WEIGHT_ROWS 128                 /* between two visits to a tile of a weight's gradient */
+#define SUM_GRAIN   2048
 
 typedef struct narrow
 {
@@ -32,6 +32,7 @@ typedef struct narrow
     bool add;
     float *out;
     int64_t slab;
+    int64_t slabs;
 } narrow;
 
 bool
@@ -43,7 +44,7 @@ moe_narrow_fits(int64_t k, int64_t m)
 bool
 moe_narrow_weight_fits(int64_t k, int64_t m)
 {
-    return moe_narrow_fits(k, m) && k * m <= LARGEST_SUM && m % MOE_TILE_COLS == 0;
+    return moe_narrow_fits(k, m) && m % MOE_TILE_COLS == 0;
 }
 
 /*
@@ -108,6 +109,23 @@ moe_narrow_multiply(moe_job *job, int64_t n, int64_t k, int64_t m, const float *
     moe_job_check(job);
 }
 
+void
+moe_narrow_turn(int64_t k, int64_t m, const float *w, float *turned)
+{
+    for (int64_t i = 0; i < k; i += MOE_TURN)
+        for (int64_t j = 0; j < m; j += MOE_TURN)
+        {
+            if (i + MOE_TURN <= k && j + MOE_TURN <= m)
+            {
+                moe_turn(w + i * m + j, m, turned + j * k + i, k);
+                continue;
+            }
+            for (int64_t l = i; l < i + MOE_TURN && l < k; l++)
+                for (int64_t c = j; c < j + MOE_TURN && c < m; c++)
+                    turned[c * k + l] = w[l * m + c];
+        }
+}
+
 /* The slab's own x^T gy, added to its partial result. */
 static void
 weight_range(int64_t begin, int64_t end, void *arg)
@@ -123,19 +141,32 @@ weight_range(int64_t begin, int64_t end, void *arg)
     }
 }
 
+/* Add the slabs' results, in their order, to numbers [begin, end) of the gradient. */
+static void
+add_slabs_range(int64_t begin, int64_t end, void *arg)
+{
+    const narrow *p = arg;
+    for (int64_t i = 0; i < p->slabs; i++)
+    {
+        const float *partial = p->w + i * p->k * p->m;
+        for (int64_t j = begin; j < end; j++)
+            p->out[j] += partial[j];
+    }
+}
+
 void
 moe_narrow_weight(moe_job *job, int64_t n, int64_t k, int64_t m, const float *x, const float *gy, float *gw)
 {
-    int64_t slab = moe_slab_rows(n);
+    /* A slab's result is made, and read again: it must be worth that. */
+    int64_t slab = moe_slab_rows(n) > k * m / 16 ? moe_slab_rows(n) : k * m / 16;
     int64_t slabs = (n + slab - 1) / slab;
     float *partial = moe_alloc(job, slabs * k * m, sizeof(float));
     if (partial == NULL)
         return;
     narrow p = {.job = job, .k = k, .m = m, .x = x, .w = gy, .out = partial, .slab = slab};
     moe_parallel(job, n, slab, weight_range, &p);
-    for (int64_t i = 0; i < slabs; i++)
-        for (int64_t j = 0; j < k * m; j++)
-            gw[j] += partial[i * k * m + j];
+    narrow sum = {.k = k, .m = m, .w = partial, .out = gw, .slabs = slabs};
+    moe_parallel(job, k * m, SUM_GRAIN, add_slabs_range, &sum);
     moe_free(job, partial);
     moe_job_check(job);
 }
