@@ -52,6 +52,8 @@ moe_tape_reset(moe_tape *tape, bool training, uint64_t seed)
         moe_arena_reset(tape->arrays);
     tape->last = NULL;
     tape->copies = NULL;
+    tape->spare = NULL;
+    tape->nodes = NULL;
     tape->training = training;
     tape->ran_backward = false;
     tape->seed = seed;
@@ -94,6 +96,62 @@ moe_tape_use_backend(moe_tape *tape, const moe_backend *backend)
     tape->backend = backend;
 }
 
+/* An array of so many numbers that nothing will read any more. */
+struct moe_tape_spare
+{
+    moe_tape_spare *next;
+    float *array;
+    int64_t count;
+};
+
+/* Without memory for the list the array is left alone; the job has failed then. */
+static void
+keep_spare(moe_tape *tape, float *array, int64_t count)
+{
+    moe_tape_spare *node = tape->nodes;
+    if (node != NULL)
+        tape->nodes = node->next;
+    else
+        node = moe_tape_alloc(tape, 1, sizeof *node);
+    if (node == NULL)
+        return;
+    *node = (moe_tape_spare){tape->spare, array, count};
+    tape->spare = node;
+}
+
+/*
+ * What an operation computed serves it and those after it, and what came back is with its inputs now: a gradient yet to
+ * come takes the memory, which the cache may still hold.
+ */
+static void
+spare_result(moe_tape *tape, moe_op *op)
+{
+    moe_var *out = op->out;
+    if (out->gradient != NULL)
+        keep_spare(tape, out->gradient, moe_size(out));
+    if (op->in[0] == NULL || out->value != op->in[0]->value)
+        keep_spare(tape, out->value, moe_size(out));
+    out->gradient = NULL;
+    out->value = NULL;
+}
+
+/* A spare array of at least count numbers, and not many more; else a new one. */
+static float *
+gradient_array(moe_tape *tape, int64_t count)
+{
+    for (moe_tape_spare **link = &tape->spare; *link != NULL; link = &(*link)->next)
+    {
+        moe_tape_spare *node = *link;
+        if (node->count < count || node->count / 4 > count)
+            continue;
+        *link = node->next;
+        node->next = tape->nodes;
+        tape->nodes = node;
+        return node->array;
+    }
+    return moe_tape_array(tape, count, sizeof(float));
+}
+
 moe_code
 moe_tape_backward(moe_tape *tape, moe_var *loss)
 {
@@ -114,6 +172,8 @@ moe_tape_backward(moe_tape *tape, moe_var *loss)
     {
         if (op->out->gradient != NULL)
             op->backward(tape, op);
+        if (op->out != loss)
+            spare_result(tape, op);
         code = moe_job_check(tape->job);
         if (code != MOE_OK)
             return code;
@@ -124,7 +184,7 @@ moe_tape_backward(moe_tape *tape, moe_var *loss)
 moe_code
 moe_tape_read(moe_tape *tape, const moe_var *var, float *host)
 {
-    if (moe_job_check(tape->job) == MOE_OK && moe_given(tape, "read", var != NULL))
+    if (moe_job_check(tape->job) == MOE_OK && moe_given(tape, "read", var != NULL && var->value != NULL))
         moe_download(tape->job, host, var->value, (size_t) moe_size(var) * sizeof(float));
     return moe_job_code(tape->job);
 }
@@ -263,7 +323,7 @@ moe_gradient(moe_tape *tape, moe_var *var, bool *add)
 {
     *add = var != NULL && var->gradient != NULL;
     if (needs_gradient(var) && var->gradient == NULL)
-        var->gradient = moe_tape_array(tape, moe_size(var), sizeof(float));
+        var->gradient = gradient_array(tape, moe_size(var));
     return needs_gradient(var) ? var->gradient : NULL;
 }
 

@@ -31,8 +31,8 @@ typedef struct moe_var
 {
     int64_t rows;
     int64_t cols;
-    float *value;        /* on the device */
-    float *gradient;     /* on the device; NULL until backward needs it */
+    float *value;        /* on the device; NULL after backward, unless it is a leaf's or on no way to the loss */
+    float *gradient;     /* on the device; NULL until backward needs it, and when it has done with it */
     bool needs_gradient; /* a parameter lies below */
 } moe_var;
 
@@ -46,7 +46,10 @@ moe_job *moe_tape_job(const moe_tape *tape);
 void *moe_tape_alloc(moe_tape *tape, int64_t count, size_t size);
 /* A fresh random key: the n-th call since the reset gives the n-th key of the seed. */
 uint64_t moe_tape_key(moe_tape *tape);
-/* Backward from a [1, 1] loss into the parameters' gradients (which it adds to). */
+/*
+ * Backward from a [1, 1] loss into the parameters' gradients (which it adds to). Of what operations computed on the way
+ * to the loss nothing is left afterwards: gradients take its memory.
+ */
 moe_code moe_tape_backward(moe_tape *tape, moe_var *loss);
 /* Copy a variable's value to the host, [rows, cols]; waits for it. NULL is a failure. */
 moe_code moe_tape_read(moe_tape *tape, const moe_var *var, float *host);

@@ -13,6 +13,7 @@
 
 typedef struct moe_op moe_op;
 typedef struct moe_tape_copy moe_tape_copy;
+typedef struct moe_tape_spare moe_tape_spare;
 typedef void (*moe_backward_fn)(moe_tape *tape, moe_op *op);
 
 /* The head of every recorded operation; those that keep more embed it as first member. */
@@ -33,6 +34,8 @@ struct moe_tape
     const moe_backend *backend;
     moe_op *last;
     moe_tape_copy *copies; /* of arrays of the host, on the device */
+    moe_tape_spare *spare; /* arrays that backward has done with, the last first */
+    moe_tape_spare *nodes; /* of that list, unused */
     bool training;
     bool ran_backward;
     uint64_t seed;
