@@ -288,6 +288,40 @@ training_does_not_depend_on_threads(void **state)
     moe_job_destroy(one);
 }
 
+static void
+gradients_take_the_memory_of_what_was_computed(void **state)
+{
+    enum
+    {
+        ROWS = 2000,
+        COLS = 64,
+        LAYERS = 40
+    };
+    moe_job *job = start_job(2);
+    moe_params *params = moe_params_create(job, 1);
+    moe_param *w = moe_params_add(params, "w", COLS, COLS, MOE_INIT_UNIFORM);
+    moe_param *last = moe_params_add(params, "last", COLS, 1, MOE_INIT_UNIFORM);
+    float *values = moe_alloc(job, ROWS * COLS, sizeof(float));
+    float *label = moe_alloc(job, ROWS, sizeof(float));
+    moe_tape *tape = moe_tape_create(job);
+    assert_int_equal(moe_params_train(params), MOE_OK);
+    size_t before = moe_job_memory_used(job);
+    moe_tape_reset(tape, true, 1);
+    moe_var *x = moe_constant(tape, ROWS, COLS, values);
+    for (int i = 0; i < LAYERS; i++)
+        x = moe_relu(tape, moe_linear(tape, x, moe_variable(tape, w), NULL));
+    moe_var *loss = moe_loss_squared(tape, moe_linear(tape, x, moe_variable(tape, last), NULL), label, NULL);
+    size_t forward = moe_job_memory_used(job) - before;
+    assert_true(forward >= 2 * LAYERS * ROWS * COLS * sizeof(float));
+    assert_int_equal(moe_tape_backward(tape, loss), MOE_OK);
+    assert_true(moe_job_memory_used(job) - before - forward < forward / 8);
+    /* The loss may still be read; what led to it is gone. */
+    float read;
+    assert_int_equal(moe_tape_read(tape, loss, &read), MOE_OK);
+    assert_int_equal(moe_tape_read(tape, x, values), MOE_INVALID);
+    moe_job_destroy(job);
+}
+
 /* One step under a memory limit; the job is destroyed in whatever state it is in. */
 static moe_code
 step_within(size_t limit)
@@ -641,6 +675,7 @@ main(void)
         cmocka_unit_test(cross_entropy),
         cmocka_unit_test(weighted_cross_entropy),
         cmocka_unit_test(training_does_not_depend_on_threads),
+        cmocka_unit_test(gradients_take_the_memory_of_what_was_computed),
         cmocka_unit_test(every_memory_limit_is_kept_and_reported),
         cmocka_unit_test(cancelling_stops_at_any_operation),
         cmocka_unit_test(failure_is_sticky),
