@@ -77,13 +77,17 @@ SELECT p->>'Seeds Scored' AS seeds, p->>'Score Time' AS score_ms, p->>'Read Time
 SELECT pg_temp.high_water() AS predict_backend_mb \gset
 
 -- docs/performance.md, "Memory": bytes per row of each table as read, linked and encoded, bytes per parameter and batch.
-SELECT round((orders.bytes + customers.bytes + products.bytes + stores.bytes + training.bytes) / 1048576, 1) AS predicted_mb
+SELECT round((orders.bytes + customers.bytes + products.bytes + stores.bytes + inputs.bytes + training.bytes) / 1048576, 1) AS predicted_mb
 FROM (SELECT :orders * (8 + 5 * 8 + (8 + 3.75) + (8 + 4.7) + 2 -- time, numbers, texts, NULL flags
         + 3 * (4 + 4)                                          -- foreign keys
         + 4 * 18 + 4 * 3 + (8 + 4 * 4.94)) AS bytes) AS orders, -- dense inputs, categories, a bag
     (SELECT :orders / 20 * (8 + 2 * 8 + (8 + 9.7) + (8 + 8.1) + 1 + (8 + 4) + 8 + 4 * 2 + 4 * 3) AS bytes) AS customers,
     (SELECT :orders / 1000 * (8 + 2 * 8 + (8 + 10.8) + (8 + 15) + 1 + 8 + 4 * 11 + 4 + (8 + 4 * 19)) AS bytes) AS products,
     (SELECT :orders / 20000 * (8 + 8 + (8 + 7) + 8 + 4 * 5 + 4 + (8 + 4 * 2)) AS bytes) AS stores,
+    -- the order of a fact's events while it is made; 4 numbers compared along 3 keys; inputs of training rows, thrice stale, too, and of validation rows
+    (SELECT 32.0 * :orders + 32.0 * :orders * least(3, floor(268435456 / (32.0 * :orders)))
+        + 4.0 * (4 * train_rows + 2 * 1024) * (SELECT count(*) FROM moe_ml.input_names('star.quiet')) AS bytes
+     FROM moe_ml.model_relations WHERE name = 'quiet') AS inputs,
     (SELECT 20 * parameters + 3000.0 * 512 * 64 AS bytes FROM moe_ml.model_relations WHERE name = 'quiet') AS training \gset
 
 CREATE TEMPORARY TABLE result AS

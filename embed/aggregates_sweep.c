@@ -7,14 +7,11 @@
  * events up to the horizon alone. Of each value x_1 .. x_n that is not NULL:
  *   exponential   sum 2^(-(n-i)/h) x_i / sum 2^(-(n-i)/h), both kept by one multiplication an event
  *   window        what the walk has summed, less what a second walk has that follows at the window's far end
- * Values are summed in blocks that fit the stack. An event is read once when it is taken and once for each window that
- * it leaves; where that means to compare it with its siblings, which lie anywhere, what came of it is remembered for
- * the last few events.
+ * Values are summed in blocks that fit the stack.
  */
 #include "embed/aggregates_plan.h"
 
 #define POLL 1024
-#define KEPT 2048 /* events whose comparisons are remembered; a power of two */
 
 typedef struct sum
 {
@@ -60,36 +57,19 @@ typedef struct walk /* over one owner's events */
     int64_t first_time;              /* MOE_TIME_ALWAYS: none yet */
     int n_slots;
     sum sums[MOE_AGG_BLOCK];
-    struct comparisons *compared;
 } walk;
 
-typedef struct comparisons /* of events with their siblings, of one owner after another */
-{
-    int64_t event[KEPT]; /* whose values stand there; -1: none */
-    float value[KEPT][MOE_AGG_BLOCK];
-} comparisons;
-
 static void
-compare_event(const sweep *s, walk *w, int64_t event, double *x)
+read_event(const sweep *s, int32_t row, double *x)
 {
-    comparisons *c = w->compared;
-    int place = (int) (event % KEPT);
-
-    if (c->event[place] != event)
-        moe_agg_compare(s->table, &s->a->keys[s->part->other], s->stream->rows[event], s->places, s->n_values,
-                        c->value[place]);
-    c->event[place] = event;
-    for (int i = 0; i < 2 * s->n_values; i++)
-        x[i] = c->value[place][i];
-}
-
-static void
-read_event(const sweep *s, walk *w, int64_t event, double *x)
-{
-    int32_t row = s->stream->rows[event];
+    float compared[MOE_AGG_BLOCK];
 
     if (s->part->kind == MOE_AGG_PART_SIBLINGS)
-        compare_event(s, w, event, x);
+    {
+        moe_agg_compare(s->table, &s->a->keys[s->part->other], row, s->places, s->n_values, compared);
+        for (int i = 0; i < 2 * s->n_values; i++)
+            x[i] = compared[i];
+    }
     else if (s->part->kind == MOE_AGG_PART_PARTNERS)
         moe_agg_partner(s->a, s->part, row, s->places, s->n_values, x);
     else
@@ -100,9 +80,10 @@ read_event(const sweep *s, walk *w, int64_t event, double *x)
 static void
 take_event(const sweep *s, walk *w)
 {
+    int32_t row = s->stream->rows[w->at++];
     double x[MOE_AGG_BLOCK];
 
-    read_event(s, w, w->at++, x);
+    read_event(s, row, x);
     for (int i = 0; i < w->n_slots; i++)
     {
         sum *v = &w->sums[i];
@@ -123,12 +104,12 @@ take_event(const sweep *s, walk *w)
 static void
 leave_event(const sweep *s, walk *w, int window)
 {
-    int64_t event = w->behind[window]++;
+    int32_t row = s->stream->rows[w->behind[window]++];
     double x[MOE_AGG_BLOCK];
 
     if (!s->follows[window])
         return;
-    read_event(s, w, event, x);
+    read_event(s, row, x);
     for (int i = 0; i < w->n_slots; i++)
         if (!isnan(x[i]))
         {
@@ -211,7 +192,7 @@ result(const sweep *s, const walk *w, const output *o, int64_t time)
 }
 
 static void
-sweep_owner(const sweep *s, const moe_agg_record *seeds, int64_t n, comparisons *compared)
+sweep_owner(const sweep *s, const moe_agg_record *seeds, int64_t n)
 {
     int64_t begin = s->stream->offset[seeds->owner];
     walk w;
@@ -219,7 +200,6 @@ sweep_owner(const sweep *s, const moe_agg_record *seeds, int64_t n, comparisons 
     w.begin = w.at = begin;
     w.end = s->stream->offset[seeds->owner + 1];
     w.first_time = MOE_TIME_ALWAYS;
-    w.compared = compared;
     w.n_slots = s->width * s->n_values;
     for (int i = 0; i < MOE_AGG_WINDOWS; i++)
         w.behind[i] = begin;
@@ -240,12 +220,9 @@ static void
 sweep_owners(int64_t begin, int64_t end, void *arg)
 {
     const sweep *s = arg;
-    comparisons compared;
 
-    for (int i = 0; i < KEPT && s->part->kind == MOE_AGG_PART_SIBLINGS; i++)
-        compared.event[i] = -1;
     for (int64_t g = begin; g < end && !moe_job_cancelled(s->a->job); g++)
-        sweep_owner(s, s->seeds->records + s->seeds->group[g], s->seeds->group[g + 1] - s->seeds->group[g], &compared);
+        sweep_owner(s, s->seeds->records + s->seeds->group[g], s->seeds->group[g + 1] - s->seeds->group[g]);
 }
 
 /* Add a column to the block if its value is in it or there is room for it; false if not. */
