@@ -14,15 +14,17 @@
  */
 #include "kernels/cpu/tile.h"
 
-#define LARGEST     65536               /* floats of a weight: 256 kB */
-#define LEAST_ROWS  (8 * MOE_TILE_ROWS) /* of a chunk, so that a column of tiles is used often enough */
-#define CHUNK_WORK  ((int64_t) 1 << 20) /* multiply-adds worth one chunk */
-#define WEIGHT_ROWS 128                 /* between two visits to a tile of a weight's gradient */
-#define SUM_GRAIN   2048
+#define LARGEST      65536                /* floats of a weight: 256 kB */
+#define LEAST_ROWS   (8 * MOE_TILE_ROWS)  /* of a chunk, so that a column of tiles is used often enough */
+#define CHUNK_WORK   ((int64_t) 1 << 20)  /* multiply-adds worth one chunk */
+#define WEIGHT_ROWS  128                  /* between two visits to a tile of a weight's gradient */
+#define WEIGHT_PIECE (11 * MOE_TILE_ROWS) /* rows of the gradient that one thread makes at a time */
+#define SUM_GRAIN    2048
 
 typedef struct narrow
 {
     moe_job *job;
+    int64_t n;
     int64_t k;
     int64_t m;
     const float *x;
@@ -126,18 +128,23 @@ moe_narrow_turn(int64_t k, int64_t m, const float *w, float *turned)
         }
 }
 
-/* The slab's own x^T gy, added to its partial result. */
+/* A slab's own x^T gy, added to its partial result: piece by piece of WEIGHT_PIECE of the gradient's rows. */
 static void
 weight_range(int64_t begin, int64_t end, void *arg)
 {
     const narrow *p = arg;
-    float *out = p->out + begin / p->slab * p->k * p->m;
-    if (moe_job_cancelled(p->job))
-        return;
-    for (int64_t i = begin; i < end; i += WEIGHT_ROWS)
+    int64_t pieces = (p->k + WEIGHT_PIECE - 1) / WEIGHT_PIECE;
+    for (int64_t c = begin; c < end && !moe_job_cancelled(p->job); c++)
     {
-        int64_t depth = end - i < WEIGHT_ROWS ? end - i : WEIGHT_ROWS;
-        add_product(p->k, p->m, depth, p->x + i * p->k, 1, p->k, p->w + i * p->m, NULL, out);
+        int64_t from = c % pieces * WEIGHT_PIECE, first = c / pieces * p->slab;
+        int64_t rows = p->k - from < WEIGHT_PIECE ? p->k - from : WEIGHT_PIECE;
+        int64_t last = p->n - first < p->slab ? p->n : first + p->slab;
+        float *out = p->out + (c / pieces * p->k + from) * p->m;
+        for (int64_t i = first; i < last; i += WEIGHT_ROWS)
+        {
+            int64_t depth = last - i < WEIGHT_ROWS ? last - i : WEIGHT_ROWS;
+            add_product(rows, p->m, depth, p->x + i * p->k + from, 1, p->k, p->w + i * p->m, NULL, out);
+        }
     }
 }
 
@@ -163,8 +170,8 @@ moe_narrow_weight(moe_job *job, int64_t n, int64_t k, int64_t m, const float *x,
     float *partial = moe_alloc(job, slabs * k * m, sizeof(float));
     if (partial == NULL)
         return;
-    narrow p = {.job = job, .k = k, .m = m, .x = x, .w = gy, .out = partial, .slab = slab};
-    moe_parallel(job, n, slab, weight_range, &p);
+    narrow p = {.job = job, .n = n, .k = k, .m = m, .x = x, .w = gy, .out = partial, .slab = slab};
+    moe_parallel(job, slabs * ((k + WEIGHT_PIECE - 1) / WEIGHT_PIECE), 1, weight_range, &p);
     narrow sum = {.k = k, .m = m, .w = partial, .out = gw, .slabs = slabs};
     moe_parallel(job, k * m, SUM_GRAIN, add_slabs_range, &sum);
     moe_free(job, partial);
