@@ -31,7 +31,7 @@ typedef struct moe_var
 {
     int64_t rows;
     int64_t cols;
-    float *value;        /* on the device; NULL after backward, unless it is a leaf's or on no way to the loss */
+    float *value; /* on the device; NULL after backward where an operation over parameters made it, but for the loss */
     float *gradient;     /* on the device; NULL until backward needs it, and when it has done with it */
     bool needs_gradient; /* a parameter lies below */
 } moe_var;
