@@ -44,11 +44,15 @@ moe_agg_unbind(moe_aggregates *a)
 {
     a->bound = false;
     for (int t = 0; t < a->n_tables; t++)
+    {
+        moe_free(a->job, a->tables[t].numbers);
+        a->tables[t].numbers = NULL;
         for (int f = 0; f < a->tables[t].n_fields; f++)
         {
             moe_free(a->job, a->tables[t].fields[f].code);
             a->tables[t].fields[f].code = NULL;
         }
+    }
     for (int s = 0; s < a->n_streams; s++)
         moe_agg_unbind_stream(a->job, &a->streams[s]);
     for (int k = 0; k < a->n_keys; k++)

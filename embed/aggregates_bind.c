@@ -113,6 +113,10 @@ bind_streams(moe_aggregates *a)
         if (part->n > 0 && part->kind == MOE_AGG_PART_PARTNERS && part->beyond >= 0)
             moe_agg_keep_partners(a, part, &left);
     }
+    /* Last: the order of events takes room only while it is made. */
+    for (int p = 0; p < a->n_parts && moe_job_check(a->job) == MOE_OK; p++)
+        if (a->parts[p].n > 0 && a->parts[p].kind == MOE_AGG_PART_SIBLINGS)
+            moe_agg_pack(a->job, &a->tables[a->keys[a->parts[p].other].child]);
     return moe_job_code(a->job);
 }
 

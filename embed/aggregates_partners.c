@@ -129,16 +129,13 @@ know(const moe_aggregates *a, const moe_agg_part *part, int32_t row, const int *
 }
 
 void
-moe_agg_partner(const moe_aggregates *a, const moe_agg_part *part, int32_t row, const int *places, int n, double *out)
+moe_agg_partner(const moe_aggregates *a, const moe_agg_part *part, int32_t row, const int *places, int n, float *out)
 {
-    float own[MOE_AGG_BLOCK];
     float *kept;
 
     if (!part->kept)
     {
-        know(a, part, row, places, n, own);
-        for (int i = 0; i < n; i++)
-            out[i] = own[i];
+        know(a, part, row, places, n, out);
         return;
     }
     kept = part->kept + (int64_t) row * part->places;
@@ -161,7 +158,7 @@ moe_agg_keep_partners(const moe_aggregates *a, moe_agg_part *part, int64_t *left
         return MOE_OK;
     if (!(part->is_kept = moe_alloc(a->job, rows, 1)))
         return moe_job_code(a->job);
-    if ((part->kept = moe_try_alloc(a->job, (size_t) (rows * part->places) * sizeof(float))))
+    if ((part->kept = moe_try_alloc_spare(a->job, (size_t) (rows * part->places) * sizeof(float))))
         *left -= size;
     return MOE_OK;
 }

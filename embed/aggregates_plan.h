@@ -24,9 +24,15 @@
 #define MOE_AGG_CODE_NULL  255
 #define MOE_AGG_BLOCK      32 /* values that one walk over an owner's events sums up at most */
 #define MOE_AGG_SIBLINGS   64 /* siblings that an event is compared with at most */
+#define MOE_AGG_AT_ONCE    16 /* events that are compared at once at most */
 #define MOE_AGG_WINDOWS    3
 #define MOE_AGG_KEYS_MAX   1000
 #define MOE_AGG_PARTS_MAX  4096
+
+/* Of an owner that a path leads to, values of this many events or up to twice as many are summed up; of comparisons
+ * fewer. */
+#define MOE_AGG_LATEST_EVENTS   1024
+#define MOE_AGG_LATEST_COMPARED 256
 
 extern const int moe_agg_window_spans[MOE_AGG_WINDOWS]; /* in label windows */
 
@@ -89,6 +95,7 @@ typedef struct moe_agg_table
     /* Bound: */
     int64_t n_rows;
     moe_row_times times;
+    double *numbers; /* [n_rows, those compared with siblings'], NaN where NULL; or NULL */
 } moe_agg_table;
 
 typedef struct moe_agg_key /* a relation */
@@ -266,20 +273,33 @@ void moe_agg_take_shared(moe_aggregates *a, const moe_agg_path *path, moe_agg_se
 /* Keep what was computed for the others, as far as there is room. */
 void moe_agg_keep_shared(moe_aggregates *a, moe_agg_path *path, const moe_agg_seeds *seeds, float *out);
 void moe_agg_forget_shared(moe_job *job, moe_agg_shared *shared);
+typedef struct moe_agg_siblings /* of a row: the rows that share its key and have row time <= its own */
+{
+    int32_t row;
+    int n;
+    int32_t rows[MOE_AGG_SIBLINGS]; /* the latest of them, latest first */
+    /* While they are looked for: */
+    int64_t time;
+    int64_t first, begin,
+        end; /* places among the parent's children: the first; the end of the visible lies in between */
+} moe_agg_siblings;
+
+/* Find the siblings of n rows. */
+void moe_agg_find_siblings(const moe_agg_table *table, const moe_agg_key *key, moe_agg_siblings *siblings, int n);
 /*
- * An event row against its siblings: the rows that share its key and have row time <= its own, at most the latest
- * MOE_AGG_SIBLINGS of them. Ranks and differences of n values, in single precision, by their places in the table's list
- * of such. No two threads may ask for the same row at a time.
+ * Event rows, at most MOE_AGG_AT_ONCE of them, each against its siblings. Of each row ranks and differences of n
+ * values, in single precision, by their places in the table's list of such. No two threads may ask for the same row at
+ * a time.
  */
-void moe_agg_compare(const moe_agg_table *table, const moe_agg_key *key, int32_t row, const int *places, int n,
-                     float *out);
+void moe_agg_compare(const moe_agg_table *table, const moe_agg_key *key, const int32_t *rows, int n_rows,
+                     const int *places, int n, float (*out)[MOE_AGG_BLOCK]);
 /*
  * What was known of an event row's partner at the row's own time: n values, in single precision, NaN where NULL, by
  * their places in the part's list. Partner: the row that the part's other key points at. No two threads may ask for the
  * same row at a time.
  */
 void moe_agg_partner(const moe_aggregates *a, const moe_agg_part *part, int32_t row, const int *places, int n,
-                     double *out);
+                     float *out);
 /* Make room to keep what was known of partners, if it takes no more than is left. */
 moe_code moe_agg_keep_partners(const moe_aggregates *a, moe_agg_part *part, int64_t *left);
 /* How many values a part has: two of each that is compared with siblings, counts before those of partners. */
@@ -294,6 +314,8 @@ int64_t moe_agg_visible_end(const moe_relation *relation, const moe_row_times *t
  */
 int moe_agg_latest(const moe_relation *relation, const moe_row_times *times, int32_t parent, int64_t time,
                    int32_t except, int32_t *rows);
+/* Put the numbers that are compared side by side, row by row, if there is room to spare. */
+void moe_agg_pack(moe_job *job, moe_agg_table *table);
 /* Make room to keep what was compared over a key, if it takes no more than is left. */
 moe_code moe_agg_keep_compared(moe_job *job, const moe_agg_table *table, moe_agg_key *key, int64_t *left);
 
@@ -352,6 +374,19 @@ moe_agg_event_value(const moe_agg_table *table, const moe_agg_value *value, int6
     return moe_agg_days(table->times.time[row], field->column.time[row]);
 }
 
+/* Where in memory it is, or most of it. */
+static inline const void *
+moe_agg_event_place(const moe_agg_table *table, const moe_agg_value *value, int64_t row)
+{
+    const moe_agg_field *field = &table->fields[value->field];
+
+    if (value->kind == MOE_AGG_CODE)
+        return &field->code[row];
+    if (value->kind == MOE_AGG_MISSING)
+        return field->column.null ? &field->column.null[row] : NULL;
+    return value->kind == MOE_AGG_NUMBER ? (const void *) &field->column.number[row] : &field->column.time[row];
+}
+
 /* When an event came to be: the latest of its rows' times and of the moment its values became known. */
 static inline int64_t
 moe_agg_event_time(const moe_agg_stream *stream, int32_t row)
@@ -363,6 +398,13 @@ moe_agg_event_time(const moe_agg_stream *stream, int32_t row)
     if (stream->known_at && stream->known_at[row] > time)
         time = stream->known_at[row];
     return time;
+}
+
+/* Have memory brought along that will be read. */
+static inline void
+moe_agg_ask_for(const void *memory)
+{
+    __builtin_prefetch(memory);
 }
 
 /* As stored: finite, or NaN. */

@@ -1,17 +1,14 @@
 /*
- * aggregates_siblings.c: an event against the rows it shares a key with.
+ * aggregates_siblings.c: the rows that a row shares a key with.
  *
  * The siblings of a row are those that point at the same parent and were there
  * at the row's own time, as the parent must have been: a fixed property of the
- * row, which nothing later can change. Of the others with a value:
- *   rank        (smaller + equal / 2) / others
- *   difference  value - mean
- * They are computed when a walk first meets the row, and kept for the other
- * walks that come by, as long as the room for it lasts; in single precision
- * either way, so that it makes no difference.
+ * row, which nothing later can change. Wherever they lie, memory is waited for
+ * once for all rows that are asked about, not for each.
  */
 #include "embed/aggregates_plan.h"
-#include "kernels/memory.h"
+
+#define LINE 16 /* rows of a list in a cache line */
 
 int64_t
 moe_agg_visible_end(const moe_relation *relation, const moe_row_times *times, int64_t begin, int64_t end, int64_t time)
@@ -42,94 +39,77 @@ moe_agg_latest(const moe_relation *relation, const moe_row_times *times, int32_t
     return n;
 }
 
-/* The latest siblings of a row, latest first; returns how many. */
-static int
-find_siblings(const moe_agg_table *table, const moe_agg_key *key, int32_t row, int32_t *sibling)
+/* Where the parents' children begin and end; nowhere where there is no parent, or not yet. */
+static void
+find_parents(const moe_agg_table *table, const moe_agg_key *key, moe_agg_siblings *q, int n)
 {
     const moe_relation *relation = &key->bound;
-    int64_t time = moe_agg_row_time(&table->times, row);
-    int32_t parent = relation->parent_of[row];
 
-    if (parent < 0 || (key->parent_time && key->parent_time[parent] > time))
-        return 0;
-    return moe_agg_latest(relation, &table->times, parent, time, row, sibling);
-}
-
-static void
-compare_value(const moe_column *column, int32_t row, const int32_t *sibling, int n, float *out)
-{
-    double x, sum = 0;
-    int smaller = 0, equal = 0, others = 0;
-
-    out[0] = out[1] = NAN;
-    if (moe_agg_missing(column, row))
-        return;
-    x = moe_agg_number(column, row);
     for (int i = 0; i < n; i++)
     {
-        double y;
-
-        if (moe_agg_missing(column, sibling[i]))
-            continue;
-        y = moe_agg_number(column, sibling[i]);
-        smaller += y < x;
-        equal += y == x;
-        sum += y;
-        others++;
+        moe_agg_ask_for(&relation->parent_of[q[i].row]);
+        moe_agg_ask_for(table->times.time ? (const void *) &table->times.time[q[i].row] : q);
     }
-    if (others == 0)
-        return;
-    out[0] = (float) ((smaller + 0.5 * equal) / others);
-    out[1] = moe_agg_float(x - sum / others);
-}
-
-static void
-compare_row(const moe_agg_table *table, const moe_agg_key *key, int32_t row, const int *places, int n, float *out)
-{
-    const moe_agg_list *list = &table->lists[MOE_AGG_OF_SIBLINGS];
-    int32_t sibling[MOE_AGG_SIBLINGS];
-    int found = find_siblings(table, key, row, sibling);
-
     for (int i = 0; i < n; i++)
     {
-        const moe_agg_value *value = &table->values[list->value[places ? places[i] : i]];
+        int32_t parent = relation->parent_of[q[i].row];
 
-        compare_value(&table->fields[value->field].column, row, sibling, found, out + 2 * i);
+        q[i].time = moe_agg_row_time(&table->times, q[i].row);
+        q[i].first = q[i].begin = q[i].end = 0;
+        if (parent < 0 || (key->parent_time && key->parent_time[parent] > q[i].time))
+            continue;
+        q[i].first = q[i].begin = relation->offset[parent];
+        q[i].end = relation->offset[parent + 1];
+    }
+}
+
+/* Search for the ends of what the rows see, all at a time: each step waits for memory once. */
+static void
+find_ends(const moe_agg_table *table, const moe_agg_key *key, moe_agg_siblings *q, int n)
+{
+    const int32_t *children = key->bound.children;
+    const int64_t *time = table->times.time;
+    bool searching = time != NULL;
+
+    for (int i = 0; i < n && !time; i++)
+        q[i].begin = q[i].end;
+    while (searching)
+    {
+        searching = false;
+        for (int i = 0; i < n; i++)
+            if (q[i].begin < q[i].end)
+                moe_agg_ask_for(&time[children[q[i].begin + (q[i].end - q[i].begin) / 2]]);
+        for (int i = 0; i < n; i++)
+        {
+            int64_t middle = q[i].begin + (q[i].end - q[i].begin) / 2;
+
+            if (q[i].begin >= q[i].end)
+                continue;
+            if (time[children[middle]] <= q[i].time)
+                q[i].begin = middle + 1;
+            else
+                q[i].end = middle;
+            moe_agg_ask_for(&children[q[i].begin + (q[i].end - q[i].begin) / 2]);
+            searching = true;
+        }
     }
 }
 
 void
-moe_agg_compare(const moe_agg_table *table, const moe_agg_key *key, int32_t row, const int *places, int n, float *out)
+moe_agg_find_siblings(const moe_agg_table *table, const moe_agg_key *key, moe_agg_siblings *q, int n)
 {
-    int all = table->lists[MOE_AGG_OF_SIBLINGS].n;
-    float *kept;
+    const int32_t *children = key->bound.children;
 
-    if (!key->compared)
-    {
-        compare_row(table, key, row, places, n, out);
-        return;
-    }
-    kept = key->compared + (int64_t) row * 2 * all;
-    if (!key->is_compared[row])
-        compare_row(table, key, row, NULL, all, kept);
-    key->is_compared[row] = 1;
+    find_parents(table, key, q, n);
+    find_ends(table, key, q, n);
+    for (int i = 0; i < n; i++)
+        for (int64_t at = q[i].end - 1; at >= q[i].first && at >= q[i].end - 1 - MOE_AGG_SIBLINGS; at -= LINE)
+            moe_agg_ask_for(&children[at]);
     for (int i = 0; i < n; i++)
     {
-        out[2 * i] = kept[2 * places[i]];
-        out[2 * i + 1] = kept[2 * places[i] + 1];
+        q[i].n = 0;
+        for (int64_t at = q[i].end; at > q[i].first && q[i].n < MOE_AGG_SIBLINGS;)
+            if (children[--at] != q[i].row)
+                q[i].rows[q[i].n++] = children[at];
     }
-}
-
-moe_code
-moe_agg_keep_compared(moe_job *job, const moe_agg_table *table, moe_agg_key *key, int64_t *left)
-{
-    int64_t size = table->n_rows * 2 * table->lists[MOE_AGG_OF_SIBLINGS].n * (int64_t) sizeof(float);
-
-    if (key->compared || size == 0 || size > *left)
-        return MOE_OK;
-    if (!key->is_compared && !(key->is_compared = moe_alloc(job, table->n_rows, 1)))
-        return moe_job_code(job);
-    if ((key->compared = moe_try_alloc(job, (size_t) size)))
-        *left -= size;
-    return MOE_OK;
 }

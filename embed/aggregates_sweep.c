@@ -8,10 +8,20 @@
  *   exponential   sum 2^(-(n-i)/h) x_i / sum 2^(-(n-i)/h), both kept by one multiplication an event
  *   window        what the walk has summed, less what a second walk has that follows at the window's far end
  * Values are summed in blocks that fit the stack.
+ *
+ * Of owners that a path leads to, which may have any number of events, only the
+ * latest are walked: with n up to the horizon all from k * (n / k - 1) on, k as
+ * aggregates_plan.h has it. The place moves once in k events, so that seeds
+ * still share walks, and is a function of n, so that a seed has what it would
+ * have alone. Counts are of all events, by binary search.
+ *
+ * Events lie anywhere in their table: what will be read of the next few is
+ * asked for before any of it is waited for.
  */
 #include "embed/aggregates_plan.h"
 
-#define POLL 1024
+#define POLL   1024
+#define RECENT 512 /* events of a walk whose values are remembered until they leave a window */
 
 typedef struct sum
 {
@@ -48,42 +58,62 @@ typedef struct sweep /* of one block */
     int places[MOE_AGG_BLOCK]; /* of the values in the part's list */
     int n_outputs;
     output *outputs;
+    int latest; /* of as many events at least, and less than twice as many, are all walked; 0: of all */
 } sweep;
 
 typedef struct walk /* over one owner's events */
 {
-    int64_t begin, at, end;
-    int64_t behind[MOE_AGG_WINDOWS]; /* first event inside each window */
-    int64_t first_time;              /* MOE_TIME_ALWAYS: none yet */
+    int64_t begin, end;
+    int64_t first, at;               /* walked: from first to before at */
+    int64_t known;                   /* the end of those whose values are in `recent` */
+    int64_t behind[MOE_AGG_WINDOWS]; /* first event inside each window, of those walked */
+    int64_t inside[MOE_AGG_WINDOWS]; /* and of all */
     int n_slots;
     sum sums[MOE_AGG_BLOCK];
+    float recent[RECENT][MOE_AGG_BLOCK]; /* values of event i: i % RECENT; where they are not plain values */
 } walk;
 
+/* Values of n events that are not plain values of the events' rows: comparisons, or what they knew of partners. */
 static void
-read_event(const sweep *s, int32_t row, double *x)
+look_around(const sweep *s, int64_t event, int n, float (*x)[MOE_AGG_BLOCK])
 {
-    float compared[MOE_AGG_BLOCK];
+    const int32_t *rows = s->stream->rows + event;
 
     if (s->part->kind == MOE_AGG_PART_SIBLINGS)
-    {
-        moe_agg_compare(s->table, &s->a->keys[s->part->other], row, s->places, s->n_values, compared);
-        for (int i = 0; i < 2 * s->n_values; i++)
-            x[i] = compared[i];
-    }
-    else if (s->part->kind == MOE_AGG_PART_PARTNERS)
-        moe_agg_partner(s->a, s->part, row, s->places, s->n_values, x);
+        moe_agg_compare(s->table, &s->a->keys[s->part->other], rows, n, s->places, s->n_values, x);
     else
+        for (int i = 0; i < n; i++)
+            moe_agg_partner(s->a, s->part, rows[i], s->places, s->n_values, x[i]);
+}
+
+/* The values of one of the events before w->at + AT_ONCE. */
+static void
+read_event(const sweep *s, const walk *w, int64_t event, double *x)
+{
+    float again[1][MOE_AGG_BLOCK];
+    const float *values = w->recent[event % RECENT];
+
+    if (s->part->kind == MOE_AGG_PART_EVENTS)
+    {
         for (int i = 0; i < s->n_values; i++)
-            x[i] = moe_agg_event_value(s->table, s->values[i], row);
+            x[i] = moe_agg_event_value(s->table, s->values[i], s->stream->rows[event]);
+        return;
+    }
+    if (event < w->known - RECENT)
+    {
+        look_around(s, event, 1, again);
+        values = again[0];
+    }
+    for (int i = 0; i < w->n_slots; i++)
+        x[i] = values[i];
 }
 
 static void
 take_event(const sweep *s, walk *w)
 {
-    int32_t row = s->stream->rows[w->at++];
     double x[MOE_AGG_BLOCK];
 
-    read_event(s, row, x);
+    read_event(s, w, w->at++, x);
     for (int i = 0; i < w->n_slots; i++)
     {
         sum *v = &w->sums[i];
@@ -100,16 +130,40 @@ take_event(const sweep *s, walk *w)
     }
 }
 
+/* Have the plain values of the events up to `end` brought along. */
+static void
+ask_for_values(const sweep *s, int64_t begin, int64_t end)
+{
+    for (int i = 0; i < s->n_values; i++)
+        for (int64_t event = begin; event < end; event++)
+            moe_agg_ask_for(moe_agg_event_place(s->table, s->values[i], s->stream->rows[event]));
+}
+
+/* Take the next events up to `end`, a few; those that are compared all at once. */
+static void
+take_events(const sweep *s, walk *w, int64_t end)
+{
+    int64_t next = w->at + MOE_AGG_AT_ONCE - w->at % MOE_AGG_AT_ONCE;
+
+    w->known = next < end ? next : end;
+    if (s->part->kind == MOE_AGG_PART_EVENTS)
+        ask_for_values(s, w->at, w->known);
+    else
+        look_around(s, w->at, (int) (w->known - w->at), &w->recent[w->at % RECENT]);
+    while (w->at < w->known)
+        take_event(s, w);
+}
+
 /* An event leaves a window. */
 static void
 leave_event(const sweep *s, walk *w, int window)
 {
-    int32_t row = s->stream->rows[w->behind[window]++];
+    int64_t event = w->behind[window]++;
     double x[MOE_AGG_BLOCK];
 
     if (!s->follows[window])
         return;
-    read_event(s, row, x);
+    read_event(s, w, event, x);
     for (int i = 0; i < w->n_slots; i++)
         if (!isnan(x[i]))
         {
@@ -124,17 +178,57 @@ time_at(const sweep *s, int64_t event)
     return moe_agg_event_time(s->stream, s->stream->rows[event]);
 }
 
+/* The first of the events [begin, end) that is later than a time. */
+static int64_t
+find_later(const sweep *s, int64_t begin, int64_t end, int64_t time)
+{
+    while (begin < end)
+    {
+        int64_t middle = begin + (end - begin) / 2;
+
+        if (time_at(s, middle) <= time)
+            begin = middle + 1;
+        else
+            end = middle;
+    }
+    return begin;
+}
+
+/* Begin to walk at an event. */
+static void
+start(walk *w, int64_t first)
+{
+    w->first = w->at = first;
+    for (int i = 0; i < MOE_AGG_WINDOWS; i++)
+        w->behind[i] = first;
+    for (int i = 0; i < w->n_slots || i == 0; i++)
+        w->sums[i] = (sum){0};
+}
+
+/* Where only the latest events count: begin anew if those before `end` begin later. */
+static void
+skip_early(const sweep *s, walk *w, int64_t end)
+{
+    int64_t blocks = (end - w->begin) / s->latest - 1;
+    int64_t first = w->begin + (blocks > 0 ? blocks * s->latest : 0);
+
+    if (first > w->first)
+        start(w, first);
+}
+
 /* Go on to a horizon; false if the job was cancelled on the way. */
 static bool
 advance(const sweep *s, walk *w, int64_t horizon)
 {
-    for (int64_t time; w->at < w->end && (time = time_at(s, w->at)) <= horizon;)
+    int64_t end = find_later(s, w->at, w->end, horizon);
+
+    if (s->latest > 0)
+        skip_early(s, w, end);
+    while (w->at < end)
     {
-        if (w->at % POLL == 0 && moe_job_cancelled(s->a->job))
+        if (moe_job_cancelled(s->a->job))
             return false;
-        if (w->first_time == MOE_TIME_ALWAYS)
-            w->first_time = time;
-        take_event(s, w);
+        take_events(s, w, end);
     }
     for (int i = 0; s->stream->timed && i < MOE_AGG_WINDOWS; i++)
     {
@@ -146,6 +240,7 @@ advance(const sweep *s, walk *w, int64_t horizon)
                 return false;
             leave_event(s, w, i);
         }
+        w->inside[i] = w->behind[i] > w->first ? w->behind[i] : find_later(s, w->begin, w->first, far_end);
     }
     return true;
 }
@@ -161,19 +256,21 @@ result(const sweep *s, const walk *w, const output *o, int64_t time)
 {
     const sum *v = &w->sums[o->slot < 0 ? 0 : o->slot];
     int i = o->window;
-    int64_t last;
+    int64_t event;
 
     switch (o->op)
     {
         case MOE_AGG_COUNT:
             return (double) (w->at - w->begin);
         case MOE_AGG_COUNT_WINDOW:
-            return (double) (w->at - w->behind[i]);
+            return (double) (w->at - w->inside[i]);
         case MOE_AGG_SINCE_LAST:
-            last = w->at > w->begin ? time_at(s, w->at - 1) : MOE_TIME_ALWAYS;
-            return last == MOE_TIME_ALWAYS ? NAN : moe_agg_days(last, time);
+            event = w->at - 1;
+            return event < w->begin || time_at(s, event) == MOE_TIME_ALWAYS ? NAN
+                                                                            : moe_agg_days(time_at(s, event), time);
         case MOE_AGG_SINCE_FIRST:
-            return w->first_time == MOE_TIME_ALWAYS ? NAN : moe_agg_days(w->first_time, time);
+            event = find_later(s, w->begin, w->at, MOE_TIME_ALWAYS);
+            return event == w->at ? NAN : moe_agg_days(time_at(s, event), time);
         case MOE_AGG_FAST:
             return divided(v->fast, v->fast_weight);
         case MOE_AGG_SLOW:
@@ -197,14 +294,10 @@ sweep_owner(const sweep *s, const moe_agg_record *seeds, int64_t n)
     int64_t begin = s->stream->offset[seeds->owner];
     walk w;
 
-    w.begin = w.at = begin;
+    w.begin = begin;
     w.end = s->stream->offset[seeds->owner + 1];
-    w.first_time = MOE_TIME_ALWAYS;
     w.n_slots = s->width * s->n_values;
-    for (int i = 0; i < MOE_AGG_WINDOWS; i++)
-        w.behind[i] = begin;
-    for (int i = 0; i < w.n_slots || i == 0; i++)
-        w.sums[i] = (sum){0};
+    start(&w, begin);
     for (int64_t i = 0; i < n; i++)
     {
         float *out = s->out + (int64_t) seeds[i].item * s->a->n_columns;
@@ -283,6 +376,9 @@ moe_agg_sweep(moe_aggregates *a, const moe_agg_part *part, const moe_agg_seeds *
                .width = part->kind == MOE_AGG_PART_SIBLINGS ? 2 : 1,
                .seeds = seeds,
                .out = out,
+               .latest = a->paths[part->path].kind == MOE_AGG_SELF ? 0
+                         : part->kind == MOE_AGG_PART_SIBLINGS     ? MOE_AGG_LATEST_COMPARED
+                                                                   : MOE_AGG_LATEST_EVENTS,
                .fast = exp2(-1.0 / 6),
                .slow = exp2(-1.0 / 20)};
 

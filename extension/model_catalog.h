@@ -9,7 +9,7 @@
 #include "kernels/buffer.h"
 #include "utils/snapshot.h"
 
-#define MOE_MODEL_FORMAT 8 /* of the stored parameters; raised when they can no longer be read */
+#define MOE_MODEL_FORMAT 9 /* of the stored parameters and of what is computed for them; raised when either changes */
 
 typedef struct moe_model_record /* row of moe_ml.model */
 {

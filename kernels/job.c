@@ -270,6 +270,12 @@ moe_try_alloc(moe_job *job, size_t size)
     return allocate(job, size, false);
 }
 
+void *
+moe_try_alloc_spare(moe_job *job, size_t size)
+{
+    return size <= SIZE_MAX / 2 && within_limit(job, 2 * size) ? moe_try_alloc(job, size) : NULL;
+}
+
 moe_code
 moe_fail_alloc(moe_job *job, size_t size)
 {

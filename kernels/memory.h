@@ -8,6 +8,8 @@
 
 /* moe_alloc without zeroing and without recording a failure, for those who can make do with less. */
 void *moe_try_alloc(moe_job *job, size_t size);
+/* The same for what only makes things faster: not the last half of what may be used. */
+void *moe_try_alloc_spare(moe_job *job, size_t size);
 /* Record why an allocation of `size` bytes failed. */
 moe_code moe_fail_alloc(moe_job *job, size_t size);
 /* *bytes = count * size; or a recorded failure, and false. */

@@ -2,56 +2,9 @@
 #include "test/unit/core.h"
 
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include "test/unit/aggregates/naive.h"
+#include "test/unit/aggregates/agreement.h"
 #include "test/unit/aggregates/plans.h"
-
-static bool
-is_near(double a, double b)
-{
-    return isnan(a) || isnan(b) ? isnan(a) && isnan(b) : fabs(a - b) <= 1e-5 * (1 + fabs(a) + fabs(b));
-}
-
-typedef struct named
-{
-    const char *name;
-    int column;
-} named;
-
-static int
-compare_names(const void *a, const void *b)
-{
-    return strcmp(((const named *) a)->name, ((const named *) b)->name);
-}
-
-/* Place of each of the plain columns among the plan's; the sets must be equal, and no name occur twice. */
-static int *
-match_names(moe_job *job, const moe_aggregates *a, const naive *nv)
-{
-    int n = moe_aggregates_columns(a);
-    named *names = moe_alloc(job, n, sizeof(*names));
-    int *place = moe_alloc(job, n, sizeof(*place));
-
-    for (int c = 0; c < n; c++)
-        names[c] = (named){moe_aggregates_name(a, c), c};
-    qsort(names, (size_t) n, sizeof(*names), compare_names);
-    for (int c = 1; c < n; c++)
-        assert_string_not_equal(names[c - 1].name, names[c].name);
-    for (int c = 0; c < naive_columns(nv); c++)
-    {
-        named wanted = {naive_name(nv, c), 0};
-        named *found = bsearch(&wanted, names, (size_t) n, sizeof(*names), compare_names);
-
-        if (!found)
-            fail_msg("no column is called \"%s\"", wanted.name);
-        place[c] = found->column;
-    }
-    assert_int_equal(naive_columns(nv), n);
-    return place;
-}
 
 static void
 check_world(uint64_t key, int64_t window, int64_t latest)
@@ -72,14 +25,9 @@ check_world(uint64_t key, int64_t window, int64_t latest)
     out = compute(job, a, &moments, NULL);
     for (int64_t i = 0; i < moments.n; i++)
     {
-        const float *row = out + i * moe_aggregates_columns(a);
-
         naive_compute(nv, moments.row[i], moments.time[i], moments.horizon[i]);
         place = place ? place : match_names(job, a, nv);
-        for (int c = 0; c < naive_columns(nv); c++)
-            if (!is_near(row[place[c]], naive_value(nv, c)))
-                fail_msg("world %d, seed %d: \"%s\" is %g, not %g", (int) key, (int) i, naive_name(nv, c),
-                         row[place[c]], naive_value(nv, c));
+        assert_agreement(nv, place, out + i * moe_aggregates_columns(a), (int) key, (int) i);
     }
     moe_job_destroy(job);
 }
@@ -339,7 +287,8 @@ cancelling_ends_a_computation(void **state)
     moe_job_destroy(job);
 }
 
-/* Wherever memory runs out, that is the error, and nothing is left behind. */
+/* Wherever memory runs out, that is the error, and nothing is left behind; where it just suffices, nothing is
+ * different. */
 static void
 too_little_memory_is_an_error(void **state)
 {
@@ -349,8 +298,17 @@ too_little_memory_is_an_error(void **state)
     float *out = moe_alloc(owner, moments.n * ALL, sizeof(*out));
     int64_t fit_rows[TABLES];
     bool enough = false;
+    int columns;
+    float *expected;
 
     world_visible(db, HORIZON, fit_rows);
+    {
+        moe_aggregates *plenty = fit(owner, db, fit_rows, 0, 1000);
+
+        assert_int_equal(moe_aggregates_bind(plenty, db), MOE_OK);
+        expected = compute(owner, plenty, &moments, NULL);
+        columns = moe_aggregates_columns(plenty);
+    }
     for (size_t limit = 1; !enough; limit += 701)
     {
         moe_job_config config = {.threads = 1, .memory_limit = limit};
@@ -371,118 +329,8 @@ too_little_memory_is_an_error(void **state)
         moe_job_destroy(job);
         limit = limit > 100000 ? limit + limit / 64 : limit;
     }
+    assert_memory_equal(out, expected, (size_t) (moments.n * columns) * sizeof(float));
     moe_job_destroy(owner);
-}
-
-/* More values than one block sums up, and more siblings than are looked at. */
-static void
-many_columns_and_siblings_are_computed_in_blocks(void **state)
-{
-    enum
-    {
-        N = 300,
-        FIELDS = 50
-    };
-    static const char *names = "c0\0c1";
-    moe_job *job = start_job(2);
-    moe_column *columns = moe_alloc(job, FIELDS, sizeof(*columns));
-    char(*field_names)[8] = moe_alloc(job, FIELDS, 8);
-    double *numbers = moe_alloc(job, N * FIELDS, sizeof(*numbers));
-    int64_t *time = moe_alloc(job, N, sizeof(*time));
-    moe_relation relations[2];
-    int32_t row[] = {0, 0};
-    int64_t moment[] = {N * WORLD_DAY, 3 * WORLD_DAY};
-    moe_moments moments = {2, row, moment, moment};
-    small_world w;
-    moe_aggregates *a;
-    naive *nv;
-    float *out;
-    int *place;
-
-    for (int f = 0; f < FIELDS; f++)
-    {
-        sprintf(field_names[f], "f%d", f);
-        for (int i = 0; i < N; i++)
-            numbers[f * N + i] = moe_random_uniform((uint64_t) f, (uint64_t) i);
-        columns[f] = (moe_column){
-            .name = field_names[f], .storage = MOE_STORE_NUMBER, .hidden_bit = -1, .number = numbers + f * N};
-    }
-    for (int i = 0; i < N; i++)
-        time[i] = i * WORLD_DAY;
-    make_small_world(job, &w, N, numbers, time);
-    w.tables[1].columns = columns;
-    w.tables[1].n_columns = FIELDS;
-    relations[0] = relations[1] = w.relation;
-    relations[0].name = names;
-    relations[1].name = names + 3;
-    w.db.relations = relations;
-    w.db.n_relations = 2;
-    a = fit(job, &w.db, w.fit_rows, 2 * WORLD_DAY, ALL);
-    assert_int_equal(moe_aggregates_bind(a, &w.db), MOE_OK);
-    out = compute(job, a, &moments, NULL);
-    nv = make_naive(job, &w.db, &w.db, 0, w.fit_rows, 2 * WORLD_DAY);
-    for (int i = 0; i < 2; i++)
-    {
-        naive_compute(nv, 0, moment[i], moment[i]);
-        place = match_names(job, a, nv);
-        for (int c = 0; c < naive_columns(nv); c++)
-            assert_true(is_near(out[i * naive_columns(nv) + place[c]], naive_value(nv, c)));
-    }
-    moe_job_destroy(job);
-}
-
-/* A table of so many rows and columns that what is compared with siblings is not kept. */
-static void
-columns_are_the_same_where_comparisons_are_not_kept(void **state)
-{
-    enum
-    {
-        N = 700000,
-        FIELDS = 50,
-        SEED = 100
-    };
-    moe_job *job = start_job(2);
-    moe_column columns[FIELDS];
-    char field_names[FIELDS][8];
-    double *numbers = moe_alloc(job, N, sizeof(*numbers));
-    int64_t *time = moe_alloc(job, N, sizeof(*time));
-    moe_relation relations[2];
-    int32_t row[] = {0};
-    int64_t moment[] = {SEED * WORLD_DAY};
-    moe_moments moments = {1, row, moment, NULL};
-    moe_aggregates *plans[2];
-    float *out[2];
-    small_world w;
-
-    for (int i = 0; i < N; i++)
-    {
-        numbers[i] = moe_random_uniform(1, (uint64_t) i);
-        time[i] = i * WORLD_DAY;
-    }
-    make_small_world(job, &w, N, numbers, time);
-    for (int f = 0; f < FIELDS; f++)
-    {
-        sprintf(field_names[f], "f%d", f);
-        columns[f] = w.column;
-        columns[f].name = field_names[f];
-    }
-    w.tables[1].columns = columns;
-    relations[0] = relations[1] = w.relation;
-    relations[1].name = "other";
-    w.db.relations = relations;
-    w.db.n_relations = 2;
-    w.fit_rows[1] = 10;
-    for (int i = 0; i < 2; i++)
-    {
-        w.tables[1].n_columns = i == 0 ? 1 : FIELDS;
-        plans[i] = fit(job, &w.db, w.fit_rows, WORLD_DAY, ALL);
-        assert_int_equal(moe_aggregates_bind(plans[i], &w.db), MOE_OK);
-        out[i] = compute(job, plans[i], &moments, NULL);
-    }
-    for (int c = 0; c < moe_aggregates_columns(plans[0]); c++)
-        assert_memory_equal(&out[0][c], &out[1][find_column(plans[1], moe_aggregates_name(plans[0], c))],
-                            sizeof(float));
-    moe_job_destroy(job);
 }
 
 int
@@ -500,8 +348,6 @@ main(void)
         cmocka_unit_test(huge_numbers_give_finite_columns),
         cmocka_unit_test(cancelling_ends_a_computation),
         cmocka_unit_test(too_little_memory_is_an_error),
-        cmocka_unit_test(many_columns_and_siblings_are_computed_in_blocks),
-        cmocka_unit_test(columns_are_the_same_where_comparisons_are_not_kept),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -260,6 +260,13 @@ find_events(const naive *nv, int key, int below, int bit, int32_t owner, event *
     return n;
 }
 
+/* Of an owner that a path leads to: the first of n events whose values count. */
+static int
+first_of_latest(int n, int at_least)
+{
+    return n < 2 * at_least ? 0 : (n / at_least - 1) * at_least;
+}
+
 enum
 {
     CHILDREN,
@@ -350,7 +357,9 @@ put_events(naive *nv, int key, int below, int32_t owner, bool hop, const char *w
             if (!in_stream(nv, source, &nv->things[source][i], bit))
                 continue;
             for (int e = 0; e < s.n; e++)
-                x[e] = value_of(nv, source, &nv->things[source][i], events[e].row);
+                x[e] = hop && e < first_of_latest(s.n, 1024)
+                           ? NAN
+                           : value_of(nv, source, &nv->things[source][i], events[e].row);
             snprintf(subject, sizeof(subject), "%s%s", nv->things[source][i].name, way);
             put_values(nv, &s, form, subject, where);
         }
@@ -408,7 +417,10 @@ put_siblings(naive *nv, int key, int32_t owner, bool hop, const char *where)
             if (other == key || nv->db->relations[other].child != t || x->kind != 'x' || bit_of(nv, t, x) >= 0)
                 continue;
             for (int e = 0; e < n; e++)
-                compare(nv, other, t, x, events[e].row, &rank[e], &difference[e]);
+                if (hop && e < first_of_latest(n, 256))
+                    rank[e] = difference[e] = NAN;
+                else
+                    compare(nv, other, t, x, events[e].row, &rank[e], &difference[e]);
             snprintf(subject, sizeof(subject), "rank of %s%s among the same %s%s", x->name, by(nv, key, by1), parents,
                      by(nv, other, by2));
             put_values(nv, &(series){n, events, rank, owner >= 0, nv->horizon, nv->window}, form, subject, where);

@@ -200,7 +200,7 @@ draw_parent(const maker *m, int k, const moe_relation *r, int64_t row, int64_t n
                           : -1);
 }
 
-static void
+void
 make_children(moe_job *job, moe_relation *r, int64_t n_children, int64_t n_parents)
 {
     int64_t *offset = room(job, n_parents + 2, sizeof(*offset));

@@ -30,6 +30,9 @@ void world_visible(const moe_relational *db, int64_t horizon, int64_t *rows);
 moe_moments make_moments(moe_job *job, const moe_relational *db, int entity, int64_t n, uint64_t key, int64_t latest);
 
 /* A database of one table of parents and one of children with a number, for tests of a single rule. */
+/* A relation's children of each parent, in order of rows, from parent_of. */
+void make_children(moe_job *job, moe_relation *r, int64_t n_children, int64_t n_parents);
+
 typedef struct small_world
 {
     moe_relational db;
