@@ -66,14 +66,15 @@ SET moe_ml.threads = :threads;
 SET search_path = star;
 CREATE FUNCTION pg_temp.high_water() RETURNS float8 LANGUAGE sql AS
 $$ SELECT substring(pg_read_file('/proc/self/status') FROM 'VmHWM:\s+(\d+)')::float8 / 1024 $$;
-CREATE FUNCTION pg_temp.predict_plan() RETURNS json LANGUAGE plpgsql AS $$
+-- 8,192 keys, spread over all customers: the first ones order the more, the more customers there are.
+CREATE FUNCTION pg_temp.predict_plan(customers bigint) RETURNS json LANGUAGE plpgsql AS $$
 DECLARE plan json;
 BEGIN
     EXECUTE 'EXPLAIN (ANALYZE, FORMAT JSON) SELECT * FROM star.quiet WHERE customer_id = ANY ($keys$'
-        || (SELECT array_agg(i) FROM generate_series(1, 8192) AS i)::text || '$keys$)' INTO plan;
+        || (SELECT array_agg(1 + i * customers / 8192) FROM generate_series(0, 8191) AS i)::text || '$keys$)' INTO plan;
     RETURN plan->0->'Plan';
 END $$;
-SELECT p->>'Seeds Scored' AS seeds, p->>'Score Time' AS score_ms, p->>'Read Time' AS predict_read_ms FROM pg_temp.predict_plan() AS p \gset
+SELECT p->>'Seeds Scored' AS seeds, p->>'Score Time' AS score_ms, p->>'Read Time' AS predict_read_ms FROM pg_temp.predict_plan(:orders / 20) AS p \gset
 SELECT pg_temp.high_water() AS predict_backend_mb \gset
 
 -- docs/performance.md, "Memory": bytes per row of each table as read, linked and encoded, bytes per parameter and batch.
@@ -84,8 +85,9 @@ FROM (SELECT :orders * (8 + 5 * 8 + (8 + 3.75) + (8 + 4.7) + 2 -- time, numbers,
     (SELECT :orders / 20 * (8 + 2 * 8 + (8 + 9.7) + (8 + 8.1) + 1 + (8 + 4) + 8 + 4 * 2 + 4 * 3) AS bytes) AS customers,
     (SELECT :orders / 1000 * (8 + 2 * 8 + (8 + 10.8) + (8 + 15) + 1 + 8 + 4 * 11 + 4 + (8 + 4 * 19)) AS bytes) AS products,
     (SELECT :orders / 20000 * (8 + 8 + (8 + 7) + 8 + 4 * 5 + 4 + (8 + 4 * 2)) AS bytes) AS stores,
-    -- the order of a fact's events while it is made; 4 numbers compared along 3 keys; inputs of training rows, thrice stale, too, and of validation rows
-    (SELECT 32.0 * :orders + 32.0 * :orders * least(3, floor(268435456 / (32.0 * :orders)))
+    -- 5 numbers of a fact side by side, made when the order of events is done with; comparisons of them along 3 keys; inputs of training
+    -- rows, thrice stale, too, and of validation rows
+    (SELECT greatest(32.0, 5 * 8) * :orders + 5 * 8.0 * :orders * least(3, floor(268435456 / (5 * 8.0 * :orders)))
         + 4.0 * (4 * train_rows + 2 * 1024) * (SELECT count(*) FROM moe_ml.input_names('star.quiet')) AS bytes
      FROM moe_ml.model_relations WHERE name = 'quiet') AS inputs,
     (SELECT 20 * parameters + 3000.0 * 512 * 64 AS bytes FROM moe_ml.model_relations WHERE name = 'quiet') AS training \gset

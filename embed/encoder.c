@@ -36,6 +36,8 @@
 #include <string.h>
 
 #define GRAIN        1024
+#define AHEAD        16   /* rows from the one whose memory is asked for to the one that is read */
+#define LINE         16   /* floats in a cache line */
 #define UNKNOWN_RATE 0.02 /* of category values shown as unknown in training; never more than the dropout */
 #define CHANNELS_MAX 65536
 #define BLOCKS_MAX   64
@@ -218,6 +220,13 @@ may_hide(const request *r, int64_t i)
     return r->hidden_columns || (r->source->hides && r->hidden && r->hidden[i]);
 }
 
+/* A row that comes a little later, so that memory is there by then: rows of a batch lie anywhere in their table. */
+static int64_t
+row_ahead(const request *r, int64_t i, int64_t end)
+{
+    return r->rows[i + AHEAD < end ? i + AHEAD : end - 1];
+}
+
 /* Copy rows' dense inputs, with NULL's in hidden columns. */
 static void
 fill_dense(int64_t begin, int64_t end, void *arg)
@@ -228,7 +237,11 @@ fill_dense(int64_t begin, int64_t end, void *arg)
     for (int64_t i = begin; i < end; i++)
     {
         float *out = r->dense + i * width;
+        const float *next = r->source->dense + row_ahead(r, i, end) * width;
 
+        for (int64_t c = 0; c < width; c += LINE)
+            __builtin_prefetch(next + c);
+        __builtin_prefetch(next + width - 1);
         memcpy(out, r->source->dense + r->rows[i] * width, width * sizeof(float));
         if (!may_hide(r, i))
             continue;
@@ -263,6 +276,8 @@ fill_category(int64_t begin, int64_t end, void *arg)
     int64_t k = r->source->n_categories;
 
     for (int64_t i = begin; i < end; i++)
+    {
+        __builtin_prefetch(r->source->category + row_ahead(r, i, end) * k);
         for (int c = 0; c < r->source->n_columns; c++)
         {
             const moe_spec *spec = &r->source->columns[c];
@@ -271,6 +286,7 @@ fill_category(int64_t begin, int64_t end, void *arg)
                 r->category[i * k + spec->category_at] =
                     show_category(r, i, spec, r->source->category[r->rows[i] * k + spec->category_at]);
         }
+    }
 }
 
 /* The size of a bag as this occurrence shows it. */
@@ -294,7 +310,13 @@ count_bags(int64_t begin, int64_t end, void *arg)
         int64_t n = 0;
 
         for (int c = 0; c < r->source->n_columns; c++)
-            n += bag_size(r, i, &r->source->columns[c]);
+        {
+            const moe_spec *spec = &r->source->columns[c];
+
+            if (spec->bag_offset)
+                __builtin_prefetch(spec->bag_offset + row_ahead(r, i, end));
+            n += bag_size(r, i, spec);
+        }
         r->bag_offset[i + 1] = n;
     }
 }
@@ -314,6 +336,8 @@ fill_bags(int64_t begin, int64_t end, void *arg)
             int64_t n = bag_size(r, i, spec);
             float weight = n > 0 ? 1 / sqrtf((float) n) : 0;
 
+            if (spec->bag_offset && spec->bag_index)
+                __builtin_prefetch(spec->bag_index + spec->bag_offset[row_ahead(r, i, end)]);
             if (n > 0)
                 memcpy(r->bag_index + at, spec->bag_index + spec->bag_offset[r->rows[i]], n * sizeof(int32_t));
             for (int64_t k = 0; k < n; k++)
