@@ -86,7 +86,7 @@ look_around(const sweep *s, int64_t event, int n, float (*x)[MOE_AGG_BLOCK])
             moe_agg_partner(s->a, s->part, rows[i], s->places, s->n_values, x[i]);
 }
 
-/* The values of one of the events before w->at + AT_ONCE. */
+/* The values of an event before w->known. */
 static void
 read_event(const sweep *s, const walk *w, int64_t event, double *x)
 {

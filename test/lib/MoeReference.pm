@@ -11,7 +11,8 @@
 #
 # and ref.seed: n, regime, r_id, seed time t, horizon h. input_sql turns names into SELECTs over these, each giving n,
 # the row that was aggregated for, and two values a column. They differ where rows of one moment, whose order the docs leave to
-# the engine, could stand either way: the least and the greatest value of all orders.
+# the engine, could stand either way: the least and the greatest value of all orders. That of owners far away only the latest events
+# count is not in here: no owner may have 512 (test/unit/test_aggregates_large.c has more).
 package MoeReference;
 use strict;
 use warnings;

@@ -199,6 +199,19 @@ of_owners_that_a_path_leads_to_the_latest_events_are_summed_up(void **state)
         assert_agreement(nv, place, out + i * n, 0, i);
         assert_memory_equal(compute(job, a, &one, NULL), out + i * n, (size_t) n * sizeof(float));
     }
+    /* Nothing later than a seed changes a bit: all that was, and no more. */
+    for (int i = 0; i < SEEDS_HERE; i++)
+    {
+        moe_moments one = {1, row + i, time + i, NULL};
+        const int64_t *event_time = db->times[1].time;
+        int n = moe_aggregates_columns(a);
+        int64_t past = 0;
+
+        while (past < N && event_time[past] <= time[i])
+            past++;
+        assert_int_equal(moe_aggregates_bind(a, make_hub_world(job, past)), MOE_OK);
+        assert_memory_equal(compute(job, a, &one, NULL), out + i * n, (size_t) n * sizeof(float));
+    }
     moe_job_destroy(job);
 }
 
