@@ -125,29 +125,8 @@ ask_for_numbers(const moe_agg_table *table, const moe_agg_siblings *s)
     {
         const double *numbers = table->numbers + s->rows[i] * width;
 
-        moe_agg_ask_for(numbers);
-        moe_agg_ask_for(numbers + width - 1);
-    }
-}
-
-/* Compare those of the rows that have not been. */
-static void
-compare_rows(const moe_agg_table *table, const moe_agg_key *key, const int32_t *rows, int n_rows)
-{
-    int all = table->lists[MOE_AGG_OF_SIBLINGS].n;
-    moe_agg_siblings q[MOE_AGG_AT_ONCE];
-    int n = 0;
-
-    for (int i = 0; i < n_rows; i++)
-        if (!key->is_compared[rows[i]])
-            q[n++].row = rows[i];
-    moe_agg_find_siblings(table, key, q, n);
-    for (int i = 0; i < n; i++)
-    {
-        if (i + 1 < n)
-            ask_for_numbers(table, &q[i + 1]);
-        compare_row(table, &q[i], NULL, all, key->compared + (int64_t) q[i].row * 2 * all);
-        key->is_compared[q[i].row] = 1;
+        __builtin_prefetch(numbers);
+        __builtin_prefetch(numbers + width - 1);
     }
 }
 
@@ -155,29 +134,31 @@ void
 moe_agg_compare(const moe_agg_table *table, const moe_agg_key *key, const int32_t *rows, int n_rows, const int *places,
                 int n, float (*out)[MOE_AGG_BLOCK])
 {
-    int64_t width = 2 * table->lists[MOE_AGG_OF_SIBLINGS].n;
-    moe_agg_siblings q[MOE_AGG_AT_ONCE];
+    int all = table->lists[MOE_AGG_OF_SIBLINGS].n;
+    moe_agg_siblings new[MOE_AGG_AT_ONCE]; /* of the rows that have not been compared */
+    float *to[MOE_AGG_AT_ONCE];
+    int n_new = 0;
 
-    if (key->compared)
+    for (int r = 0; r < n_rows; r++)
     {
-        compare_rows(table, key, rows, n_rows);
-        for (int r = 0; r < n_rows; r++)
-            for (int i = 0; i < n; i++)
-            {
-                out[r][2 * i] = key->compared[rows[r] * width + 2 * places[i]];
-                out[r][2 * i + 1] = key->compared[rows[r] * width + 2 * places[i] + 1];
-            }
-        return;
+        if (key->compared && key->is_compared[rows[r]])
+            continue;
+        new[n_new].row = rows[r];
+        to[n_new++] = key->compared ? key->compared + (int64_t) rows[r] * 2 * all : out[r];
     }
-    for (int i = 0; i < n_rows; i++)
-        q[i].row = rows[i];
-    moe_agg_find_siblings(table, key, q, n_rows);
-    for (int i = 0; i < n_rows; i++)
+    moe_agg_find_siblings(table, key, new, n_new);
+    for (int i = 0; i < n_new; i++)
     {
-        if (i + 1 < n_rows)
-            ask_for_numbers(table, &q[i + 1]);
-        compare_row(table, &q[i], places, n, out[i]);
+        if (i + 1 < n_new)
+            ask_for_numbers(table, &new[i + 1]);
+        /* What is kept is kept of all values. */
+        compare_row(table, &new[i], key->compared ? NULL : places, key->compared ? all : n, to[i]);
+        if (key->compared)
+            key->is_compared[new[i].row] = 1;
     }
+    for (int r = 0; key->compared && r < n_rows; r++)
+        for (int i = 0; i < n; i++)
+            memcpy(&out[r][2 * i], key->compared + 2 * ((int64_t) rows[r] * all + places[i]), 2 * sizeof(float));
 }
 
 moe_code

@@ -29,8 +29,7 @@
 #define MOE_AGG_KEYS_MAX   1000
 #define MOE_AGG_PARTS_MAX  4096
 
-/* Of an owner that a path leads to, values of this many events or up to twice as many are summed up; of comparisons
- * fewer. */
+/* How many events of an owner that a path leads to are summed up: at least, and less than twice as many. */
 #define MOE_AGG_LATEST_EVENTS   1024
 #define MOE_AGG_LATEST_COMPARED 256
 
@@ -398,13 +397,6 @@ moe_agg_event_time(const moe_agg_stream *stream, int32_t row)
     if (stream->known_at && stream->known_at[row] > time)
         time = stream->known_at[row];
     return time;
-}
-
-/* Have memory brought along that will be read. */
-static inline void
-moe_agg_ask_for(const void *memory)
-{
-    __builtin_prefetch(memory);
 }
 
 /* As stored: finite, or NaN. */

@@ -25,18 +25,26 @@ moe_agg_visible_end(const moe_relation *relation, const moe_row_times *times, in
     return begin;
 }
 
+/* The last of the children from `first` to before `end`, but for one. */
+static int
+collect_latest(const int32_t *children, int64_t first, int64_t end, int32_t except, int32_t *rows)
+{
+    int n = 0;
+
+    while (end > first && n < MOE_AGG_SIBLINGS)
+        if (children[--end] != except)
+            rows[n++] = children[end];
+    return n;
+}
+
 int
 moe_agg_latest(const moe_relation *relation, const moe_row_times *times, int32_t parent, int64_t time, int32_t except,
                int32_t *rows)
 {
     int64_t begin = relation->offset[parent];
-    int64_t at = moe_agg_visible_end(relation, times, begin, relation->offset[parent + 1], time);
-    int n = 0;
+    int64_t end = moe_agg_visible_end(relation, times, begin, relation->offset[parent + 1], time);
 
-    while (at > begin && n < MOE_AGG_SIBLINGS)
-        if (relation->children[--at] != except)
-            rows[n++] = relation->children[at];
-    return n;
+    return collect_latest(relation->children, begin, end, except, rows);
 }
 
 /* Where the parents' children begin and end; nowhere where there is no parent, or not yet. */
@@ -47,8 +55,9 @@ find_parents(const moe_agg_table *table, const moe_agg_key *key, moe_agg_sibling
 
     for (int i = 0; i < n; i++)
     {
-        moe_agg_ask_for(&relation->parent_of[q[i].row]);
-        moe_agg_ask_for(table->times.time ? (const void *) &table->times.time[q[i].row] : q);
+        __builtin_prefetch(&relation->parent_of[q[i].row]);
+        if (table->times.time)
+            __builtin_prefetch(&table->times.time[q[i].row]);
     }
     for (int i = 0; i < n; i++)
     {
@@ -78,7 +87,7 @@ find_ends(const moe_agg_table *table, const moe_agg_key *key, moe_agg_siblings *
         searching = false;
         for (int i = 0; i < n; i++)
             if (q[i].begin < q[i].end)
-                moe_agg_ask_for(&time[children[q[i].begin + (q[i].end - q[i].begin) / 2]]);
+                __builtin_prefetch(&time[children[q[i].begin + (q[i].end - q[i].begin) / 2]]);
         for (int i = 0; i < n; i++)
         {
             int64_t middle = q[i].begin + (q[i].end - q[i].begin) / 2;
@@ -89,7 +98,7 @@ find_ends(const moe_agg_table *table, const moe_agg_key *key, moe_agg_siblings *
                 q[i].begin = middle + 1;
             else
                 q[i].end = middle;
-            moe_agg_ask_for(&children[q[i].begin + (q[i].end - q[i].begin) / 2]);
+            __builtin_prefetch(&children[q[i].begin + (q[i].end - q[i].begin) / 2]);
             searching = true;
         }
     }
@@ -104,12 +113,7 @@ moe_agg_find_siblings(const moe_agg_table *table, const moe_agg_key *key, moe_ag
     find_ends(table, key, q, n);
     for (int i = 0; i < n; i++)
         for (int64_t at = q[i].end - 1; at >= q[i].first && at >= q[i].end - 1 - MOE_AGG_SIBLINGS; at -= LINE)
-            moe_agg_ask_for(&children[at]);
+            __builtin_prefetch(&children[at]);
     for (int i = 0; i < n; i++)
-    {
-        q[i].n = 0;
-        for (int64_t at = q[i].end; at > q[i].first && q[i].n < MOE_AGG_SIBLINGS;)
-            if (children[--at] != q[i].row)
-                q[i].rows[q[i].n++] = children[at];
-    }
+        q[i].n = collect_latest(children, q[i].first, q[i].end, q[i].row, q[i].rows);
 }

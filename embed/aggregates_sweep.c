@@ -136,7 +136,7 @@ ask_for_values(const sweep *s, int64_t begin, int64_t end)
 {
     for (int i = 0; i < s->n_values; i++)
         for (int64_t event = begin; event < end; event++)
-            moe_agg_ask_for(moe_agg_event_place(s->table, s->values[i], s->stream->rows[event]));
+            __builtin_prefetch(moe_agg_event_place(s->table, s->values[i], s->stream->rows[event]));
 }
 
 /* Take the next events up to `end`, a few; those that are compared all at once. */
